@@ -1,0 +1,252 @@
+"""From predictions to scores: every number of the project is a pure function of predictions.parquet and the manifests.
+
+Input: predictions of one run and manifests (image -> patient). Output: scores.csv and draws.npz of the run; over all runs the averages that
+tables and figures print, and summary.json. Intervals are computed for the test split only; validation rows carry NaN there.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from clipdr import DataError
+from clipdr.metrics import METRICS, reference
+from clipdr.predictions import PROBABILITIES, RUN, check
+from clipdr.statistics import clusters, interval, resample, standard_error
+
+SCORES = [*RUN, "selection", "split", "domain", "stratum", "metric", "value", "low", "high", "n", "clusters", "undefined", "unit"]
+DTYPES = {
+    **dict.fromkeys(["protocol", "method", "held_out", "selection", "split", "domain", "stratum", "metric", "unit"], "str"),
+    **dict.fromkeys(["value", "low", "high"], "float64"),
+    **dict.fromkeys(["n", "clusters", "undefined"], "int64"),
+    "seed": "int32",
+}
+AVERAGES = ["protocol", "method", "held_out", "selection", "metric", "mean", "se", "n_seeds", "low", "high", "undefined"]
+AVERAGES += ["n", "clusters", "unit", "n_domains", "resamples"]  # unit: "patient" | "image" | "mixed"
+POOLED, AVERAGE, HEADLINE = "pooled", "average", "source_val"
+TOLERANCE = 1e-12  # our metric at weights of one against scikit-learn
+WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
+SAME_PATIENTS = {"RLDR": "EYEPACS"}  # RLDR's photographs, and patient numbers, are EyePACS's: one cluster in a pool of both
+
+
+class Scores(NamedTuple):
+    scores: pd.DataFrame  # one row per selection, split, domain and metric, columns SCORES
+    draws: dict[str, np.ndarray]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of METRICS
+
+
+def score(predictions, manifest, resamples, name="predictions"):
+    """Scores of one run: each metric of each selection on the test domains and on the source validation sets.
+
+    test: the pool of the test domains if there are several, and each of them; val: the pool of the sources, and each of them.
+    `value` is scikit-learn's, and asserted equal to METRICS to 1e-12. `low`, `high`, `undefined`: bootstrap over patients, test only.
+
+    predictions : one run, columns predictions.COLUMNS, rows in any order
+    manifest    : image, patient ("" unknown), grade, domain of every image predicted
+    resamples   : number of resamples R, >= 0
+    name        : file, for messages
+    returns       Scores; DataError where `check` refuses
+    """
+    check(predictions, manifest, name)
+    run = predictions[RUN].iloc[0].to_dict()
+    predictions = predictions.sort_values("image", kind="stable")
+    cluster = predictions["domain"].replace(SAME_PATIENTS) + "/"
+    patient = predictions["image"].map(manifest.set_index("image")["patient"].fillna(""))
+    predictions = predictions.assign(patient=(cluster + patient.astype(str)).where(patient != "", ""))
+
+    rows, draws = [], {}
+    parts = list(_parts(predictions))
+    console = Console(stderr=True)
+    for selection, split, domain, part in track(parts, "score", console=console, transient=True, disable=not console.is_terminal):
+        grade, probability = part["grade"].to_numpy(np.int64), part[PROBABILITIES].to_numpy(np.float64)
+        patients = part["patient"].to_numpy(object)
+        key = run["held_out"] if domain == POOLED else domain
+        drawn = _draw(grade, probability, patients, resamples if split == "test" else 0, key)
+        if split == "test":
+            draws[f"{selection}/{domain}"] = drawn
+        group = {"selection": selection, "split": split, "domain": domain, "stratum": "all"}
+        count = {"n": len(part), "clusters": len(np.unique(clusters(patients))), "unit": "patient" if (patients != "").all() else "image"}
+        for metric, over_resamples in zip(METRICS, drawn, strict=True):
+            low, high, undefined = interval(over_resamples)
+            numbers = {"metric": metric, "value": _value(metric, grade, probability), "low": low, "high": high, "undefined": undefined}
+            rows.append(run | group | numbers | count)
+    return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws)
+
+
+def _parts(predictions):
+    """Yields selection, split, domain or POOLED, rows: in the order of scores.csv."""
+    for (selection, split), group in predictions.groupby(["selection", "split"], sort=True):
+        by_domain = list(group.groupby("domain", sort=True))
+        if split == "val" or len(by_domain) > 1:
+            yield selection, split, POOLED, group
+        for domain, part in by_domain:
+            yield selection, split, domain, part
+
+
+def _draw(grade, probability, patient, resamples, key):
+    """(metrics, R) float64: every metric on every resample, a block of resamples at a time."""
+    size = max(1, WEIGHTS_AT_ONCE // len(grade))
+    blocks = [np.empty((len(METRICS), 0))]
+    for start in range(0, resamples, size):
+        weight = resample(patient, min(size, resamples - start), key, start)
+        blocks.append(np.stack([metric(grade, probability, weight) for metric in METRICS.values()]))
+    return np.concatenate(blocks, axis=1)
+
+
+def _value(metric, grade, probability):
+    """scikit-learn's value, NaN where the metric is undefined; AssertionError if our form differs by more than 1e-12."""
+    ours = float(METRICS[metric](grade, probability)[0])
+    if np.isnan(ours):
+        return ours
+    theirs = float(reference(metric, grade, probability))
+    if not abs(ours - theirs) <= TOLERANCE:
+        raise AssertionError(f"{metric}: METRICS gives {ours!r}, scikit-learn {theirs!r}")
+    return theirs
+
+
+def average(scores, draws=None, selection=HEADLINE):
+    """Means over seeds, and over held-out domains: the single source of tables and figures.
+
+    A cell of a run is its test pool where there are several test domains, else its one test domain. A row with held_out "average" is the
+    unweighted mean over all held-out domains that any method of the protocol was run on, over the seeds that have them all; it is absent if
+    there is no such seed. Missing cells are absent; an undefined cell makes its means undefined. Seeds are averaged inside each resample,
+    and so are domains.
+
+    scores  : rows of all runs (`collect`)
+    draws   : (protocol, method, held_out, seed) -> draws of the run (`collect_draws`), or None: low and high are NaN
+    returns   columns AVERAGES; se over seeds, NaN for one; DataError if methods were scored on different images
+    """
+    cells = _cells(scores, selection)
+    rows = []
+    for (protocol, method), group in cells.groupby(["protocol", "method"], sort=False):
+        everywhere = list(dict.fromkeys(cells.loc[cells["protocol"] == protocol, "held_out"]))
+        seeds = {held_out: sorted(part["seed"].unique()) for held_out, part in group.groupby("held_out", sort=False)}
+        common = sorted(set.intersection(*(set(seeds.get(held_out, [])) for held_out in everywhere)))
+        wanted = [(held_out, [held_out], seeds[held_out]) for held_out in everywhere if held_out in seeds]
+        for name, domains, over in wanted + ([(AVERAGE, everywhere, common)] if common else []):
+            row = {"protocol": protocol, "method": method, "held_out": name, "selection": selection}
+            rows += [row | numbers for numbers in _means(group, domains, over, draws, row)]
+    return pd.DataFrame(rows, columns=AVERAGES)
+
+
+def _means(group, domains, seeds, draws, row):
+    """Yields a dict per metric: the rest of a row of AVERAGES. group: cells of one method; domains, seeds: averaged over."""
+    facts = group.drop_duplicates("held_out").set_index("held_out").loc[domains]
+    values = group.set_index(["metric", "seed", "held_out"])["value"].to_dict()
+    over_resamples = _mean_draws(draws, row, facts["domain"], seeds)
+    units = set(facts["unit"])
+    count = {
+        "n": facts["n"].sum(),
+        "clusters": facts["clusters"].sum(),
+        "unit": units.pop() if len(units) == 1 else "mixed",
+        "n_domains": len(domains),
+        "resamples": over_resamples.shape[1],
+    }
+    for metric, drawn in zip(METRICS, over_resamples, strict=True):
+        by_seed = np.array([np.mean([values[metric, seed, held_out] for held_out in domains]) for seed in seeds])
+        low, high, undefined = interval(drawn)
+        mean = {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)}
+        yield mean | {"low": low, "high": high, "undefined": undefined} | count
+
+
+def _cells(scores, selection):
+    """The rows that stand for a run: its test pool, or its only test domain; the same images for all methods and seeds of a cell."""
+    test = scores[(scores["split"] == "test") & (scores["selection"] == selection) & (scores["stratum"] == "all")]
+    pooled = test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
+    cells = test[~pooled | (test["domain"] == POOLED)]
+    twice = cells.duplicated([*RUN, "metric"])
+    if twice.any():
+        raise DataError(f"scores: {'/'.join(map(str, cells.loc[twice, RUN].iloc[0]))} occurs twice; collect each run once")
+    for (protocol, held_out), part in cells.groupby(["protocol", "held_out"]):
+        if len(part[["n", "clusters"]].drop_duplicates()) > 1:
+            raise DataError(f"scores: runs of {protocol} on {held_out} have different test images; train them on the same manifests")
+    return cells
+
+
+def _mean_draws(draws, row, parts, seeds):
+    """(metrics, R): mean over seeds and held-out domains inside each resample. parts: Series held_out -> name of its test part."""
+    if draws is None:
+        return np.empty((len(METRICS), 0))
+    drawn = []
+    for held_out, part in parts.items():
+        for seed in seeds:
+            run, key = (row["protocol"], row["method"], held_out, int(seed)), f"{row['selection']}/{part}"
+            if key not in draws.get(run, {}):
+                raise DataError(f"draws: none of {'/'.join(map(str, run))} for {key}; score that run again")
+            drawn.append(draws[run][key])
+    if len({one.shape for one in drawn}) > 1:
+        raise DataError(f"draws: runs of {row['protocol']}/{row['method']} have different numbers of resamples; score them again")
+    return np.mean(drawn, axis=0)
+
+
+def summary(scores, selection=HEADLINE):
+    """protocol -> method -> metric -> {mean, se, seeds, domains, missing}: means over held-out domains and seeds, for `dvc metrics show`.
+
+    Undefined, and the mean of a method with missing cells, are None (null in JSON).
+    """
+    averages = average(scores, selection=selection)
+    result = {}
+    for (protocol, method), group in averages.groupby(["protocol", "method"], sort=False):
+        everywhere = averages.loc[(averages["protocol"] == protocol) & (averages["held_out"] != AVERAGE), "held_out"].nunique()
+        found = group.loc[group["held_out"] != AVERAGE, "held_out"].nunique()
+        means = group[group["held_out"] == AVERAGE].set_index("metric")
+        entry = result.setdefault(protocol, {}).setdefault(method, {})
+        for metric in METRICS:
+            mean, se, seeds = means.loc[metric, ["mean", "se", "n_seeds"]] if metric in means.index else (np.nan, np.nan, 0)
+            number = {"mean": None if np.isnan(mean) else float(mean), "se": None if np.isnan(se) else float(se)}
+            entry[metric] = number | {"seeds": int(seeds), "domains": int(found), "missing": int(everywhere - found)}
+    return result
+
+
+def read_manifests(paths):
+    """Manifest files -> one frame with image, domain, grade (int) and patient (str, "" unknown)."""
+    types = {"image": "str", "domain": "str", "patient": "str"}
+    frames = [pd.read_csv(path, usecols=[*types, "grade"], dtype=types, keep_default_na=False) for path in paths]
+    return pd.concat(frames, ignore_index=True)
+
+
+def collect(run_dirs):
+    """Run folders -> the rows of their scores.csv, in the order given; DataError naming a file that is missing or has other columns."""
+    frames = []
+    for path in (Path(folder) / "scores.csv" for folder in run_dirs):
+        if not path.is_file():
+            raise DataError(f"{path}: missing; score that run first")
+        frames.append(read_scores(path))
+    if not frames:
+        raise DataError("collect: no run folders given; train and score first")
+    return pd.concat(frames, ignore_index=True)
+
+
+def read_scores(path):
+    """scores.csv -> frame with the dtypes of DTYPES."""
+    frame = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, na_values=dict.fromkeys(["value", "low", "high"], ""))
+    if list(frame.columns) != SCORES:
+        raise DataError(f"{path}: columns are not those of scores.csv; score that run again")
+    return frame
+
+
+def collect_draws(run_dirs, selection=HEADLINE):
+    """Run folders .../{protocol}/{method}/{held_out}/{seed} -> draws of each run under one selection, as `average` takes them."""
+    result = {}
+    for folder in map(Path, run_dirs):
+        path = folder / "draws.npz"
+        if not path.is_file():
+            raise DataError(f"{path}: missing; score that run first")
+        protocol, method, held_out, seed = folder.parts[-4:]
+        with np.load(path) as stored:
+            result[protocol, method, held_out, int(seed)] = {key: stored[key] for key in stored.files if key.startswith(f"{selection}/")}
+    return result
+
+
+def write(result, folder):
+    """Writes Scores as scores.csv and draws.npz into the run folder, each beside its final name first."""
+    folder = Path(folder)
+    temporary = folder / ".scores.csv.tmp"
+    result.scores.to_csv(temporary, index=False, lineterminator="\n")
+    os.replace(temporary, folder / "scores.csv")
+    temporary = folder / ".draws.tmp.npz"
+    np.savez(temporary, **result.draws)
+    os.replace(temporary, folder / "draws.npz")
