@@ -1,0 +1,253 @@
+"""The packed store: photographs decoded within limits, cut to their disc, written as one array per domain and mapped back.
+
+Input: a folder in GDRBench's layout. Output per domain: data/store/{D}.npy (N, S, S, 3) uint8, data/manifests/{D}.csv (one row per
+photograph, in the order of the array) and a list of rejected files with their reasons. Any number of processes writes the same bytes.
+"""
+
+import hashlib
+import io
+import math
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from clipdr import DataError, fundus, readers
+from clipdr.domains import DOMAINS
+
+FORMATS = ("JPEG", "PNG", "TIFF")
+MAX_PIXELS = 100_000_000  # a larger picture is refused from its header; the largest fundus cameras stay below half of it
+CHUNK = 8  # photographs per task of a worker
+SMALL_JOB = 32  # photographs per worker below which a further process costs more than it gives
+DTYPES = {
+    "image": str, "row": "int32", "domain": str, "grade": "int8", "split": str, "patient": str, "eye": str, "camera": str,
+    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32", "flag": str, "sha256": str, "phash": str,
+}  # fmt: skip
+REJECTED = ["image", "grade", "split", "reason"]
+
+
+class Prepared(NamedTuple):
+    """One photograph as it goes to the store; `reason` alone is set where it was rejected."""
+
+    reason: str = ""
+    image: np.ndarray | None = None  # (S, S, 3) uint8
+    disc: np.ndarray | None = None  # (5,) float32
+    flag: str = ""
+    sha256: str = ""
+    phash: str = ""
+
+
+def decode(path: Path, size_hint: int | None = None) -> np.ndarray:
+    """A photograph as (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied, an alpha channel is dropped (its colours stay), CMYK, palette, 1-bit and grey pictures become RGB,
+    samples of more than 8 bits are shifted down to 8. Only the first page of a TIFF is read.
+
+    size_hint : pixels; a JPEG may come reduced (by 2, 4 or 8, while decoding), its shorter side at least this long. None: full size
+    Raises DataError: unreadable, empty, truncated, not a JPEG, PNG or TIFF file, or more than MAX_PIXELS.
+    """
+    return _decode(Path(path).read_bytes(), size_hint)[0]
+
+
+def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path, size: int, processes: int, complete: bool = False) -> None:
+    """Prepare all photographs of a domain; the three files appear together at the end, the manifest last, and a summary line is printed.
+
+    raw       : folder with splits/ and images/ (readers.gdrbench)
+    rejected  : CSV of image, grade, split, reason: what cannot be read or is no fundus photograph; such rows are in neither of the others
+    size      : S, side of the stored square, pixels
+    complete  : refuse a domain whose counts differ from the official split files
+    Raises DataError as readers.gdrbench does, and where no photograph can be used.
+    """
+    records = readers.gdrbench(raw, domain)
+    if complete:
+        readers.check_counts(records, domain)
+    manifest, store, rejected = (Path(path) for path in (manifest, store, rejected))
+    parts = {path: path.with_name(f".{path.name}.part") for path in (store, rejected, manifest)}
+    for path in parts:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        kept, refused = _write(records, domain, Path(raw), parts[store], size, processes)
+        if not kept:
+            raise DataError(f"{domain}: none of {len(records)} photographs could be used; the first, {refused[0][0]}: {refused[0][3]}")
+        table = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
+        table.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
+        pd.DataFrame(refused, columns=REJECTED).to_csv(parts[rejected], index=False, lineterminator="\n")
+        manifest.unlink(missing_ok=True)  # an old manifest must not stand beside a new store
+        for path, part in parts.items():
+            os.replace(part, path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    print(_summary(table, refused, domain))
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """A manifest with the types of DTYPES; empty text stays "". DataError where the file or a column is missing or a value does not fit."""
+    try:
+        table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False)
+    except FileNotFoundError:
+        raise DataError(f"no manifest {path}: run `clipdr prepare` for this domain") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a manifest ({error}); run `clipdr prepare` again") from None
+    if list(table.columns) != list(DTYPES) or not (table["row"] == np.arange(len(table))).all():
+        raise DataError(f"{path}: columns or row numbers are not those of a manifest; run `clipdr prepare` again")
+    return table
+
+
+def open_store(path: Path, manifest: pd.DataFrame) -> np.memmap:
+    """The photographs of a manifest, mapped read-only: (N, S, S, 3) uint8. DataError where store and manifest do not belong together."""
+    try:
+        images = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise DataError(f"no store {path}: run `clipdr prepare` for this domain") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a whole store ({error}); run `clipdr prepare` again") from None
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
+        raise DataError(f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8; run `clipdr prepare` again")
+    if len(images) != len(manifest):
+        raise DataError(f"{path}: {len(images)} photographs for {len(manifest)} rows of the manifest; run `clipdr prepare` again")
+    return images
+
+
+def photograph(path: Path, domain: str, size: int) -> Prepared:
+    """One file, prepared: decoded at the smallest scale that leaves `size` pixels across its circle, judged, cleaned, cropped."""
+    data = Path(path).read_bytes()
+    try:
+        image, reduced = _decode(data, size)
+        image = fundus.clean(image, domain)
+        view = fundus.look(image)
+        if view.reason:
+            return Prepared(view.reason)
+        circle = view.circle
+        if reduced and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
+            width = image.shape[1]
+            image = fundus.clean(_decode(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
+            circle = fundus.Circle(*(value * image.shape[1] / width for value in circle))
+    except DataError as error:
+        return Prepared(str(error))
+    square, disc = fundus.crop(image, circle, size)
+    return Prepared("", square, disc, view.flag, hashlib.sha256(data).hexdigest(), _phash(square))
+
+
+def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, bool]:
+    """(H, W, 3) uint8, and whether it is smaller than the file's picture."""
+    if not data:
+        raise DataError("empty file (0 bytes)")
+    if data.startswith(b"version https://git-lfs"):
+        raise DataError("a git-LFS pointer, not the photograph: fetch it with `git lfs pull`")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; sizes are checked below
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise DataError("not a JPEG, PNG or TIFF image") from None
+        except Image.DecompressionBombError:
+            raise DataError(f"more than {MAX_PIXELS:,} pixels") from None
+        except Exception as error:  # a broken header raises many kinds of error
+            raise DataError(f"broken image ({error})") from None
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{width} x {height}: more than {MAX_PIXELS:,} pixels")
+        try:
+            if size_hint is not None:
+                image.draft("RGB", (size_hint, size_hint))
+            image.load()
+            reduced = image.size != (width, height)
+            return _rgb(ImageOps.exif_transpose(image)), reduced
+        except MemoryError:
+            raise
+        except Exception as error:  # so does a broken body
+            raise DataError(f"broken or truncated image ({error})") from None
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no known range")
+    if image.mode.startswith("I"):
+        samples = np.asarray(image).clip(0)
+        shift = max(int(samples.max()).bit_length() - 8, 0)  # 12-bit samples in 16 bits keep their contrast
+        return np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def _phash(square: np.ndarray) -> str:
+    import imagehash
+
+    return str(imagehash.phash(Image.fromarray(square)))
+
+
+def _write(records, domain, raw, path, size, processes):
+    """Photographs to a .npy file, one after the other; returns the manifest's rows and the rejected ones."""
+    kept, refused = [], []
+    paths = [raw / "images" / image for image in records["image"]]
+    with open(path, "wb") as file:
+        _header(file, len(paths), size)
+        start = file.tell()
+        for record, prepared in zip(records.itertuples(), _prepared(paths, domain, size, processes), strict=True):
+            if prepared.reason:
+                refused.append((record.image, record.grade, record.split, prepared.reason))
+                continue
+            row = (record.image, len(kept), domain, record.grade, record.split, record.patient, record.eye, record.camera)
+            kept.append((*row, *prepared.disc, prepared.flag, prepared.sha256, prepared.phash))
+            file.write(prepared.image.tobytes())
+        file.seek(0)
+        _header(file, len(kept), size)
+        if file.tell() != start:  # numpy leaves room for the first axis to grow
+            raise RuntimeError("the header of the store changed its length")
+    return kept, refused
+
+
+def _header(file, count, size):
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)})
+
+
+def _prepared(paths: list[Path], domain: str, size: int, processes: int) -> Iterator[Prepared]:
+    """Photographs in the order of their paths; a bounded number is under way, so memory does not grow with their number."""
+    from rich.console import Console
+    from rich.progress import track
+
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    processes = min(processes, len(paths) // SMALL_JOB)
+    with ExitStack() as stack:
+        if processes > 1:
+            pool = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn")))
+            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            results = _windowed(pool, chunks, domain, size, 3 * processes)
+        else:
+            results = (_chunk(chunk, domain, size) for chunk in chunks)
+        flat = (prepared for result in results for prepared in result)
+        yield from track(flat, f"preparing {domain}", total=len(paths), console=Console(stderr=True))
+
+
+def _windowed(pool, chunks, domain, size, window):
+    waiting = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_chunk, chunk, domain, size))
+            if len(waiting) >= window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise DataError(f"{domain}: a worker process was killed, most likely for lack of memory; use fewer processes") from None
+
+
+def _chunk(paths, domain, size):
+    return [photograph(path, domain, size) for path in paths]
+
+
+def _summary(table, refused, domain):
+    flagged = int((table["flag"] != "").sum())
+    line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {flagged} without a disc"
+    official = DOMAINS[domain].counts
+    return line if official is None else f"{line}; official split files hold {sum(map(sum, official.values()))}"
