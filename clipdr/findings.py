@@ -1,7 +1,7 @@
-"""What an eye with a given grade shows, and how a clinician words it. Input: grade and random generator; output: Findings and English text.
+"""What an eye of a given grade shows, and how a clinician words it. Input: grade and random generator; output: Findings, English text.
 
-Lesions follow the International Clinical Diabetic Retinopathy scale (Wilkinson et al., 2003); `icdr` is the scale itself, `scottish` the Scottish one.
-Deviation: lesions are drawn larger than life (see painter.py), so there are fewer of them: MANY stands for the scale's "more than 20" haemorrhages per quadrant.
+Lesions follow the International Clinical Diabetic Retinopathy scale (Wilkinson et al., 2003). Deviation: lesions are drawn larger than life
+(see painter.py), so there are fewer of them: MANY stands for the scale's "more than 20" haemorrhages per quadrant.
 """
 
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Range (low, high), both included, of each count in one non-proliferative grade; neighbouring grades overlap. Chances are in [0, 1]."""
+    """Range (low, high), both included, of each count in one grade below 4; neighbouring grades overlap. Chances are in [0, 1]."""
 
     microaneurysms: tuple[int, int] = (0, 0)
     haemorrhages: tuple[int, int] = (0, 0)  # per quadrant
@@ -117,7 +117,7 @@ def _background(grade, rng):
 
 
 def icdr(findings: Findings) -> int:
-    """Grade 0..4 of these findings by the International Clinical Diabetic Retinopathy scale (Wilkinson et al., 2003), with MANY for "more than 20"."""
+    """Grade 0..4 of these findings by the International Clinical Diabetic Retinopathy scale, with MANY for "more than 20"."""
     f = findings
     if f.disc_vessels or f.vessels or f.preretinal or f.vitreous:
         return 4
@@ -129,7 +129,7 @@ def icdr(findings: Findings) -> int:
 
 
 def scottish(findings: Findings) -> int:
-    """Grade 0..4 (R0..R4) by the Scottish Diabetic Retinopathy Grading Scheme (2007): another scale, which disagrees with ICDR in some eyes."""
+    """Grade 0..4 (R0..R4) by the Scottish Diabetic Retinopathy Grading Scheme (2007): another scale, unlike ICDR in some eyes."""
     f = findings
     hemifields = sum(f.haemorrhages[:2]) >= BLOTS, sum(f.haemorrhages[2:]) >= BLOTS
     if f.disc_vessels or f.vessels or f.preretinal or f.vitreous:

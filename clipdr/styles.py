@@ -1,6 +1,6 @@
-"""Camera styles of the synthetic domains. Input: a retina (float RGB array); output: a photograph (uint8 RGB array) as that domain's camera gives it.
+"""Camera styles of the synthetic domains. Input: a retina (float RGB array); output: a photograph of it (uint8 RGB).
 
-Styles imitate what one sees in photographs of the real sets: format and crop, colour cast, illumination, blur, notch, burnt-in text, compression.
+STYLES imitates what one sees in the real sets: format and crop, colour cast, illumination, blur, notch, burnt-in text, compression.
 """
 
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from clipdr.anatomy import Frame
+
 WHITE, BLACK = (1.0, 1.0, 1.0), (0.008, 0.006, 0.005)
 
 
 @dataclass(frozen=True)
 class Format:
-    """Picture format. aspect: width / height; radius: of the circular field, in heights (over 0.5: cut at top and bottom); centre: (x, y) of the field in widths, heights."""
+    """Picture format. aspect: width / height; radius of the field in heights (over 0.5: cut above and below); centre in widths, heights."""
 
     aspect: float
     radius: float
@@ -161,34 +163,6 @@ STYLES = {
 }
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Where the retina lies in the picture: height, width; centre and radius of the field in pixels; nasal: +1 nasal side on the right (right eye), -1 left."""
-
-    height: int
-    width: int
-    x: float
-    y: float
-    radius: float
-    nasal: int
-
-    def pixels(self, points):
-        """Retina coordinates (..., 2) -> pixel coordinates (..., 2) as x, y. Retina: u nasal, v down, 1 = radius of the field."""
-        return np.asarray(points) * (self.nasal * self.radius, self.radius) + (self.x, self.y)
-
-    def visible(self, points, margin):
-        """(N, 2) retina coordinates -> (N,) bool: inside the field and the picture, `margin` (in radii) from their edges."""
-        x, y = np.moveaxis(self.pixels(points), -1, 0)
-        edge = margin * self.radius
-        inside = (x > edge) & (x < self.width - edge) & (y > edge) & (y < self.height - edge)
-        return inside & (np.hypot(*np.moveaxis(points, -1, 0)) < 1 - margin)
-
-    def grid(self, rows=slice(None), columns=slice(None)):
-        """Retina coordinates u (1, w), v (h, 1) of a window of the picture, float32."""
-        x, y = np.arange(self.width, dtype=np.float32)[columns], np.arange(self.height, dtype=np.float32)[rows]
-        return (x[None] - self.x) * np.float32(self.nasal / self.radius), (y[:, None] - self.y) * np.float32(1 / self.radius)
-
-
 def frame(style: Style, size: int, nasal: int, rng: np.random.Generator) -> Frame:
     """Picture of nominal side `size` pixels in one of the style's formats."""
     shares = [share for _, share in style.formats]
@@ -242,7 +216,8 @@ def _colour(picture, style, rng):
     grey = picture.mean(2, keepdims=True)
     picture = np.clip(grey + style.saturation * (picture - grey), 0, None)
     picture = picture ** np.float32(max(rng.normal(*style.gamma), 0.6))
-    return np.where(picture > 0.8, 1 - 0.2 * np.exp((0.8 - picture) / 0.2), picture)  # the film's shoulder: highlights roll off
+    glare = np.maximum(picture - 0.8, 0)
+    return picture - 5 * glare**2 / (1 + 5 * glare)  # the film's shoulder: highlights roll off towards 1
 
 
 def _notch(x, y):
@@ -253,5 +228,6 @@ def _notch(x, y):
 
 def _write(image, frame, rng):
     font = ImageFont.load_default(size=max(6, round(frame.height * 0.028)))
-    text = f"{rng.integers(1, 30):02d} {'R' if frame.nasal > 0 else 'L'}\n20{rng.integers(16, 20)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
+    date = f"20{rng.integers(16, 20)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
+    text = f"{rng.integers(1, 30):02d} {'R' if frame.nasal > 0 else 'L'}\n{date}"
     ImageDraw.Draw(image).multiline_text((2, 1), text, fill=(225, 40, 30), font=font, spacing=1)
