@@ -25,6 +25,8 @@ RC = {
     "legend.fontsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4, "pdf.fonttype": 42, "svg.hashsalt": "clipdr", "savefig.dpi": 200,
 }  # fmt: skip
 
+SIMILARITY_COLUMNS = ["method", "held_out", "seed", "selection", "split", "grade", *LOGITS, "scale"]  # all that `similarity` reads
+
 
 @contextmanager
 def _style():
@@ -84,9 +86,6 @@ def mean_similarity(runs, methods, domains):
     return result
 
 
-SIMILARITY_COLUMNS = ["method", "held_out", "seed", "selection", "split", "grade", *LOGITS, "scale"]
-
-
 def similarity(runs, methods, domains):
     """Panels side by side, one per method with texts: mean cosine by true grade (rows) and text (columns). See `mean_similarity`."""
     import seaborn as sns
@@ -94,7 +93,7 @@ def similarity(runs, methods, domains):
 
     matrices = mean_similarity(runs, methods, domains)
     if not matrices:
-        raise DataError("similarity: none of the methods compares images with texts; choose ordinal_clip, clip_dr, coop or zero_shot")
+        raise DataError("similarity: none of the methods compares images with texts; choose methods with prompts")
     low, high = (limit([limit(matrix) for matrix in matrices.values()]) for limit in (np.nanmin, np.nanmax))
     columns = min(len(matrices), 2)
     rows = -(-len(matrices) // columns)
@@ -113,15 +112,14 @@ def similarity(runs, methods, domains):
                 axis.text(column + 0.5, row + 0.5, "n/a", ha="center", va="center", size=7)
             wrong, pairs = wrong_order(matrix)
             axis.set_title(method)
-            axis.set_xlabel(
-                f"grade of the text\nwrong order: {wrong} of {pairs} neighbours" + (f" ({100 * wrong / pairs:.0f} %)" if pairs else "")
-            )
+            axis.set_xlabel(f"grade of the text\nmisordered adjacent pairs: {wrong} of {pairs}")
             axis.set_ylabel("true grade")
             axis.tick_params(length=0)
+            axis.grid(visible=False)
         bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.7, aspect=18, pad=0.02)
         bar.set_label("mean cosine")
         bar.outline.set_visible(False)
-        _title(figure, domains, f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}")
+        _title(figure, domains, f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}", "\n" if columns == 1 else " ")
     return figure
 
 
@@ -180,10 +178,10 @@ def _two_lines(name):
     return name.replace("_", "_\n", 1) if len(name) > 6 and "_" in name else name
 
 
-def _title(figure, domains, text):
+def _title(figure, domains, text, gap=" "):
     """The title; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
     synthetic = any(map(is_synthetic, domains))
-    shown = f"SYNTHETIC images: {text}" if synthetic else text[0].upper() + text[1:]
+    shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
     figure.suptitle(shown, fontsize=8, fontweight="bold" if synthetic else "normal", color="#A3262A" if synthetic else "black")
 
 

@@ -124,7 +124,7 @@ def _column(known, methods, domains, title, held_out, metric):
     ranked = sorted(printed.dropna().unique(), reverse=style.more_is_better)
     enough = printed.notna().sum() > 1
     marks = dict(zip(ranked, ("best", "second"), strict=False)) if enough else {}
-    return cells.assign(mark=printed.map(marks).fillna(""))
+    return cells.assign(mark=[marks.get(value, "") for value in printed])
 
 
 def _printed(cell, style):

@@ -1,0 +1,238 @@
+"""Tables: marks, ties, missing and undefined cells, the SYNTHETIC caption, and text that must stay text in Excel and LaTeX."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from clipdr import DataError
+from clipdr.tables import TABLES, by_domain, is_synthetic, to_csv, to_latex, to_markdown, write
+
+DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
+METHODS = ["erm", "ordinal_clip", "clip_dr"]
+MEANS = {"erm": (0.70, 0.60), "ordinal_clip": (0.80, 0.75), "clip_dr": (0.90, 0.85)}
+
+
+def averages(means=MEANS, domains=DOMAINS, seeds=3, unit="patient", protocol="dg"):
+    """The frame of `evaluate.average` with the same value for every metric; None = not run, then no average either."""
+    rows = []
+    for method, values in means.items():
+        cells = [(domain, value) for domain, value in zip(domains, values, strict=True) if value is not None]
+        if len(cells) == len(domains):
+            cells.append(("average", np.mean(values)))
+        for held_out, value in cells:
+            for metric in ("auc", "accuracy", "macro_f1", "qwk", "mae"):
+                row = {
+                    "protocol": protocol,
+                    "method": method,
+                    "held_out": held_out,
+                    "selection": "source_val",
+                    "metric": metric,
+                    "mean": value,
+                }
+                row |= {"se": 0.012 if seeds > 1 else np.nan, "n_seeds": seeds, "low": value - 0.05, "high": value + 0.04, "undefined": 0}
+                rows.append(row | {"n": 100, "clusters": 50, "unit": unit, "n_domains": 1, "resamples": 2000})
+    return pd.DataFrame(rows)
+
+
+def texts(table, column):
+    return table.cells[table.cells["column"] == column].set_index("method")["text"].to_dict()
+
+
+def marks(table, column):
+    return table.cells[table.cells["column"] == column].set_index("method")["mark"].to_dict()
+
+
+def test_names():
+    assert list(TABLES) == ["dg", "dg_auc", "dg_accuracy", "dg_macro_f1", "dg_qwk", "dg_mae"]
+
+
+def test_domains_by_methods_in_the_order_asked_for():
+    table = TABLES["dg_auc"](averages(), METHODS[::-1], DOMAINS[::-1])
+    assert list(dict.fromkeys(table.cells["column"])) == ["SIM_IDRID", "SIM_APTOS", "Average"]
+    assert list(dict.fromkeys(table.cells["method"])) == METHODS[::-1]
+    assert texts(table, "SIM_APTOS") == {"clip_dr": "90.0 ± 1.2", "ordinal_clip": "80.0 ± 1.2", "erm": "70.0 ± 1.2"}
+    assert texts(table, "Average")["ordinal_clip"] == "77.5 ± 1.2"
+    assert marks(table, "Average") == {"clip_dr": "best", "ordinal_clip": "second", "erm": ""}
+
+
+def test_headline_has_the_four_metrics():
+    table = TABLES["dg"](averages(), METHODS, DOMAINS)
+    assert list(dict.fromkeys(table.cells["column"])) == ["AUC", "ACC", "F1", "QWK"]
+    assert set(table.cells["held_out"]) == {"average"}
+    assert texts(table, "QWK")["erm"] == "65.0 ± 1.2"
+
+
+def test_lowest_mae_is_best_in_grades_with_three_decimals():
+    table = TABLES["dg_mae"](averages(), METHODS, DOMAINS)
+    assert texts(table, "SIM_IDRID")["erm"] == "0.600 ± 0.012"
+    assert marks(table, "SIM_IDRID") == {"erm": "best", "ordinal_clip": "second", "clip_dr": ""}
+    assert "lower is better" in table.caption
+
+
+def test_what_prints_alike_is_marked_alike():
+    table = TABLES["dg_auc"](averages({"erm": (0.90004, 0.5), "ordinal_clip": (0.89996, 0.4), "clip_dr": (0.8, 0.4)}), METHODS, DOMAINS)
+    assert marks(table, "SIM_APTOS") == {"erm": "best", "ordinal_clip": "best", "clip_dr": "second"}
+    assert marks(table, "SIM_IDRID") == {"erm": "best", "ordinal_clip": "second", "clip_dr": "second"}
+
+
+def test_one_method_alone_is_not_the_best():
+    assert set(TABLES["dg_auc"](averages({"erm": (0.9, 0.8)}), ["erm"], DOMAINS).cells["mark"]) == {""}
+
+
+def test_missing_is_x_and_undefined_is_na_and_neither_is_ranked():
+    table = TABLES["dg_auc"](averages({"erm": (0.7, None), "ordinal_clip": (np.nan, 0.8), "clip_dr": (0.9, 0.7)}), METHODS, DOMAINS)
+    assert texts(table, "SIM_IDRID")["erm"] == "X" and texts(table, "Average")["erm"] == "X"
+    assert texts(table, "SIM_APTOS")["ordinal_clip"] == "n/a" and texts(table, "Average")["ordinal_clip"] == "n/a"
+    assert marks(table, "SIM_APTOS") == {"erm": "second", "ordinal_clip": "", "clip_dr": "best"}
+    assert set(marks(table, "Average").values()) == {""}
+    assert "X: not run." in table.notes and "n/a: undefined." in table.notes
+    frame = pd.read_csv(io.StringIO(to_csv(table)), keep_default_na=False).set_index(["method", "held_out"])["value"]
+    assert frame["erm", "SIM_IDRID"] == "X" and frame["ordinal_clip", "SIM_APTOS"] == "n/a" and frame["clip_dr", "SIM_APTOS"] == "90.0000"
+
+
+def test_a_method_that_never_ran_is_a_row_of_x():
+    table = TABLES["dg"](averages(), [*METHODS, "coop"], DOMAINS)
+    assert set(table.cells.loc[table.cells["method"] == "coop", "text"]) == {"X"}
+
+
+def test_an_average_over_fewer_domains_than_the_table_is_x():
+    table = TABLES["dg"](averages(), METHODS, [*DOMAINS, "SIM_RLDR"])
+    assert set(table.cells["text"]) == {"X"}
+
+
+def test_an_average_over_more_domains_than_the_table_is_refused():
+    with pytest.raises(DataError, match="SIM_IDRID too"):
+        TABLES["dg"](averages(), METHODS, ["SIM_APTOS"])
+
+
+def test_several_selections_are_refused():
+    both = pd.concat([averages(), averages().assign(selection="last")])
+    with pytest.raises(DataError, match="several selections"):
+        TABLES["dg"](both, METHODS, DOMAINS)
+
+
+def test_other_protocols_are_left_out():
+    both = pd.concat([averages(protocol="esdg", domains=["all_but_APTOS", "all_but_IDRID"]), averages()])
+    assert texts(TABLES["dg_auc"](both, METHODS, DOMAINS), "SIM_APTOS")["erm"] == "70.0 ± 1.2"
+    table = by_domain(both, METHODS, ["all_but_APTOS", "all_but_IDRID"], protocol="esdg", metric="auc")
+    assert table.name == "esdg_auc" and texts(table, "all_but_IDRID")["erm"] == "60.0 ± 1.2"
+
+
+def test_one_seed_shows_no_spread_and_says_so():
+    table = TABLES["dg_auc"](averages(seeds=1), METHODS, DOMAINS)
+    assert texts(table, "SIM_APTOS")["erm"] == "70.0"
+    assert any(note.startswith("Seeds: 1; no spread") for note in table.notes)
+    first = pd.read_csv(io.StringIO(to_csv(table))).iloc[0]
+    assert (first["low"], first["high"], first["n_seeds"]) == (65.0, 74.0, 1) and np.isnan(first["se"])
+
+
+def test_notes_say_selection_unit_resamples_and_seeds():
+    notes = " ".join(TABLES["dg"](averages(unit="image"), METHODS, DOMAINS).notes)
+    for part in (
+        "source_val",
+        "2000 bootstrap resamples",
+        "SIM_APTOS, SIM_IDRID by image: interval too narrow",
+        "Seeds: 3; mean ± standard error",
+    ):
+        assert part in notes
+    assert "too narrow" not in " ".join(TABLES["dg"](averages(), METHODS, DOMAINS).notes)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_synthetic_stands_first_in_every_format(name):
+    table = TABLES[name](averages(), METHODS, DOMAINS)
+    assert table.caption.startswith("SYNTHETIC images:")
+    assert to_markdown(table).startswith("**SYNTHETIC images:")
+    assert r"\caption{SYNTHETIC images:" in to_latex(table)
+    assert pd.read_csv(io.StringIO(to_csv(table)))["caption"].str.startswith("SYNTHETIC images:").all()
+    mixed = TABLES[name](averages(domains=["SIM_APTOS", "APTOS"]), METHODS, ["SIM_APTOS", "APTOS"])
+    assert mixed.caption.startswith("SYNTHETIC images:")
+    real = TABLES[name](averages(domains=["IDRID", "APTOS"]), METHODS, ["IDRID", "APTOS"])
+    assert not any("SYNTHETIC" in writer(real) for writer in (to_csv, to_markdown, to_latex))
+
+
+def test_synthetic_names():
+    assert is_synthetic("SIM_RLDR") and is_synthetic("all_but_SIM_RLDR")
+    assert not is_synthetic("RLDR") and not is_synthetic("all_but_RLDR") and not is_synthetic("OUR_HOSPITAL")
+
+
+HOSTILE = [
+    "=cmd|'/C calc'!A0",
+    "+1",
+    "-1+2",
+    "@SUM(A1)",
+    "\t=1",
+    r"\input{/etc/passwd}",
+    "a_b & c%d #1 ${x}^~",
+    "<script>alert(1)</script>",
+    "a|b",
+]
+
+
+def test_no_cell_of_the_csv_is_a_formula():
+    table = TABLES["dg_auc"](averages(dict.fromkeys(HOSTILE, (0.7, -0.2)), domains=["=1+1", "@B"]), HOSTILE, ["=1+1", "@B"])
+    frame = pd.read_csv(io.StringIO(to_csv(table)), dtype=str, keep_default_na=False)
+    for column in frame:
+        for text in frame[column]:
+            assert not re.match(r"[=+\-@\t\r]", text) or re.fullmatch(r"-?\d+\.\d+", text), (column, text)
+    assert "'=cmd|'/C calc'!A0" in set(frame["method"]) and "'=1+1" in set(frame["held_out"])
+    assert (frame.loc[frame["held_out"] == "'@B", "value"] == "-20.0000").all()
+
+
+def assert_latex_is_sound(text, rows, columns):
+    """Balanced braces and environments, the same number of cells in every row, no bare special character, only known commands."""
+    plain = re.sub(r"\\[\\&%$#_{}]", "", text)
+    depth = 0
+    for c in plain:
+        depth += (c == "{") - (c == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert re.findall(r"\\begin\{(\w+)\}", text) == re.findall(r"\\end\{(\w+)\}", text)[::-1] == ["table", "tabular"]
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == rows + 1
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
+    assert not re.search(r"[#%^~<>±]", plain), "bare special character"
+    assert "_" not in plain.replace(r"\label{tab:dg_auc}", "")
+    assert plain.count("$") % 2 == 0
+    allowed = (
+        "begin end centering caption label scriptsize setlength tabcolsep toprule midrule bottomrule textbf underline pm par smallskip"
+    )
+    allowed += " parbox linewidth textbackslash textasciitilde textasciicircum textless textgreater"
+    assert set(re.findall(r"\\([A-Za-z]+)", text)) <= set(allowed.split())
+
+
+def test_latex_is_sound_whatever_the_names():
+    table = TABLES["dg_auc"](averages(dict.fromkeys(HOSTILE, (0.7, -0.2)), domains=["A_B", "C&D"]), HOSTILE, ["A_B", "C&D"])
+    text = to_latex(table)
+    assert_latex_is_sound(text, len(HOSTILE), 4)
+    assert r"\textbackslash{}input\{/etc/passwd\}" in text
+    assert r"$-$20.0 $\pm$ 1.2" in text
+    ranked = to_latex(TABLES["dg_auc"](averages(), METHODS, DOMAINS))
+    assert_latex_is_sound(ranked, 3, 4)
+    assert r"clip\_dr & \textbf{90.0 $\pm$ 1.2} & \textbf{85.0 $\pm$ 1.2} & \textbf{87.5 $\pm$ 1.2} \\" in ranked
+    assert r"\underline{80.0 $\pm$ 1.2}" in ranked
+
+
+def test_markdown_is_a_table_whatever_the_names():
+    text = to_markdown(TABLES["dg_auc"](averages(dict.fromkeys(HOSTILE, (0.7, 0.6))), HOSTILE, DOMAINS))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == len(HOSTILE) + 2
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {5}
+    assert "<script>" not in re.sub(r"\\<", "", text)
+    ranked = to_markdown(TABLES["dg_auc"](averages(), METHODS, DOMAINS))
+    assert "| clip\\_dr | **90.0 ± 1.2** | **85.0 ± 1.2** | **87.5 ± 1.2** |" in ranked
+    assert "<u>80.0 ± 1.2</u>" in ranked
+
+
+def test_write_leaves_three_equal_files(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in ("a", "b"):
+        write(TABLES["dg"](averages(), METHODS, DOMAINS), tmp_path / folder)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["dg.csv", "dg.md", "dg.tex"]
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
