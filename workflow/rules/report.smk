@@ -1,0 +1,106 @@
+# Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
+
+SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions"])
+RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
+
+
+rule score:
+    input:
+        predictions=f"{RUN}/predictions.parquet",
+        manifests=MANIFESTS,
+        code=SCORE_CODE,
+    output:
+        scores=f"{RUN}/scores.csv",
+        draws=f"{RUN}/draws.npz",
+    log:
+        f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        domains=LISTED,
+        bootstrap=study.bootstrap,
+    shell:
+        "python -m clipdr score $(dirname {output.scores:q}) --domains {params.domains} --data {params.data:q} "
+        "--bootstrap {params.bootstrap} > {log} 2>&1"
+
+
+rule collect:
+    input:
+        scores=study.runs("scores.csv"),
+        code=SCORE_CODE,
+    output:
+        scores=f"{RESULTS}/scores.csv",
+        summary=f"{RESULTS}/summary.json",
+    log:
+        f"{RESULTS}/logs/collect.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+        runs=study.runs(""),
+    shell:
+        "python -m clipdr collect {params.runs} --results {params.results:q} > {log} 2>&1"
+
+
+rule table:
+    input:
+        scores=study.runs("scores.csv"),
+        draws=study.runs("draws.npz"),
+        code=[*SCORE_CODE, "clipdr/tables.py"],
+    output:
+        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
+        md=f"{RESULTS}/tables/{{name}}.md",
+        tex=f"{RESULTS}/tables/{{name}}.tex",
+    log:
+        f"{RESULTS}/logs/table/{{name}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+        runs=study.runs(""),
+    shell:
+        "python -m clipdr table {wildcards.name} {params.runs} --results {params.results:q} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        predictions=lambda wildcards: study.runs("predictions.parquet", study.figures[wildcards.name]),
+        draws=lambda wildcards: study.runs("draws.npz", study.figures[wildcards.name]),
+        scores=lambda wildcards: study.runs("scores.csv", study.figures[wildcards.name]),
+        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py"],
+    output:
+        png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/{name}.rst", category="Figures", labels={"figure": "{name}"}),
+        pdf=f"{RESULTS}/figures/{{name}}.pdf",
+    log:
+        f"{RESULTS}/logs/figure/{{name}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+        runs=lambda wildcards: study.runs("", study.figures[wildcards.name]),
+    shell:
+        "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} > {log} 2>&1"
+
+
+rule track:
+    input:
+        scores=study.runs("scores.csv"),
+        tables=expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
+        figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.figures),
+        code="clipdr/track.py",
+    output:
+        touch(f"{RESULTS}/.tracked"),
+    log:
+        f"{RESULTS}/logs/track.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+    shell:
+        "python -m clipdr track --results {params.results:q} > {log} 2>&1"
