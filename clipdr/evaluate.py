@@ -58,8 +58,7 @@ def score(predictions, manifest, resamples, name="predictions"):
     predictions = predictions.assign(patient=(cluster + patient.astype(str)).where(patient != "", ""))
 
     rows, draws = [], {}
-    parts = list(_parts(predictions))
-    console = Console(stderr=True)
+    parts, console = list(_parts(predictions)), Console(stderr=True)
     for selection, split, domain, part in track(parts, "score", console=console, transient=True, disable=not console.is_terminal):
         grade, probability = part["grade"].to_numpy(np.int64), part[PROBABILITIES].to_numpy(np.float64)
         patients = part["patient"].to_numpy(object)
@@ -147,9 +146,8 @@ def _means(group, domains, seeds, draws, row):
     }
     for metric, drawn in zip(METRICS, over_resamples, strict=True):
         by_seed = np.array([np.mean([values[metric, seed, held_out] for held_out in domains]) for seed in seeds])
-        low, high, undefined = interval(drawn)
-        mean = {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)}
-        yield mean | {"low": low, "high": high, "undefined": undefined} | count
+        bounds = dict(zip(("low", "high", "undefined"), interval(drawn), strict=True))
+        yield {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)} | bounds | count
 
 
 def _cells(scores, selection):

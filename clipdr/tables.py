@@ -120,7 +120,7 @@ def _column(known, methods, domains, title, held_out, metric):
             cell |= {"scale": "percent" if style.factor == 100 else "grades", "text": _printed(cell, style)}
         cells.append(cell)
     cells = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS])
-    printed = cells["value"].astype(float).round(style.decimals)
+    printed = pd.Series([float(f"{value:.{style.decimals}f}") for value in cells["value"].astype(float)])  # as the reader sees it
     ranked = sorted(printed.dropna().unique(), reverse=style.more_is_better)
     enough = printed.notna().sum() > 1
     marks = dict(zip(ranked, ("best", "second"), strict=False)) if enough else {}
