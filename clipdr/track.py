@@ -8,13 +8,12 @@ started with `--artifacts-destination` on that folder (`make ui`), serves both w
 import csv
 import hashlib
 import json
-import logging
 import math
 import os
 import re
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +25,6 @@ from clipdr.domains import DOMAINS
 SMALL = ("settings.json", "scores.csv", "history.csv", "predictions.parquet")  # always copied to the artifacts
 WEIGHTS = "model.safetensors"
 WEIGHTS_COPIED = 50 * 2**20  # bytes; larger weights are named by path and sha256 only
-STUDY = "study"
 STUDY_FILES = ("tables/*", "figures/*.png")
 NOT_IN_A_NAME = re.compile(r"[^\w\-. /]")  # of a metric or parameter in MLflow
 MAX_VALUE, MAX_NAME, MAX_METRICS, MAX_PARAMS = 6000, 250, 1000, 100  # MLflow's limits: characters, entries of one log_batch
@@ -61,7 +59,7 @@ def publish(runs, store_uri, experiment):
             counts["incomplete" if missing else store.put(folder.relative_to(runs).as_posix(), files, runs, _run)] += 1
         files = sorted(file for pattern in STUDY_FILES for file in runs.parent.glob(pattern) if file.is_file() and file.name[0] != ".")
         if files:
-            counts[store.put(STUDY, files, runs.parent, _study)] += 1
+            counts[store.put("study", files, runs.parent, _study)] += 1
     return counts
 
 
@@ -70,8 +68,7 @@ class _Store:
 
     def __init__(self, uri, experiment, artifacts):
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before the import, which would otherwise send usage data
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=uri)
@@ -112,7 +109,7 @@ class _Store:
         for file in copies:
             target = self._folder(run) / file.relative_to(copies[file])
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, target)
+            _place(file, target)
         metrics = [Metric(key, value, end, step) for key, value, step in metrics]
         params = [Param(key[:MAX_NAME], _cut(value)) for key, value in params.items()]
         for start in range(0, len(metrics), MAX_METRICS):
@@ -194,6 +191,14 @@ def _number(text):
     """A finite number, or None: MLflow has no undefined value, and 0 would be a wrong one."""
     number = float(text or "nan")
     return number if math.isfinite(number) else None
+
+
+def _place(file, target):
+    """Copy a file; weights are linked where the file system can, since a second copy of all of them would fill it."""
+    if file.name == WEIGHTS:
+        with suppress(OSError):
+            return os.link(file, target)
+    shutil.copy2(file, target)
 
 
 def _flat(settings, prefix=""):
