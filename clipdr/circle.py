@@ -1,9 +1,9 @@
 """The search for the camera's circle in a picture on a dark background.
 
-Input: (H, W) float32, brightness. Output: the circle, or axis-parallel ellipse, that explains the edge of what is bright. The picture is looked
-at from its four sides; where its brightness first rises, at several levels, are edge points. Random triples of them propose circles, the one
-that most points lie on is refined by least squares over those points (RANSAC; Fischler and Bolles, 1981). Draws are seeded: same picture,
-same circle.
+Input: (H, W) float32, brightness. Output: the circle, or axis-parallel ellipse, that explains the edge of what is bright. Edge points
+are where the brightness first rises, at several levels, seen from the four sides of the picture. Random triples of them propose
+circles; the one that most points lie on is refined by least squares over those points (RANSAC; Fischler and Bolles, 1981). The draws
+are seeded: same picture, same circle.
 """
 
 from typing import NamedTuple
@@ -76,13 +76,16 @@ def _edge_points(grey: np.ndarray, level: float) -> np.ndarray:
 
 
 def _crossings(grey, level):
-    """(P, 2) x, y of every row's first rise above the level, between pixels; a row whose foreground starts at the frame has none."""
-    foreground = grey > level
-    first = foreground.argmax(axis=1)
+    """(P, 2) x, y of every row's first rise above the level; a row whose foreground starts at the frame has none.
+
+    The pixel of the rise is covered by the foreground only in part: as much as it is bright, between its neighbours outside and inside.
+    """
+    first = (grey > level).argmax(axis=1)
     rows = np.flatnonzero(first > 0)
     first = first[rows]
-    below, above = grey[rows, first - 1], grey[rows, first]
-    return np.stack([first - 0.5 + (level - below) / (above - below), rows + 0.5], axis=1)
+    outer, here, inner = grey[rows, first - 1], grey[rows, first], grey[rows, np.minimum(first + 1, grey.shape[1] - 1)]
+    covered = (here - outer) / (np.maximum(inner, here) - outer)
+    return np.stack([first + 1 - covered, rows + 0.5], axis=1)
 
 
 def _fit(points: np.ndarray, foreground: np.ndarray, free: bool) -> Fit:
@@ -106,8 +109,8 @@ def _fit(points: np.ndarray, foreground: np.ndarray, free: bool) -> Fit:
         model = _solve(points[near], free)
     cx, cy, r, stretch = model
     near = _near(points, model)
-    if not near.any() or not shortest <= r <= longest:
-        return NOTHING
+    if not near.any() or not shortest <= r <= longest or abs(cx) * unit > width / 2 or abs(cy / stretch) * unit > height / 2:
+        return NOTHING  # the middle of a camera's field lies inside its photograph
     angle = np.arctan2(points[near, 1] * stretch - cy, points[near, 0] - cx)
     circle = Circle(cx * unit + centre[0], cy * unit / stretch + centre[1], r * unit)
     arc, support = _arc(circle, stretch, angle, height, width)

@@ -14,6 +14,7 @@ from clipdr.circle import Circle, Fit, inside, search
 
 SMALL = 320  # pixels, longest side of the copy in which the circle is sought
 WHITE = 240  # grey level from which a background counts as white; JPEG blurs the 255 it was drawn with
+TINY = 32  # pixels, shortest side of the copy of SMALL in which anything can be judged
 ROUGH = 8.5  # grey levels between neighbours above which a picture without a disc is no retina
 
 
@@ -90,8 +91,8 @@ def mask(disc, size: int):
     cx, cy, r, w, h = torch.as_tensor(disc, dtype=torch.float32)[:, :, None, None].unbind(1)
     line = torch.arange(size, dtype=torch.float32, device=cx.device) + 0.5
     x, y = line[None, None, :], line[None, :, None]
-    inside = ((x - cx) ** 2 + (y - cy) ** 2 <= r**2) & ((x - size / 2).abs() <= w / 2) & ((y - size / 2).abs() <= h / 2)
-    return inside[:, None]
+    retina = ((x - cx) ** 2 + (y - cy) ** 2 <= r**2) & ((x - size / 2).abs() <= w / 2) & ((y - size / 2).abs() <= h / 2)
+    return retina[:, None]
 
 
 def clean(image: np.ndarray, domain: str) -> np.ndarray:
@@ -102,8 +103,11 @@ def clean(image: np.ndarray, domain: str) -> np.ndarray:
 
 
 def _white_border(image):
-    """White that touches the picture's edge -> 0; saturated spots inside the retina stay."""
-    return np.where(_white(image)[:, :, None], np.uint8(0), image)
+    """White that touches the picture's edge -> 0, with the fringe that JPEG and scaling mix; saturated spots inside the retina stay."""
+    white = _touching(image.min(axis=2) >= WHITE)
+    if not white.any():
+        return image
+    return np.where(ndimage.binary_dilation(white, np.ones((3, 3)), _fringe(image))[:, :, None], np.uint8(0), image)
 
 
 def _red_text(image):
@@ -132,14 +136,9 @@ CLEANERS = {
 }
 
 
-def _white(image: np.ndarray) -> np.ndarray:
-    """(H, W) bool: white connected to the picture's edge, with the fringe in which scaling and JPEG mix it with the retina."""
-    white = _touching(image.min(axis=2) >= WHITE)
-    return ndimage.binary_dilation(white, np.ones((3, 3)), iterations=_fringe(image)) if white.any() else white
-
-
 def _fringe(image):
-    return 2 + max(image.shape[:2]) // 400
+    """Pixels over which a drawn edge is blurred."""
+    return 1 + max(image.shape[:2]) // 350
 
 
 def _touching(part: np.ndarray) -> np.ndarray:
@@ -167,12 +166,14 @@ def _foreground(small: np.ndarray) -> np.ndarray:
     white = small.min(axis=2) >= WHITE
     corners = (white[:4, :4], white[:4, -4:], white[-4:, :4], white[-4:, -4:])
     if sum(corner.mean() > 0.5 for corner in corners) >= 2:
-        grey[_white(small)] = 0
+        grey[_touching(white)] = 0
     return grey
 
 
 def _judge(small: np.ndarray, fit: Fit | None) -> str:
     """Why a picture is no fundus photograph, "" if it may be one. A convincing disc excuses odd colours, but no flat or blue picture."""
+    if min(small.shape[:2]) < TINY:
+        return f"not a fundus photograph: a side of {min(small.shape[:2])} pixels, or a strip"
     colour = (small if fit is None else small[inside(fit.circle, 0.95, fit.stretch, *small.shape[:2])]).reshape(-1, 3).astype(np.int16)
     red, green, blue = colour.T
     if min(np.bincount(channel, minlength=256).max() for channel in colour.T) > 0.6 * len(colour):
