@@ -198,14 +198,14 @@ def figure(
 
 @app.command()
 def track(
-    results: Annotated[Path, typer.Option(help="Folder with runs/, tables/ and figures/.")] = Path("results"),
-    store: Annotated[str, typer.Option(help="Address of MLflow's store.")] = "sqlite:///results/mlflow.db",
+    results: Annotated[Path, typer.Option(help="Folder with runs/, tables/ and figures/; the database is its mlflow.db.")] = Path("results"),
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "clipdr",
 ):
-    """Publish all finished runs to MLflow; at any time, and as often as you like (equal runs are skipped)."""
+    """Publish all finished runs to MLflow; at any time, and as often as you like (equal runs are skipped). To look at them: make ui"""
     from clipdr import track as tracking
 
-    tracking.publish(results / "runs", store, experiment)
+    counts = tracking.publish(results / "runs", f"sqlite:///{results / 'mlflow.db'}", experiment)
+    print("MLflow: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
 
 
 def main():

@@ -114,8 +114,8 @@ def validate(method, val, device):
     logits = predict(method, val, device)
     probability, grade, names = probabilities(logits), val.grade.numpy(), val.names
     scores = {"val_loss": F.cross_entropy(torch.from_numpy(logits).double(), val.grade).item()}
-    scores |= {f"val_{metric}": METRICS[metric](grade, probability)[0] for metric in ("auc", "qwk")}
-    return scores | {f"val_auc_{d}": METRICS["auc"](grade[names == d], probability[names == d])[0] for d in val.domains}
+    scores |= {f"val_{metric}": float(METRICS[metric](grade, probability)[0]) for metric in ("auc", "qwk")}
+    return scores | {f"val_auc_{d}": float(METRICS["auc"](grade[names == d], probability[names == d])[0]) for d in val.domains}
 
 
 def trained(method):
@@ -137,7 +137,7 @@ class State:
 
     def __init__(self, method, optimizers, path, digest):
         self.method, self.optimizers, self.path, self.digest = method, optimizers, Path(path) if path else None, digest
-        self.history, self.selected, self.best, self.sums, self.since = [], None, -np.inf, {}, 0
+        self.history, self.selected, self.best, self.sums, self.since = [], None, float("-inf"), {}, 0
 
     def add(self, parts):
         """Keep the sum of each part of the loss; read at the next evaluation, so that no step waits for the device."""

@@ -90,7 +90,7 @@ rule figure:
 rule track:
     input:
         scores=study.runs("scores.csv"),
-        tables=expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
+        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.figures),
         code="clipdr/track.py",
     output:

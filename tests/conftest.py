@@ -1,0 +1,84 @@
+"""Shared fixtures: a toy study with a known answer (the grade is the number of bright spots), and its settings."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+DOMAINS = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
+SIDE = 32
+REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
+
+
+def draw(grade, tint, rng):
+    """A (SIDE, SIDE, 3) uint8 picture: a tinted disc with one bright bar per grade."""
+    picture = np.full((SIDE, SIDE, 3), tint, np.float64) + rng.normal(0, 6, (SIDE, SIDE, 3))
+    for bar in range(grade):
+        picture[4 + 5 * bar : 7 + 5 * bar, 4:28] += 110
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A data folder of three domains, 40 pictures each, patients with two eyes, in the schema of `prepare`."""
+    data = tmp_path_factory.mktemp("toy")
+    (data / "manifests").mkdir()
+    (data / "store").mkdir()
+    for number, domain in enumerate(DOMAINS):
+        rng = np.random.default_rng(number)
+        grade = np.resize(np.arange(5), 40)
+        tint = np.array([90, 60, 40]) + 15 * number
+        np.save(data / "store" / f"{domain}.npy", np.stack([draw(g, tint, rng) for g in grade]))
+        frame = pd.DataFrame({"image": [f"{domain}/x/p{i:03d}.png" for i in range(40)], "row": range(40), "domain": domain, "grade": grade})
+        frame["split"] = ["train"] * 30 + ["val"] * 10
+        frame["patient"] = [f"p{i // 2}" for i in range(40)]
+        frame["eye"] = ["left", "right"] * 20
+        for column, value in {"camera": "", "cx": 16.0, "cy": 16.0, "r": 16.0, "w": 32.0, "h": 32.0, "flag": "", "sha256": "", "phash": ""}.items():
+            frame[column] = value
+        frame.to_csv(data / "manifests" / f"{domain}.csv", index=False)
+    return data
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """Settings of a run on the toy study, as Config.settings gives them; keywords change training, `frozen` and `options` the rest."""
+
+    from clipdr.config import Training
+
+    def make(frozen=False, options=None, **training):
+        rules = {"epochs": 6, "batch_size": 10, "optimizer": "radam", "lr": 3e-3, "weight_decay": 0, "schedule": "cosine", "augment": "flip"}
+        return {
+            "backbone": {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"},
+            "frozen": frozen,
+            "image": {"size": SIDE, "input": SIDE},
+            "training": Training(**(rules | {"evaluations": 3} | training)).model_dump(),
+            "options": options or {},
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def manifests(toy):
+    return [toy / "manifests" / f"{domain}.csv" for domain in DOMAINS]
+
+
+@pytest.fixture(scope="session")
+def cached(toy):
+    """The toy study's features and prompts of the tiny backbone."""
+    from clipdr import runs
+
+    spec = {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"}
+    for domain in DOMAINS:
+        runs.cache_features(spec, SIDE, domain, toy)
+    runs.cache_prompts(spec, SIDE, toy)
+    return toy
+
+
+@pytest.fixture
+def realdata():
+    if not REALDATA.is_dir():
+        pytest.skip(f"no real photographs at {REALDATA} (CLIPDR_REALDATA names another folder)")
+    return REALDATA
