@@ -57,9 +57,9 @@ class Recipe:
 
 RECIPES = {
     0: Recipe(),
-    1: Recipe(microaneurysms=(3, 11)),
-    2: Recipe(microaneurysms=(5, 16), haemorrhages=(0, 6), exudates=(0, 4), cotton_wool=(0, 4)),
-    3: Recipe(microaneurysms=(8, 22), haemorrhages=(2, 9), exudates=(0, 4), cotton_wool=(1, 6), many=0.85, beading=0.5, irma=0.5),
+    1: Recipe(microaneurysms=(4, 13)),
+    2: Recipe(microaneurysms=(6, 16), haemorrhages=(0, 5), exudates=(0, 4), cotton_wool=(0, 3)),
+    3: Recipe(microaneurysms=(10, 24), haemorrhages=(3, 11), exudates=(0, 4), cotton_wool=(1, 6), many=0.9, beading=0.5, irma=0.5),
 }
 BENEATH_PROLIFERATIVE = {1: 0.15, 2: 0.45, 3: 0.40}  # non-proliferative grade whose lesions accompany grade 4, and its share
 
@@ -123,7 +123,7 @@ def icdr(findings: Findings) -> int:
         return 4
     if min(f.haemorrhages) >= MANY or len(f.beading) >= 2 or f.irma:
         return 3
-    if any(f.haemorrhages) or f.exudates or f.cotton_wool:
+    if any(f.haemorrhages) or f.exudates or f.cotton_wool or f.beading:
         return 2
     return int(f.microaneurysms > 0)
 

@@ -22,16 +22,16 @@ def paint(eye: Eye, size: int) -> tuple[np.ndarray, np.ndarray]:
     size    : nominal side in pixels; height is size times the style's scale, width follows the style's format
     returns   photograph (H, W, 3) uint8 RGB; lesions (H, W) bool, never outside the field
     """
-    rng = np.random.default_rng(eye.key)
+    camera, anatomy, disease = (np.random.default_rng((*eye.key, part)) for part in (1, 2, 3))  # apart: a healthy twin has the same retina
     style = STYLES[eye.style]
-    view = frame(style, size, 1 if eye.side == "right" else -1, rng)
-    disc = np.array((np.clip(rng.normal(*style.disc), 0.25, 0.84), rng.normal(-0.02, 0.05)))
-    canvas = retina(view, eye, disc, rng)
+    view = frame(style, size, 1 if eye.side == "right" else -1, camera)
+    disc = np.array((np.clip(anatomy.normal(*style.disc), 0.25, 0.84), anatomy.normal(-0.02, 0.05)))
+    canvas = retina(view, eye, disc, anatomy)
     for draw_lesions in LESIONS:
-        draw_lesions(canvas, eye.findings, rng)
+        draw_lesions(canvas, eye.findings, disease)
     u, v = view.grid()
     canvas.lesions &= u * u + v * v < 1
-    return develop(canvas.image, view, style, rng), canvas.lesions
+    return develop(canvas.image, view, style, camera), canvas.lesions
 
 
 def _blob(canvas, centre, radii, colour, rng, opacity=0.9, softness=0.35, rough=0.05):
@@ -62,7 +62,7 @@ def _places(canvas, count, rng, within=None, ring=(0.12, 0.9), clear_of_disc=0.2
 
 def _microaneurysms(canvas, findings, rng):
     for place in _places(canvas, findings.microaneurysms, rng):
-        _blob(canvas, place, np.full(2, rng.uniform(0.017, 0.023)), RED, rng, opacity=rng.uniform(0.7, 0.9), softness=0.5, rough=0.0)
+        _blob(canvas, place, np.full(2, rng.uniform(0.018, 0.025)), RED, rng, opacity=rng.uniform(0.8, 0.95), softness=0.5, rough=0.0)
 
 
 def _haemorrhages(canvas, findings, rng):
@@ -109,11 +109,11 @@ def _new_vessels(canvas, findings, rng):
         for centre in _places(canvas, 2, rng, name, ring=(0.3, 0.8), clear_of_disc=0.3):
             _tangle(canvas, pen, centre, 4, 0.13, 0.010, rng)
     if findings.disc_vessels:
-        _tangle(canvas, pen, canvas.disc, 36, 0.30, 0.011, rng)
+        _tangle(canvas, pen, canvas.disc, 38, 0.30, 0.012, rng)
     for name in findings.vessels:
-        _tangle(canvas, pen, _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0], 28, 0.24, 0.011, rng)
+        _tangle(canvas, pen, _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0], 30, 0.25, 0.012, rng)
     if findings.irma or findings.disc_vessels or findings.vessels:
-        canvas.ink(layer, (0.30, 0.78, 0.72), lesion=True)
+        canvas.ink(layer, (0.32, 0.84, 0.78), lesion=True)
 
 
 def _preretinal(canvas, findings, rng):
@@ -148,8 +148,8 @@ def _laser(canvas, findings, rng):
     for place in grid[keep]:
         size = rng.uniform(0.028, 0.042)
         _blob(canvas, place, (size, size), SCAR, rng, opacity=rng.uniform(0.5, 0.85), softness=0.4)
-        if rng.random() < 0.5:
-            _blob(canvas, place, (size * 0.5, size * 0.45), PIGMENT, rng, opacity=0.8, softness=0.6)
+        if rng.random() < 0.4:
+            _blob(canvas, place + rng.normal(0, 0.006, 2), (size * 0.5, size * 0.4), PIGMENT, rng, opacity=0.8, softness=0.6)
 
 
 # From the deepest layer to the one nearest the lens.

@@ -1,4 +1,4 @@
-"""Synthetic patients: who they are, what their eyes show, what is written about them. Input: domain, number of patients, seed; output: values.
+"""Synthetic patients: who they are, what their eyes show, what is written of them. Input: domain, number of patients, seed; output: values.
 
 A patient's eye follows from (seed, domain, number, side) and its grade, whatever the size of the cohort.
 """

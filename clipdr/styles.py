@@ -1,4 +1,4 @@
-"""Camera styles of the synthetic domains. Input: a retina (float RGB array); output: a photograph of it (uint8 RGB).
+"""Camera styles of the synthetic domains. Input: a retina (float RGB array); output: its photograph (uint8 RGB).
 
 STYLES imitates what one sees in the real sets: format and crop, colour cast, illumination, blur, notch, burnt-in text, compression.
 """
@@ -83,7 +83,7 @@ STYLES = {
     "DEEPDR": Style(
         suffix=".jpg",
         formats=((Format(1.29, 0.535), 1.0),),
-        gain=(1.12, 1.10, 0.98),
+        gain=(1.12, 1.20, 1.08),
         quality=(80, 92),
         scale=1.1,
         saturation=0.85,
@@ -91,9 +91,9 @@ STYLES = {
         gamma=(0.9, 0.06),
         vignette=(0.05, 0.2),
         slope=(0.05, 0.3),
-        blur=(0.003, 0.010),
+        blur=(0.003, 0.008),
         ghost=0.25,
-        white=0.35,
+        white=0.25,
         text=0.8,
         disc=(0.55, 0.16),
     ),
@@ -149,13 +149,13 @@ STYLES = {
         scale=0.9,
         tint=0.10,
         saturation=0.75,
-        exposure=(0.7, 1.05),
+        exposure=(0.75, 1.1),
         gamma=(1.0, 0.1),
         vignette=(0.2, 0.5),
         slope=(0.0, 0.25),
-        blur=(0.004, 0.012),
-        noise=0.014,
-        haze=(0.5, 0.6),
+        blur=(0.004, 0.009),
+        noise=0.012,
+        haze=(0.5, 0.5),
         ghost=0.2,
         notch=0.4,
         disc=(0.60, 0.14),

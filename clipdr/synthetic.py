@@ -1,4 +1,4 @@
-"""Synthetic domains with known truth. Input: domains, patients per domain, size, seed; output: GDRBench's folders and splits, and patients.csv.
+"""Synthetic domains with known truth. Input: domains, patients, size, seed; output: GDRBench's folders and splits, and patients.csv.
 
 Everything follows from (seed, domain, patient, eye): the number of processes, the order of work and the other domains change no byte of a
 photograph, and `mask` draws the lesions of a written image again.
