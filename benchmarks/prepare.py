@@ -106,9 +106,8 @@ def circles(folder: Path) -> None:
     for corners, found in shares.items():
         values = np.array([share for share, _ in found])
         print(f"circles, notebook with {corners} corners: both find one on {len(values)} of {len(paths)} photographs")
-        print(
-            f"  IoU median {np.median(values):.4f}, 5th percentile {np.percentile(values, 5):.4f}, at least 0.97: {(values >= 0.97).mean():.1%}"
-        )
+        low, middle, agree = np.percentile(values, 5), np.median(values), (values >= 0.97).mean()
+        print(f"  IoU median {middle:.4f}, 5th percentile {low:.4f}, at least 0.97: {agree:.1%}")
         print("  least:", ", ".join(f"{name} {share:.2f}" for share, name in sorted(found)[:6]))
 
 

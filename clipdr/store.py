@@ -220,8 +220,8 @@ def _prepared(paths: list[Path], domain: str, size: int, processes: int) -> Iter
     processes = min(processes, len(paths) // SMALL_JOB)
     with ExitStack() as stack:
         if processes > 1:
-            pool = stack.enter_context(ProcessPoolExecutor(processes, get_context("spawn")))
-            stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+            pool = ProcessPoolExecutor(processes, get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)
             results = _windowed(pool, chunks, domain, size, 3 * processes)
         else:
             results = (_chunk(chunk, domain, size) for chunk in chunks)
