@@ -121,6 +121,8 @@ def open_store(path: Path, manifest: pd.DataFrame) -> np.memmap:
 
 def photograph(path: Path, domain: str, size: int) -> Prepared:
     """One file, prepared: decoded at the smallest scale that leaves `size` pixels across its circle, judged, cleaned, cropped."""
+    import imagehash
+
     data = Path(path).read_bytes()
     try:
         image, reduced = _decode(data, size)
@@ -136,7 +138,7 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
     except DataError as error:
         return Prepared(str(error))
     square, disc = fundus.crop(image, circle, size)
-    return Prepared("", square, disc, view.flag, hashlib.sha256(data).hexdigest(), _phash(square))
+    return Prepared("", square, disc, view.flag, hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square))))
 
 
 def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, bool]:
@@ -178,12 +180,6 @@ def _rgb(image: Image.Image) -> np.ndarray:
         shift = max(int(samples.max()).bit_length() - 8, 0)  # 12-bit samples in 16 bits keep their contrast
         return np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
-
-
-def _phash(square: np.ndarray) -> str:
-    import imagehash
-
-    return str(imagehash.phash(Image.fromarray(square)))
 
 
 def _write(records, domain, raw, path, size, processes):
