@@ -51,7 +51,9 @@ def threads_of(count):
 @app.command()
 def synthesize(
     raw: Annotated[Path, typer.Argument(help="Folder to write: images/, splits/ and patients.csv.")],
-    domains: Annotated[str, typer.Option(help="Names of synthetic domains, separated by commas.")] = ",".join(d for d in DOMAINS if DOMAINS[d].synthetic),
+    domains: Annotated[str, typer.Option(help="Names of synthetic domains, separated by commas.")] = ",".join(
+        d for d in DOMAINS if DOMAINS[d].synthetic
+    ),
     patients: Annotated[int, typer.Option(min=10, help="Patients per domain, two eyes each.")] = 90,
     size: Annotated[int, typer.Option(min=64, help="Nominal side of the photographs in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other patients.")] = 0,
@@ -69,10 +71,14 @@ def synthesize(
 @app.command()
 def prepare(
     domain: Domain,
-    raw: Annotated[Path, typer.Option(help="Folder in GDRBench's layout: images/DOMAIN/GRADE/FILE and splits/DOMAIN_{train,crossval}.txt.")],
+    raw: Annotated[
+        Path, typer.Option(help="Folder in GDRBench's layout: images/DOMAIN/GRADE/FILE and splits/DOMAIN_{train,crossval}.txt.")
+    ],
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 256,
-    complete: Annotated[bool, typer.Option("--complete", help="Stop unless the domain holds just the images of the official split files.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Stop unless the domain holds just the images of the official split files.")
+    ] = False,
     processes: Processes = 1,
 ):
     """Decode, crop to the fundus and pack the photographs of one domain: one uint8 array and one manifest.
@@ -127,7 +133,8 @@ def train(
 ):
     """Train one method with one domain held out, and predict its validation and test images.
 
-    The folder's name says which: its last four parts are the protocol, the method, the held-out domain and the seed. A run that was cut is resumed.
+    The folder's name says which: its last four parts are the protocol, the method, the held-out domain and the seed.
+    A run that was cut is resumed.
     """
     threads_of(threads)
     from clipdr import runs
@@ -198,7 +205,9 @@ def figure(
 
 @app.command()
 def track(
-    results: Annotated[Path, typer.Option(help="Folder with runs/, tables/ and figures/; the database is its mlflow.db.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder with runs/, tables/ and figures/; the database is its mlflow.db.")] = Path(
+        "results"
+    ),
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "clipdr",
 ):
     """Publish all finished runs to MLflow; at any time, and as often as you like (equal runs are skipped). To look at them: make ui"""

@@ -17,7 +17,7 @@ ATTEMPTS = 7
 
 @dataclass(frozen=True)
 class Augment:
-    """scale: smallest area of a random crop (1: no crop); flip: its probability; jitter: half width of the four colour factors; grey: its probability."""
+    """scale : smallest area of a random crop, 1 is none;  flip, grey : probabilities;  jitter : half width of the four colour factors."""
 
     scale: float = 1.0
     flip: float = 0.0
@@ -39,7 +39,7 @@ def draws(seed, epoch, rows):
 
 
 def crop_box(draw, side, scale):
-    """Random box of an area in [scale, 1] and a ratio in [3/4, 4/3], as torchvision's RandomResizedCrop: top, left, height, width in pixels."""
+    """Random box of an area in [scale, 1] and a ratio in [3/4, 4/3] (torchvision's RandomResizedCrop): top, left, height, width, pixels."""
     for attempt in range(ATTEMPTS):
         area, ratio, top, left = draw[4 * attempt : 4 * attempt + 4]
         area = (scale + (1 - scale) * area) * side * side
@@ -73,7 +73,8 @@ def colour(batch, augment, draw):
 
     batch : (B, 3, side, side) float32 in [0, 1];  draw : (B, DRAWS) in [0, 1)
 
-    torchvision draws the order of the four per image; here it is fixed (brightness, contrast, saturation, hue), so that they run on the batch.
+    torchvision draws the order of the four per image; here it is fixed (brightness, contrast, saturation, hue), so that they run on
+    the batch.
     """
     if augment.jitter:
         factor = torch.from_numpy(1 + augment.jitter * (2 * draw[:, 29:32] - 1)).to(batch)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
@@ -109,7 +110,8 @@ def saturation(batch, factor):
 def hue(batch, shift):
     """Turn the hue by `shift` (B, 1, 1) of a full circle, -.5..5, through HSV.
 
-    With v the largest channel and c = v - smallest, channel n of the turned colour is v - c * clamp(min(k, 4 - k), 0, 1), k = (n + 6 hue) mod 6.
+    With v the largest channel and c = v - smallest, channel n of the turned colour is v - c * clamp(min(k, 4 - k), 0, 1),
+    k = (n + 6 hue) mod 6.
     """
     value, top = batch.max(1)
     chroma = value - batch.amin(1)

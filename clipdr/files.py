@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path):
-    """A temporary path beside `path`, of the same suffix; renamed to it if the block ends well, deleted if it does not. Makes the folder."""
+    """A temporary path beside `path`, of the same suffix; renamed to it if the block ends well, deleted if not. Makes the folder."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")

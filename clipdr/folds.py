@@ -6,7 +6,7 @@ from clipdr import DataError
 
 
 def dg(manifest, held_out):
-    """GDRBench's domain generalisation (Che et al., 2023): test on the whole held-out domain, train and validate on the other domains' own splits."""
+    """GDRBench's DG protocol (Che et al., 2023): test on the whole held-out domain, train and validate on the others' own splits."""
     source = manifest[manifest.domain != held_out]
     return {
         "train": source[source.split == "train"],

@@ -20,7 +20,8 @@ BANKS = {
         "a healthy retina without any lesion of diabetic retinopathy",
         "a retina with microaneurysms only",
         "a retina with microaneurysms and a few dot and blot haemorrhages, hard exudates or cotton wool spots",
-        "a retina with many haemorrhages in all four quadrants, venous beading or intraretinal microvascular abnormalities, without new vessels",
+        "a retina with many haemorrhages in all four quadrants, venous beading or intraretinal microvascular abnormalities, "
+        "without new vessels",
         "a retina with new vessels, vitreous haemorrhage or preretinal haemorrhage",
     ),
 }

@@ -1,6 +1,7 @@
 """A run folder: what one training job reads and writes. results/runs/{protocol}/{method}/{held_out}/{seed}/
 
-settings.json (complete, nothing about the machine), provenance.json (everything about it), history.csv, predictions.parquet, model.safetensors.
+settings.json (complete, nothing about the machine), provenance.json (everything about it), history.csv, predictions.parquet,
+model.safetensors.
 """
 
 import hashlib
@@ -61,7 +62,9 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     tables = []
     for selection, state in result.states.items():
         restore(model, state)
-        tables += [table(key, selection, split, parts[split], predict(model, rows[split], device), model.scale) for split in ("val", "test")]
+        tables += [
+            table(key, selection, split, parts[split], predict(model, rows[split], device), model.scale) for split in ("val", "test")
+        ]
     write_text(folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n")
     write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
     write_text(folder / "provenance.json", json.dumps(provenance(model, inputs, device, began), indent=1, sort_keys=True) + "\n")
@@ -115,7 +118,9 @@ def table(key, selection, split, part, logits, scale):
 
 def provenance(model, inputs, device, began):
     """What a run depended on beside its settings; never compared between runs."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     return {
         "commit": commit or None,
         "python": sys.version.split()[0],
@@ -126,7 +131,9 @@ def provenance(model, inputs, device, began):
         "seconds": round(time.monotonic() - began, 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "inputs": inputs,
-        "frozen": {name: tensors_digest(module) for name, module in model.named_children() if not any(p.requires_grad for p in module.parameters())},
+        "frozen": {
+            name: tensors_digest(module) for name, module in model.named_children() if not any(p.requires_grad for p in module.parameters())
+        },
         "chosen": model.chosen,
     }
 
@@ -140,7 +147,7 @@ def tensors_digest(module):
 
 
 def cache_features(spec, side, domain, data):
-    """Features of the frozen image tower for every stored photograph of a domain: DATA/features/NAME/DOMAIN.npy, (N, D) float32, not normalised."""
+    """Features of the frozen image tower for each stored photograph: DATA/features/NAME/DOMAIN.npy, (N, D) float32, not normalised."""
     backbone = Backbone(spec, side)
     manifest = pd.read_csv(Path(data) / "manifests" / f"{domain}.csv", keep_default_na=False)
     rows = Images(manifest, {domain: np.load(Path(data) / "store" / f"{domain}.npy", mmap_mode="c")}, [domain], side)

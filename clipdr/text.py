@@ -1,10 +1,10 @@
 """Frozen text towers behind one interface: token embeddings in, text features out.
 
-    width, dim                  of a token embedding, of a text feature
-    start, stop, end            token ids that open a sentence, the full stop, token ids that close it
-    words(text)                 -> token ids, without start and end
-    embed(ids)                  (..., L) int64 -> (..., L, width)
-    encode(embedded, length)    (K, L, width), (K,) -> (K, dim); positions from `length` on are padding and change nothing
+width, dim                  of a token embedding, of a text feature
+start, stop, end            token ids that open a sentence, the full stop, token ids that close it
+words(text)                 -> token ids, without start and end
+embed(ids)                  (..., L) int64 -> (..., L, width)
+encode(embedded, length)    (K, L, width), (K,) -> (K, dim); positions from `length` on are padding and change nothing
 """
 
 import torch
@@ -41,7 +41,9 @@ class OpenClipText(Frozen):
     def encode(self, embedded, length):
         used = embedded.shape[1]
         if used > len(self.positional_embedding):
-            raise DataError(f"prompt: {used} tokens, the text tower reads {len(self.positional_embedding)}; shorten the names or the context")
+            raise DataError(
+                f"prompt: {used} tokens, the text tower reads {len(self.positional_embedding)}; shorten the names or the context"
+            )
         hidden = self.transformer(embedded + self.positional_embedding[:used], attn_mask=self.attn_mask[:used, :used])  # (K, L, W)
         last = self.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), length - 1])  # LayerNorm acts on each position alone
         return self.text_projection(last) if isinstance(self.text_projection, nn.Module) else last @ self.text_projection
@@ -56,7 +58,9 @@ class HuggingFaceText(Frozen):
         opened = tokenizer.build_inputs_with_special_tokens([]) if hasattr(tokenizer, "build_inputs_with_special_tokens") else None
         ids = opened if opened and len(opened) == 2 else tokenizer("")["input_ids"]
         if len(ids) != 2:
-            raise DataError(f"text tower: {tokenizer.name_or_path} opens and closes a sentence with {len(ids)} tokens; expected one and one")
+            raise DataError(
+                f"text tower: {tokenizer.name_or_path} opens and closes a sentence with {len(ids)} tokens; expected one and one"
+            )
         self.start, self.end, self.stop = ids[:1], ids[1:], self.words(".")
         self.width = model.get_input_embeddings().embedding_dim
         self.dim = projection.out_features

@@ -150,7 +150,9 @@ class State:
         means = {name: float(value) / self.since for name, value in self.sums.items()}
         total = sum(means.values())
         if not np.isfinite(total):
-            raise DataError(f"training: the loss is not finite between steps {step - self.since} and {step} ({means}); lower the learning rate")
+            raise DataError(
+                f"training: the loss is not finite between steps {step - self.since} and {step} ({means}); lower the learning rate"
+            )
         self.sums, self.since = {}, 0
         return {"loss": total} | means
 
@@ -202,4 +204,3 @@ class State:
         history = pd.DataFrame([row | {"selected": index in chosen} for index, row in enumerate(self.history)])
         last = trained(self.method)
         return Fit(history, {"source_val": self.selected or last, "last": last})
-

@@ -35,7 +35,17 @@ def toy(tmp_path_factory):
         frame["split"] = ["train"] * 30 + ["val"] * 10
         frame["patient"] = [f"p{i // 2}" for i in range(40)]
         frame["eye"] = ["left", "right"] * 20
-        for column, value in {"camera": "", "cx": 16.0, "cy": 16.0, "r": 16.0, "w": 32.0, "h": 32.0, "flag": "", "sha256": "", "phash": ""}.items():
+        for column, value in {
+            "camera": "",
+            "cx": 16.0,
+            "cy": 16.0,
+            "r": 16.0,
+            "w": 32.0,
+            "h": 32.0,
+            "flag": "",
+            "sha256": "",
+            "phash": "",
+        }.items():
             frame[column] = value
         frame.to_csv(data / "manifests" / f"{domain}.csv", index=False)
     return data
@@ -48,7 +58,15 @@ def settings():
     from clipdr.config import Training
 
     def make(frozen=False, options=None, **training):
-        rules = {"epochs": 6, "batch_size": 10, "optimizer": "radam", "lr": 3e-3, "weight_decay": 0, "schedule": "cosine", "augment": "flip"}
+        rules = {
+            "epochs": 6,
+            "batch_size": 10,
+            "optimizer": "radam",
+            "lr": 3e-3,
+            "weight_decay": 0,
+            "schedule": "cosine",
+            "augment": "flip",
+        }
         return {
             "backbone": {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"},
             "frozen": frozen,

@@ -134,7 +134,7 @@ def test_linear_probe_takes_the_strength_with_the_best_source_validation(prepare
     assert np.abs(method(test.image).detach().softmax(1).numpy() - reference).max() < 1e-5
 
 
-# --- Similarity Matrix Smoothing: the worked example of the method, computed by hand -------------------------------------------------------
+# Similarity Matrix Smoothing: the worked example of the method, computed by hand
 
 
 def worked_smoother(padding="reflect"):

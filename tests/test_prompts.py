@@ -1,4 +1,4 @@
-"""Prompts and text towers: cut to the used positions without a change, interpolation weights, modes, Hugging Face encoders, local weights."""
+"""Prompts and text towers: cut to the used positions without a change, interpolation weights, modes, Hugging Face encoders."""
 
 import pytest
 import torch

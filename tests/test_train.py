@@ -1,4 +1,4 @@
-"""The training loop: resume bit for bit, selection, learning from nothing, non-finite losses, and no way for the held-out domain to steer it."""
+"""The training loop: resume bit for bit, selection, learning from nothing, and no way for the held-out domain to steer it."""
 
 import inspect
 import json

@@ -63,9 +63,10 @@ class ClipDr(Method):
 class Smoother(nn.Module):
     """Similarity Matrix Smoothing of CLIP-DR: the statistics of the similarity rows of a grade move towards those of its neighbours.
 
-    With c the grade of row S_i: S~_i = (S_i - mean0[c]) * sqrt(clip(var_s[c] / var0[c], .5, 2)) + mean_s[c], where mean_s and var_s are mean0 and
-    var0 smoothed over the grades, and mean0, var0 are the running statistics at the start of the epoch (feature distribution smoothing, Yang et
-    al., 2021, on diagonal covariances). The first epoch is untouched. In training only; its state is saved with the weights.
+    With c the grade of row S_i:   S~_i = (S_i - mean0[c]) * sqrt(clip(var_s[c] / var0[c], .5, 2)) + mean_s[c]
+    where mean0, var0 are the running statistics at the start of the epoch and mean_s, var_s are these smoothed over the grades (feature
+    distribution smoothing, Yang et al., 2021, on diagonal covariances). The first epoch is untouched. In training only; its state is
+    saved with the weights.
 
     padding : "reflect" | "renormalise" (kernel rows cut at the ends and divided by their sum)
     """
@@ -81,7 +82,7 @@ class Smoother(nn.Module):
         self.register_buffer("active", torch.tensor(False))
 
     def start_epoch(self):
-        """Freeze the running statistics for the coming epoch and smooth them over the grades seen; the others are left out of every kernel row."""
+        """Freeze the running statistics for the coming epoch and smooth them over the grades seen; others are in no kernel row."""
         self.mean0.copy_(self.mean)
         self.var0.copy_(self.var)
         self.usable.copy_(self.has_mean & self.has_var)
