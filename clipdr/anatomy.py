@@ -165,24 +165,25 @@ def _background(view, eye, rng):
 
 def _macula(canvas, rng):
     window, du, dv = canvas.window(canvas.fovea, 0.5)
-    square = du * du + dv * dv
     depth = rng.uniform(0.7, 1.15)
-    wide, core = np.exp(-square / 0.045) * depth, np.exp(-square / 0.0055) * depth
+    wide = depth * np.exp(-du * du / 0.045) * np.exp(-dv * dv / 0.045)
+    core = depth * np.exp(-du * du / 0.0055) * np.exp(-dv * dv / 0.0055)
     for channel, (a, b) in enumerate(((0.14, 0.16), (0.26, 0.26), (0.28, 0.26))):
         canvas.image[(*window, channel)] *= (1 - a * wide) * (1 - b * core)
 
 
 def _disc(canvas, eye, rng):
-    radii = np.array((0.128, 0.145)) * rng.uniform(0.92, 1.08)
     window, du, dv = canvas.window(canvas.disc, 0.75)
-    distance = np.hypot(du / radii[0], dv / radii[1])
-    canvas.image[window] *= 1 + (rng.uniform(0.1, 0.25) * np.exp(-((distance - 1).clip(0) ** 2) / 3.5))[..., None]  # nerve fibres
-    edge = np.clip((1 - distance) / 0.16 + 0.5, 0, 1)
-    rim = np.array((1.05, 0.76, 0.44), np.float32) * rng.uniform(0.92, 1.05)
+    glow = rng.uniform(0.1, 0.25) * np.exp(-du * du / 0.09) * np.exp(-dv * dv / 0.12)  # nerve fibres
+    canvas.image[window] *= 1 + glow[..., None]
+    radii = np.array((0.128, 0.145), np.float32) * np.float32(rng.uniform(0.92, 1.08))
+    window, du, dv = canvas.window(canvas.disc, 0.2)
+    edge = np.clip((1 - np.hypot(du / radii[0], dv / radii[1])) / 0.16 + 0.5, 0, 1)
+    rim = np.array((1.05, 0.76, 0.44), np.float32) * np.float32(rng.uniform(0.92, 1.05))
     nasal = np.clip(du / radii[0] + 0.2, 0, 1) * 0.18  # the nasal rim is pinker
     canvas.cover(window, 0.93 * edge, rim, lesion=False)
     canvas.image[(*window, 1)] *= 1 - nasal * edge
-    cup = np.hypot((du + 0.03) / radii[0], dv / radii[1]) / eye.cup
+    cup = np.hypot((du + 0.03) / radii[0], dv / radii[1]) / np.float32(eye.cup)
     canvas.cover(window, 0.75 * np.clip((1 - cup) / 0.4 + 0.5, 0, 1), np.array((1.12, 1.0, 0.74), np.float32), lesion=False)
 
 
@@ -236,13 +237,16 @@ def _beaded(curve, widths, quadrants):
 
 def _vessels(canvas, eye, rng):
     for width, absorption, opacity, venous in SYSTEMS:
-        (layer, pen), (bulges, bulge_pen) = canvas.pen(), canvas.pen()
+        layer, pen = canvas.pen()
+        beads = []
         for curve, widths in _tree(canvas, eye, rng):
             if venous and eye.findings.beading:
                 widths, here = _beaded(curve, widths, eye.findings.beading)
-                if here.any():
-                    canvas.stroke(bulge_pen, curve[here], widths[here] * width, 255)
+                beads += [(curve[here], widths[here] * width)] if here.sum() > 1 else []
             canvas.stroke(pen, curve, widths * width, opacity)
         canvas.ink(layer, absorption)
-        if venous and eye.findings.beading:
-            canvas.ink(bulges, (0, 0, 0), lesion=True)
+        if beads:
+            layer, pen = canvas.pen()
+            for curve, widths in beads:
+                canvas.stroke(pen, curve, widths, 255)
+            canvas.lesions |= np.asarray(layer.reduce(OVERSAMPLING)) > 76

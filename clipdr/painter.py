@@ -104,6 +104,8 @@ def _tangle(canvas, pen, centre, count, length, width, rng):
 
 
 def _new_vessels(canvas, findings, rng):
+    if not (findings.irma or findings.disc_vessels or findings.vessels):
+        return
     layer, pen = canvas.pen()
     for name in findings.irma:
         for centre in _places(canvas, 2, rng, name, ring=(0.3, 0.8), clear_of_disc=0.3):
@@ -112,8 +114,7 @@ def _new_vessels(canvas, findings, rng):
         _tangle(canvas, pen, canvas.disc, 38, 0.30, 0.012, rng)
     for name in findings.vessels:
         _tangle(canvas, pen, _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0], 30, 0.25, 0.012, rng)
-    if findings.irma or findings.disc_vessels or findings.vessels:
-        canvas.ink(layer, (0.32, 0.84, 0.78), lesion=True)
+    canvas.ink(layer, (0.32, 0.84, 0.78), lesion=True)
 
 
 def _preretinal(canvas, findings, rng):

@@ -212,12 +212,13 @@ def _light(u, v, rho, style, rng):
 
 
 def _colour(picture, style, rng):
-    picture = picture * (np.array(style.gain) * (1 + rng.normal(0, style.tint, 3))).astype(np.float32)
-    grey = picture.mean(2, keepdims=True)
-    picture = np.clip(grey + style.saturation * (picture - grey), 0, None)
-    picture = picture ** np.float32(max(rng.normal(*style.gamma), 0.6))
-    glare = np.maximum(picture - 0.8, 0)
-    return picture - 5 * glare**2 / (1 + 5 * glare)  # the film's shoulder: highlights roll off towards 1
+    """Colour cast and saturation, then one tone curve, looked up, which is much faster than powers of every pixel."""
+    cast = (1024 * np.array(style.gain) * (1 + rng.normal(0, style.tint, 3))).astype(np.float32)
+    grey = np.float32((1 - style.saturation) / 3) * sum(picture[..., channel] * cast[channel] for channel in range(3))
+    tone = (np.arange(2048) / 1024) ** max(rng.normal(*style.gamma), 0.6)
+    glare = np.maximum(tone - 0.8, 0)
+    curve = (tone - 5 * glare**2 / (1 + 5 * glare)).astype(np.float32)  # the film's shoulder: highlights roll off towards 1
+    return curve[np.clip(picture * (cast * np.float32(style.saturation)) + grey[..., None], 0, 2047).astype(np.int16)]
 
 
 def _notch(x, y):
