@@ -103,9 +103,9 @@ def features(
 ):
     """Run a frozen image tower once over the packed photographs of a domain: DATA/features/BACKBONE/DOMAIN.npy."""
     threads_of(threads)
-    from clipdr import runs
+    from clipdr.features import cache_features
 
-    runs.cache_features(json.loads(backbone), side, domain, data)
+    cache_features(json.loads(backbone), side, domain, data)
 
 
 @app.command()
@@ -117,9 +117,9 @@ def prompts(
 ):
     """Run a frozen text tower once over the prompt banks: DATA/features/BACKBONE/prompts.npz."""
     threads_of(threads)
-    from clipdr import runs
+    from clipdr.features import cache_prompts
 
-    runs.cache_prompts(json.loads(backbone), side, data)
+    cache_prompts(json.loads(backbone), side, data)
 
 
 @app.command()

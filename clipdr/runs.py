@@ -20,11 +20,11 @@ from safetensors.torch import save_file
 
 from clipdr import GRADES, DataError
 from clipdr.backbones import Backbone
-from clipdr.config import Training
 from clipdr.data import Features, Images
 from clipdr.files import digest, replacing, write_text
 from clipdr.folds import fold, source_domains
 from clipdr.methods import METHODS
+from clipdr.settings import Training
 from clipdr.train import fit, predict, probabilities, restore
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy", "pandas", "pillow")
@@ -144,21 +144,3 @@ def tensors_digest(module):
     for tensor in module.state_dict().values():
         total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
-
-
-def cache_features(spec, side, domain, data):
-    """Features of the frozen image tower for each stored photograph: DATA/features/NAME/DOMAIN.npy, (N, D) float32, not normalised."""
-    backbone = Backbone(spec, side)
-    manifest = pd.read_csv(Path(data) / "manifests" / f"{domain}.csv", keep_default_na=False)
-    rows = Images(manifest, {domain: np.load(Path(data) / "store" / f"{domain}.npy", mmap_mode="c")}, [domain], side)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    features = predict(backbone.image.to(device), rows, device)
-    with replacing(Path(data) / "features" / spec["name"] / f"{domain}.npy") as path:
-        np.save(path, features)
-
-
-def cache_prompts(spec, side, data):
-    """Features of all fixed prompts, and the scale of the cosine: DATA/features/NAME/prompts.npz."""
-    backbone = Backbone(spec, side)
-    with replacing(Path(data) / "features" / spec["name"] / "prompts.npz") as path:
-        np.savez(path, scale=np.float64(backbone.scale), **{bank: features.numpy() for bank, features in backbone.banks.items()})

@@ -55,7 +55,7 @@ def toy(tmp_path_factory):
 def settings():
     """Settings of a run on the toy study, as Config.settings gives them; keywords change training, `frozen` and `options` the rest."""
 
-    from clipdr.config import Training
+    from clipdr.settings import Training
 
     def make(frozen=False, options=None, **training):
         rules = {
@@ -86,12 +86,12 @@ def manifests(toy):
 @pytest.fixture(scope="session")
 def cached(toy):
     """The toy study's features and prompts of the tiny backbone."""
-    from clipdr import runs
+    from clipdr.features import cache_features, cache_prompts
 
     spec = {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"}
     for domain in DOMAINS:
-        runs.cache_features(spec, SIDE, domain, toy)
-    runs.cache_prompts(spec, SIDE, toy)
+        cache_features(spec, SIDE, domain, toy)
+    cache_prompts(spec, SIDE, toy)
     return toy
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from clipdr import DataError, backbones
 from clipdr.backbones import Backbone
-from clipdr.config import BACKBONES
+from clipdr.settings import BACKBONES
 
 DEMO = BACKBONES["demo"].model_dump()
 TINY = {  # an open_clip model of our own

@@ -12,7 +12,7 @@ from conftest import DOMAINS, SIDE
 from safetensors.torch import load_file
 
 from clipdr import DataError, runs, train
-from clipdr.config import Training
+from clipdr.settings import Training
 from clipdr.folds import fold
 from clipdr.metrics import METRICS
 

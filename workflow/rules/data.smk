@@ -4,7 +4,7 @@ if SYNTHETIC:
 
     rule synthesize:
         input:
-            code=expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "domains"]),
+            code=expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "patients", "domains"]),
         output:
             images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
             splits=expand(f"{study.raw}/splits/{{domain}}_{{part}}.txt", domain=SYNTHETIC, part=["train", "crossval"]),
@@ -26,7 +26,7 @@ rule prepare:
     input:
         splits=lambda wildcards: study.splits(wildcards.domain),
         images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if DOMAINS[wildcards.domain].synthetic else [],
-        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "domains"]),
+        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "circle", "domains"]),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",

@@ -49,7 +49,7 @@ rule table:
     input:
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
-        code=[*SCORE_CODE, "clipdr/tables.py"],
+        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/domains.py"],
     output:
         csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
         md=f"{RESULTS}/tables/{{name}}.md",
@@ -71,7 +71,7 @@ rule figure:
         predictions=lambda wildcards: study.runs("predictions.parquet", study.figures[wildcards.name]),
         draws=lambda wildcards: study.runs("draws.npz", study.figures[wildcards.name]),
         scores=lambda wildcards: study.runs("scores.csv", study.figures[wildcards.name]),
-        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py"],
+        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py", "clipdr/domains.py"],
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/{name}.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
@@ -92,7 +92,7 @@ rule track:
         scores=study.runs("scores.csv"),
         tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.figures),
-        code="clipdr/track.py",
+        code=["clipdr/track.py", "clipdr/domains.py"],
     output:
         touch(f"{RESULTS}/.tracked"),
     log:

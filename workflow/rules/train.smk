@@ -1,6 +1,6 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
-TOWER_CODE = expand("clipdr/{module}.py", module=["runs", "backbones", "text", "prompts", "data", "augment", "folds", "train", "config"])
+TOWER_CODE = expand("clipdr/{module}.py", module=["backbones", "text", "prompts", "data", "augment"])
 
 
 rule features:
@@ -8,7 +8,7 @@ rule features:
         weights=lambda wildcards: study.weights(wildcards.backbone),
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",
-        code=TOWER_CODE,
+        code=[*TOWER_CODE, "clipdr/features.py"],
     output:
         f"{DATA}/features/{{backbone}}/{{domain}}.npy",
     log:
@@ -30,7 +30,7 @@ rule features:
 rule prompts:
     input:
         weights=lambda wildcards: study.weights(wildcards.backbone),
-        code=TOWER_CODE,
+        code=[*TOWER_CODE, "clipdr/features.py"],
     output:
         f"{DATA}/features/{{backbone}}/prompts.npz",
     log:
@@ -49,7 +49,11 @@ rule prompts:
 rule train:
     input:
         data=lambda wildcards: study.inputs(wildcards.method),
-        code=[*TOWER_CODE, *expand("clipdr/{module}.py", module=["losses", "metrics", "methods/base"]), "clipdr/methods/{method}.py"],
+        code=[
+            *TOWER_CODE,
+            *expand("clipdr/{module}.py", module=["runs", "folds", "train", "settings", "losses", "metrics", "methods/base"]),
+            "clipdr/methods/{method}.py",
+        ],
     output:
         expand(
             f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",

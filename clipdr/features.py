@@ -1,0 +1,36 @@
+"""What a frozen tower says about a photograph or a prompt, computed once and kept: data/features/{backbone}/{D}.npy and prompts.npz."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from clipdr.backbones import Backbone
+from clipdr.data import Images
+from clipdr.files import replacing
+
+BATCH = 64  # images
+
+
+@torch.no_grad()
+def cache_features(spec, side, domain, data):
+    """Features of the frozen image tower for each stored photograph: (N, D) float32 in the store's order, not normalised.
+
+    spec : mapping with the keys name, image, weights, text;  side : pixels of the network's input;  data : folder with manifests/, store/
+    """
+    manifest = pd.read_csv(Path(data) / "manifests" / f"{domain}.csv", keep_default_na=False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    store = np.load(Path(data) / "store" / f"{domain}.npy", mmap_mode="c")
+    rows = Images(manifest, {domain: store}, [domain], side, device=device)
+    tower = Backbone(spec, side).image.to(device).eval()
+    features = torch.cat([tower(batch.image).float().cpu() for batch in rows.chunks(BATCH)])
+    with replacing(Path(data) / "features" / spec["name"] / f"{domain}.npy") as path:
+        np.save(path, features.numpy())
+
+
+def cache_prompts(spec, side, data):
+    """Features of all fixed prompts, {bank: (5, templates, D) float32}, and `scale`, the multiplier of the cosine."""
+    backbone = Backbone(spec, side)
+    with replacing(Path(data) / "features" / spec["name"] / "prompts.npz") as path:
+        np.savez(path, scale=np.float64(backbone.scale), **{bank: features.numpy() for bank, features in backbone.banks.items()})

@@ -1,0 +1,114 @@
+"""What imports what: the arrows of the house, lazy imports, and the modules that each rule names as its code."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "clipdr"
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
+LIGHT = {"clipdr", "clipdr.files"}  # constants and atomic writes: no rule's numbers depend on them
+HEAVY = ("torch", "torchvision", "open_clip", "timm", "mlflow", "matplotlib", "seaborn", "sklearn", "transformers")
+
+
+def imported(nodes):
+    """clipdr modules that a list of syntax nodes imports."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("clipdr"):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in names if name in MODULES} | ({node.module} if names - set(MODULES) else set())
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found
+
+
+def closure(modules):
+    """All clipdr modules behind some modules; methods/__init__ stands for the table, not for every method."""
+    seen, todo = set(), set(modules)
+    while todo:
+        module = todo.pop()
+        seen.add(module)
+        if module != "clipdr.methods":
+            todo |= imported(ast.walk(ast.parse(MODULES[module].read_text()))) - seen
+    return seen - LIGHT - {"clipdr.methods"}
+
+
+def verbs():
+    """{verb: clipdr modules it imports}."""
+    tree = ast.parse((PACKAGE / "__main__.py").read_text())
+    return {node.name: imported(ast.walk(node)) for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+
+
+def code_lists():
+    """{rule: clipdr modules that its `code` input names}; of the methods, clip_dr's."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    constants = {}
+    for name, body in re.findall(r"^([A-Z_]+_CODE) = (expand\(.*?\n?\))$", text, re.M | re.S):
+        constants[name] = set(re.findall(r'"([a-z_/]+)"', body))
+    found = {}
+    for rule, body in re.findall(r"rule (\w+):(.*?)(?=\n *rule |\Z)", text, re.S):
+        code = re.search(r"code=(.*?)\n +output:", body, re.S)[1]
+        modules = set(re.findall(r'"(?:clipdr/)?([a-z_/]+?)(?:\.py)?"', code))
+        for name in constants:
+            modules |= constants[name] if name in code else set()
+        if "{method}" in code:
+            modules.add("methods/clip_dr")
+        found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}
+    return found
+
+
+@pytest.mark.parametrize("rule", ["synthesize", "prepare", "features", "prompts", "train", "score", "collect", "table", "figure", "track"])
+def test_a_rule_names_the_modules_its_verb_imports(rule):
+    """Snakemake does not see an edit of an imported module, so each rule lists them; no more and no fewer."""
+    needed = closure(verbs()[rule])
+    if rule == "train":
+        needed |= closure({"clipdr.methods.clip_dr"})
+    assert code_lists()[rule] == needed
+
+
+@pytest.mark.parametrize(
+    "module", ["clipdr", "clipdr.config", "clipdr.__main__", "clipdr.evaluate", "clipdr.tables", "clipdr.store", "clipdr.synthetic"]
+)
+def test_light_modules_stay_light(module):
+    script = f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    heavy = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    assert heavy == "[]"
+
+
+def test_jobs_on_cached_features_import_no_towers(cached, manifests, tmp_path, settings):
+    """zero_shot, linear_probe: neither open_clip nor timm, each worth seconds per job."""
+    import json
+
+    script = (
+        "import sys, json; from clipdr import runs\n"
+        f"runs.run(json.loads({json.dumps(settings(True))!r}), 'dg', sys.argv[1], 'SIM_APTOS', 0, manifests=sys.argv[3:], data={str(cached)!r},"
+        f" folder=sys.argv[2], device='cpu')\n"
+        "print([name for name in ('open_clip', 'timm', 'torchvision', 'transformers') if name in sys.modules])"
+    )
+    for method in ("zero_shot", "linear_probe"):
+        command = [sys.executable, "-c", script, method, str(tmp_path / method), *map(str, manifests)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() == "[]"
+
+
+def test_only_track_imports_mlflow():
+    for name, path in MODULES.items():
+        assert name == "clipdr.track" or not re.search(r"^\s*(import|from) mlflow", path.read_text(), re.M), name
+
+
+def test_every_module_of_methods_is_in_the_table_under_its_name():
+    from clipdr.methods import METHODS
+
+    modules = {path.stem for path in (PACKAGE / "methods").glob("*.py")} - {"__init__", "base"}
+    assert modules == set(METHODS)
+    assert all(cls.__module__ == f"clipdr.methods.{name}" for name, cls in METHODS.items())
+
+
+def test_no_job_calls_dvc():
+    for path in (ROOT / "workflow").rglob("*"):
+        assert not path.is_file() or not re.search(r"\bdvc (add|repro|push|pull|run)", path.read_text(errors="ignore"))
