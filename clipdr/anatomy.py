@@ -108,12 +108,11 @@ class Canvas:
 
     def stroke(self, pen, curve, widths, opacity):
         """Draw a tapering curve (P, 2) with widths (P,) in radii; opacity 0..255, less where the line is thinner than one drawn pixel."""
-        xy = (self.frame.pixels(curve) * OVERSAMPLING).astype(int).tolist()
+        xy = [tuple(p) for p in (self.frame.pixels(curve) * OVERSAMPLING).astype(int).tolist()]
         thick = widths * self.frame.radius * OVERSAMPLING
         step = 1 if thick.max() > 3.5 * OVERSAMPLING else 4
         for i in range(0, len(xy) - 1, step):
-            points = [tuple(p) for p in xy[i : i + step + 1]]
-            pen.line(points, fill=int(opacity * min(1, thick[i] / 1.5)), width=max(1, round(thick[i])), joint="curve")
+            pen.line(xy[i : i + step + 1], fill=int(opacity * min(1, thick[i] / 1.5)), width=max(1, round(thick[i])), joint="curve")
 
     def ink(self, layer, absorption, lesion=False):
         """Darken the picture where the layer is inked, by the share `absorption` (3,) of each channel; a lesion enters the mask."""
@@ -213,8 +212,9 @@ def _branches(canvas, parents, length, share, eye, rng):
     headings = np.arctan2(ahead[:, 1], ahead[:, 0]) + side * rng.uniform(0.4, 1.0, len(parents))
     lengths = length * rng.uniform(0.5, 1.4, len(parents))
     gap = canvas.fovea - starts
-    aimed = np.cos(headings - np.arctan2(gap[:, 1], gap[:, 0])) > 0.6
-    lengths = np.where(aimed, np.minimum(lengths, np.maximum(np.hypot(*gap.T) - 0.1, 0.02)), lengths)
+    lengths = np.where(
+        np.cos(headings - np.arctan2(gap[:, 1], gap[:, 0])) > 0.6, np.minimum(lengths, np.maximum(np.hypot(*gap.T) - 0.1, 0.02)), lengths
+    )
     curves = grow(starts, headings, lengths, -side * rng.uniform(0, 0.7, len(parents)), 0.35 + 0.9 * eye.tortuosity, rng)
     widths = [share * w[i] * np.linspace(1, 0.35, 12) for i, (_, w) in zip(index, parents, strict=True)]
     return list(zip(curves, widths, strict=True))

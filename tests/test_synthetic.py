@@ -219,7 +219,7 @@ def test_text_names_no_other_grade_and_no_lesion_that_is_not_there(grade):
 
 @pytest.mark.parametrize("domain", SYNTHETIC)
 def test_disc_is_nasal(domain):
-    """The brightest column of right eyes, less their mirror image and less what left eyes show there, is the disc's: right of the centre."""
+    """The brightest column of right eyes, less their mirror image and what left eyes show there, is the disc's: right of the centre."""
     lean = {}
     for side in ("left", "right"):
         photographs = [Image.fromarray(paint(eye(domain, number, side, 0, 0), 96)[0]) for number in range(1, 31)]
