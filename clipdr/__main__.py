@@ -153,9 +153,10 @@ def score(
 ):
     """Score the predictions of one run: scores.csv and draws.npz beside them."""
     from clipdr import evaluate, predictions
+    from clipdr.manifest import read_manifests
 
     path = folder / "predictions.parquet"
-    manifest = evaluate.read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
+    manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
     evaluate.write(evaluate.score(predictions.read(path), manifest, bootstrap, str(path)), folder)
 
 

@@ -4,7 +4,6 @@ Input: predictions of one run and manifests (image -> patient). Output: scores.c
 tables and figures print, and summary.json. Intervals are computed for the test split only; validation rows carry NaN there.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipdr import DataError
+from clipdr.files import replacing, write_text
 from clipdr.metrics import METRICS, reference
 from clipdr.predictions import PROBABILITIES, RUN, check
 from clipdr.statistics import clusters, interval, resample, standard_error
@@ -199,13 +199,6 @@ def summary(scores, selection=HEADLINE):
     return result
 
 
-def read_manifests(paths):
-    """Manifest files -> one frame with image, domain, grade (int) and patient (str, "" unknown)."""
-    types = {"image": "str", "domain": "str", "patient": "str"}
-    frames = [pd.read_csv(path, usecols=[*types, "grade"], dtype=types, keep_default_na=False) for path in paths]
-    return pd.concat(frames, ignore_index=True)
-
-
 def collect(run_dirs):
     """Run folders -> the rows of their scores.csv, in the order given; DataError naming a file that is missing or has other columns."""
     frames = []
@@ -241,10 +234,6 @@ def collect_draws(run_dirs, selection=HEADLINE):
 
 def write(result, folder):
     """Writes Scores as scores.csv and draws.npz into the run folder, each beside its final name first."""
-    folder = Path(folder)
-    temporary = folder / ".scores.csv.tmp"
-    result.scores.to_csv(temporary, index=False, lineterminator="\n")
-    os.replace(temporary, folder / "scores.csv")
-    temporary = folder / ".draws.tmp.npz"
-    np.savez(temporary, **result.draws)
-    os.replace(temporary, folder / "draws.npz")
+    write_text(Path(folder) / "scores.csv", result.scores.to_csv(index=False, lineterminator="\n"))
+    with replacing(Path(folder) / "draws.npz") as path:
+        np.savez(path, **result.draws)

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from clipdr.backbones import Backbone
 from clipdr.data import Images
 from clipdr.files import replacing
+from clipdr.manifest import open_store, read_manifest
 
 BATCH = 64  # images
 
@@ -19,9 +19,9 @@ def cache_features(spec, side, domain, data):
 
     spec : mapping with the keys name, image, weights, text;  side : pixels of the network's input;  data : folder with manifests/, store/
     """
-    manifest = pd.read_csv(Path(data) / "manifests" / f"{domain}.csv", keep_default_na=False)
+    manifest = read_manifest(Path(data) / "manifests" / f"{domain}.csv")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    store = np.load(Path(data) / "store" / f"{domain}.npy", mmap_mode="c")
+    store = open_store(Path(data) / "store" / f"{domain}.npy", manifest)
     rows = Images(manifest, {domain: store}, [domain], side, device=device)
     tower = Backbone(spec, side).image.to(device).eval()
     features = torch.cat([tower(batch.image).float().cpu() for batch in rows.chunks(BATCH)])

@@ -4,7 +4,6 @@ Input: predictions of the runs (similarity) or averages of `evaluate.average` (s
 and PDF that are equal byte for byte whenever the numbers are equal.
 """
 
-import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from clipdr import GRADES, DataError
 from clipdr.evaluate import AVERAGE, HEADLINE
+from clipdr.files import replacing
 from clipdr.predictions import LOGITS
 from clipdr.tables import STYLES, is_synthetic
 
@@ -196,7 +196,5 @@ def write(figure, name, folder):
 
     with mpl.rc_context(RC):
         for suffix, metadata in FORMATS.items():
-            final = Path(folder) / f"{name}{suffix}"
-            temporary = final.with_name(f".{name}.tmp{suffix}")
-            figure.savefig(temporary, metadata=metadata)
-            os.replace(temporary, final)
+            with replacing(Path(folder) / f"{name}{suffix}") as path:
+                figure.savefig(path, metadata=metadata)

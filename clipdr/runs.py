@@ -23,6 +23,7 @@ from clipdr.backbones import Backbone
 from clipdr.data import Features, Images
 from clipdr.files import digest, replacing, write_text
 from clipdr.folds import fold, source_domains
+from clipdr.manifest import open_features, open_store, read_manifests
 from clipdr.methods import METHODS
 from clipdr.settings import Training
 from clipdr.train import fit, predict, probabilities, restore
@@ -41,12 +42,11 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     began = time.monotonic()
     folder = Path(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
-    manifest = pd.concat([pd.read_csv(path, keep_default_na=False) for path in manifests], ignore_index=True)
+    manifest = read_manifests(manifests)
     parts = fold(manifest, protocol, held_out)
-    domains = source_domains(parts)
     inputs = {str(path): digest(path) for path in manifests}
     torch.manual_seed(seed)
-    model, rows = build(settings, method, data, parts, domains, device)
+    model, rows = build(settings, method, data, manifest, parts, device)
     identity = json.dumps([settings, protocol, method, held_out, seed, inputs, importlib.metadata.version("torch")], sort_keys=True)
     result = fit(
         model,
@@ -75,22 +75,22 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     (folder / "resume.pt").unlink(missing_ok=True)
 
 
-def build(settings, method, data, parts, domains, device):
+def build(settings, method, data, manifest, parts, device):
     """The method on its backbone, and the rows of each part of the fold: photographs, or features where the image tower is frozen."""
     spec, side = settings["backbone"], settings["image"]["input"]
     cls = METHODS[method]
     if cls.reads == "feature" and not settings["frozen"]:
         raise DataError(f"{method} reads features of a frozen image tower: set options.{method}.frozen to true")
-    names = sorted(set(domains) | set(parts["test"].domain))
+    domains, of_domain = source_domains(parts), dict(list(manifest.groupby("domain", sort=False)))
     if settings["frozen"]:
         root = Path(data) / "features" / spec["name"]
         with np.load(root / "prompts.npz") as file:
             backbone = Backbone(spec, side, cached=dict(file))
-        arrays = {name: np.load(root / f"{name}.npy", mmap_mode="c") for name in names}
+        arrays = {name: open_features(root / f"{name}.npy", part) for name, part in of_domain.items()}
         rows = {split: Features(part, arrays, domains) for split, part in parts.items()}
     else:
         backbone = Backbone(spec, side, precision=settings["training"]["precision"])
-        arrays = {name: np.load(Path(data) / "store" / f"{name}.npy", mmap_mode="c") for name in names}
+        arrays = {name: open_store(Path(data) / "store" / f"{name}.npy", part) for name, part in of_domain.items()}
         augment = settings["training"]["augment"]
         rows = {split: Images(part, arrays, domains, side, augment, device) for split, part in parts.items()}
     try:

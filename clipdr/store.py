@@ -24,15 +24,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipdr import DataError, fundus, readers
 from clipdr.domains import DOMAINS
+from clipdr.manifest import DTYPES
 
 FORMATS = ("JPEG", "PNG", "TIFF")
 MAX_PIXELS = 100_000_000  # a larger picture is refused from its header; the largest fundus cameras stay below half of it
 CHUNK = 8  # photographs per task of a worker
 SMALL_JOB = 32  # photographs per worker below which a further process costs more than it gives
-DTYPES = {
-    "image": str, "row": "int32", "domain": str, "grade": "int8", "split": str, "patient": str, "eye": str, "camera": str,
-    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32", "flag": str, "sha256": str, "phash": str,
-}  # fmt: skip
 REJECTED = ["image", "grade", "split", "reason"]
 
 
@@ -89,34 +86,6 @@ def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path,
         for part in parts.values():
             part.unlink(missing_ok=True)
     print(_summary(table, refused, domain))
-
-
-def read_manifest(path: Path) -> pd.DataFrame:
-    """A manifest with the types of DTYPES; empty text stays "". DataError where the file or a column is missing or a value does not fit."""
-    try:
-        table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False)
-    except FileNotFoundError:
-        raise DataError(f"no manifest {path}: run `clipdr prepare` for this domain") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not a manifest ({error}); run `clipdr prepare` again") from None
-    if list(table.columns) != list(DTYPES) or not (table["row"] == np.arange(len(table))).all():
-        raise DataError(f"{path}: columns or row numbers are not those of a manifest; run `clipdr prepare` again")
-    return table
-
-
-def open_store(path: Path, manifest: pd.DataFrame) -> np.memmap:
-    """The photographs of a manifest, mapped read-only: (N, S, S, 3) uint8. DataError where store and manifest do not belong together."""
-    try:
-        images = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError:
-        raise DataError(f"no store {path}: run `clipdr prepare` for this domain") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not a whole store ({error}); run `clipdr prepare` again") from None
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
-        raise DataError(f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8; run `clipdr prepare` again")
-    if len(images) != len(manifest):
-        raise DataError(f"{path}: {len(images)} photographs for {len(manifest)} rows of the manifest; run `clipdr prepare` again")
-    return images
 
 
 def photograph(path: Path, domain: str, size: int) -> Prepared:

@@ -4,7 +4,6 @@ Input: averages, the order of methods (rows) and of held-out domains (columns). 
 in the units of the table, with interval and standard error), Markdown and LaTeX (booktabs). X = not run, n/a = undefined.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import pandas as pd
 from clipdr import DataError
 from clipdr.domains import DOMAINS
 from clipdr.evaluate import AVERAGE
+from clipdr.files import write_text
 
 MISSING, UNDEFINED = "X", "n/a"
 
@@ -241,7 +241,4 @@ WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
 def write(table, folder):
     """Writes {name}.csv, .md and .tex into the folder, each beside its final name first."""
     for suffix, writer in WRITERS.items():
-        final = Path(folder) / f"{table.name}{suffix}"
-        temporary = final.with_name(f".{final.name}.tmp")
-        temporary.write_text(writer(table), encoding="utf-8", newline="\n")
-        os.replace(temporary, final)
+        write_text(Path(folder) / f"{table.name}{suffix}", writer(table))

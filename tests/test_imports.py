@@ -86,8 +86,8 @@ def test_jobs_on_cached_features_import_no_towers(cached, manifests, tmp_path, s
 
     script = (
         "import sys, json; from clipdr import runs\n"
-        f"runs.run(json.loads({json.dumps(settings(True))!r}), 'dg', sys.argv[1], 'SIM_APTOS', 0, manifests=sys.argv[3:], data={str(cached)!r},"
-        f" folder=sys.argv[2], device='cpu')\n"
+        f"runs.run(json.loads({json.dumps(settings(True))!r}), 'dg', sys.argv[1], 'SIM_APTOS', 0, manifests=sys.argv[3:],"
+        f" data={str(cached)!r}, folder=sys.argv[2], device='cpu')\n"
         "print([name for name in ('open_clip', 'timm', 'torchvision', 'transformers') if name in sys.modules])"
     )
     for method in ("zero_shot", "linear_probe"):

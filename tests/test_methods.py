@@ -1,7 +1,6 @@
 """The contract of every method, and the values of CLIP-DR's smoothing, CoOp's, OrdinalCLIP's and zero-shot's own parts."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import DOMAINS, SIDE
@@ -9,7 +8,8 @@ from conftest import DOMAINS, SIDE
 from clipdr import DataError, runs
 from clipdr.backbones import Backbone
 from clipdr.data import Images
-from clipdr.folds import fold, source_domains
+from clipdr.folds import fold
+from clipdr.manifest import read_manifest, read_manifests
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
 from clipdr.methods.clip_dr import ClipDr, Smoother, kernel
@@ -24,11 +24,11 @@ def prepared(cached, manifests, settings):
     """(method name, frozen, options) -> method, rows of the fold; begun on its source."""
 
     def make(name, frozen=None, options=None, seed=0):
-        manifest = pd.concat([pd.read_csv(path, keep_default_na=False) for path in manifests], ignore_index=True)
+        manifest = read_manifests(manifests)
         parts = fold(manifest, "dg", DOMAINS[0])
         frozen = METHODS[name].reads == "feature" if frozen is None else frozen
         torch.manual_seed(seed)
-        method, rows = runs.build(settings(frozen, options), name, cached, parts, source_domains(parts), torch.device("cpu"))
+        method, rows = runs.build(settings(frozen, options), name, cached, manifest, parts, torch.device("cpu"))
         method.begin(Source(rows["train"], rows["val"], steps_per_epoch=2))
         return method, rows
 
@@ -211,7 +211,7 @@ def test_smoother_starts_with_the_second_epoch(prepared):
 
 def test_bf16_runs_the_image_tower_only(cached):
     backbone = Backbone({"image": "timm/test_efficientnet", "weights": "random", "text": "small"}, SIDE, precision="bf16")
-    frame = pd.read_csv(cached / "manifests" / f"{DOMAINS[0]}.csv", keep_default_na=False)
+    frame = read_manifest(cached / "manifests" / f"{DOMAINS[0]}.csv")
     rows = Images(frame, {DOMAINS[0]: np.load(cached / "store" / f"{DOMAINS[0]}.npy")}, [DOMAINS[0]], SIDE)
     method = METHODS["clip_dr"](backbone).eval()
     batch = next(rows.chunks(4))

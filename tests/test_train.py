@@ -12,9 +12,10 @@ from conftest import DOMAINS, SIDE
 from safetensors.torch import load_file
 
 from clipdr import DataError, runs, train
-from clipdr.settings import Training
 from clipdr.folds import fold
+from clipdr.manifest import read_manifests
 from clipdr.metrics import METRICS
+from clipdr.settings import Training
 
 
 def run(settings, method, toy, manifests, folder, seed=0):
@@ -94,7 +95,7 @@ def test_fit_has_no_argument_for_a_test_set():
 
 def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, manifests, tmp_path):
     """The known answer is found; from shuffled training grades nothing is, and the interval of QWK contains 0."""
-    from clipdr.evaluate import read_manifests, score
+    from clipdr.evaluate import score
 
     rules = settings(epochs=20, lr=3e-3, augment="none")
     shuffled = tmp_path / "shuffled"
@@ -146,9 +147,9 @@ def test_run_folder(settings, cached, manifests, tmp_path):
     assert set(predictions[predictions.split == "test"].domain) == {DOMAINS[0]}
     assert set(predictions[predictions.split == "val"].domain) == set(DOMAINS[1:])
     assert np.allclose(predictions[[f"p{k}" for k in range(5)]].sum(axis=1), 1, atol=1e-12)
-    manifest = pd.concat([pd.read_csv(path, keep_default_na=False) for path in manifests], ignore_index=True)
+    manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", DOMAINS[0])
-    model, rows = runs.build(rules, "coop", cached, parts, list(DOMAINS[1:]), torch.device("cpu"))
+    model, rows = runs.build(rules, "coop", cached, manifest, parts, torch.device("cpu"))
     train.restore(model, load_file(folder / "model.safetensors"))
     logits = train.predict(model, rows["test"])
     saved = predictions[(predictions.split == "test") & (predictions.selection == "source_val")]
@@ -174,9 +175,9 @@ def test_schedules_and_warm_up():
 
 def test_weights_of_another_method_are_refused(settings, cached, manifests, tmp_path):
     folder = run(settings(True), "coop", cached, manifests, tmp_path / "run")
-    manifest = pd.concat([pd.read_csv(path, keep_default_na=False) for path in manifests], ignore_index=True)
+    manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", DOMAINS[0])
-    model, _ = runs.build(settings(True), "linear_probe", cached, parts, list(DOMAINS[1:]), torch.device("cpu"))
+    model, _ = runs.build(settings(True), "linear_probe", cached, manifest, parts, torch.device("cpu"))
     with pytest.raises(DataError, match="do not fit"):
         train.restore(model, load_file(folder / "model.safetensors"))
 

@@ -26,7 +26,7 @@ rule prepare:
     input:
         splits=lambda wildcards: study.splits(wildcards.domain),
         images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if DOMAINS[wildcards.domain].synthetic else [],
-        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "circle", "domains"]),
+        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "circle", "manifest", "domains"]),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",

@@ -8,7 +8,7 @@ rule score:
     input:
         predictions=f"{RUN}/predictions.parquet",
         manifests=MANIFESTS,
-        code=SCORE_CODE,
+        code=[*SCORE_CODE, "clipdr/manifest.py"],
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
@@ -73,7 +73,7 @@ rule figure:
         scores=lambda wildcards: study.runs("scores.csv", study.figures[wildcards.name]),
         code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py", "clipdr/domains.py"],
     output:
-        png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/{name}.rst", category="Figures", labels={"figure": "{name}"}),
+        png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",

@@ -1,0 +1,158 @@
+"""The smoke study end to end, as a user runs it: every file there, a second run empty, a kill survived, edits rerun what they should."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ["--configfile", "workflow/studies/smoke.yaml"]
+RUNS = [f"{method}/{domain}/0" for method in ("zero_shot", "linear_probe", "clip_dr") for domain in ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")]
+
+
+def snakemake(folder, *arguments, check=True):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project without what is ignored by git, so that the test's results are its own."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("clipdr", "workflow", "config.yaml", "environment.yml"):
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(project):
+    snakemake(project, *SMOKE)
+    return project
+
+
+def jobs(text):
+    """{rule: number of jobs} of a dry run."""
+    lines = [line.split() for line in text.splitlines()]
+    return {
+        words[0]: int(words[1])
+        for words in lines
+        if len(words) == 2 and words[0].isidentifier() and words[1].isdigit() and words[0] != "total"
+    }
+
+
+def test_the_smoke_study_makes_every_file(finished):
+    results = finished / "results" / "smoke"
+    for run in RUNS:
+        names = {path.name for path in (results / "runs" / "dg" / run).iterdir()}
+        assert names == {
+            "settings.json",
+            "provenance.json",
+            "history.csv",
+            "predictions.parquet",
+            "model.safetensors",
+            "scores.csv",
+            "draws.npz",
+        }
+    scores = pd.read_csv(results / "scores.csv")
+    assert len(scores.groupby(["method", "held_out"])) == len(RUNS)
+    summary = json.loads((results / "summary.json").read_text())
+    assert set(summary["dg"]) == {"zero_shot", "linear_probe", "clip_dr"}
+    for name in ("dg.csv", "dg.md", "dg.tex", "dg_auc.csv", "dg_auc.md", "dg_auc.tex"):
+        assert "SYNTHETIC" in (results / "tables" / name).read_text()
+    for name in ("similarity.png", "similarity.pdf", "scores_by_domain.png", "scores_by_domain.pdf"):
+        assert (results / "figures" / name).stat().st_size > 5000
+    assert (results / "mlflow.db").is_file()
+
+
+def test_a_second_run_does_nothing(finished):
+    assert "Nothing to be done" in snakemake(finished, *SMOKE)
+
+
+def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
+    provenance = json.loads((finished / "results/smoke/runs/dg/clip_dr/SIM_APTOS/0/provenance.json").read_text())
+    assert provenance["prefix"] == sys.prefix
+
+
+@pytest.mark.parametrize(
+    ("file", "reruns"),
+    [
+        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/tables.py", {"table": 2, "figure": 2, "track": 1}),
+        ("clipdr/figures.py", {"figure": 2, "track": 1}),
+        ("clipdr/track.py", {"track": 1}),
+        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/store.py", {"prepare": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+    ],
+)
+def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):
+    path = finished / file
+    original, times = path.read_text(), path.stat()
+    try:
+        path.write_text(original + "\n# an edit\n")
+        assert {rule: count for rule, count in jobs(snakemake(finished, *SMOKE, "-n")).items() if rule != "all"} == reruns
+    finally:
+        path.write_text(original)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_an_option_of_one_method_reruns_that_method(finished):
+    text = snakemake(finished, *SMOKE, "-n", "--config", "options={clip_dr: {max_rank: 1}}")
+    assert jobs(text)["train"] == 3
+
+
+def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, tmp_path):
+    """SIGKILL of Snakemake and its jobs at several moments of a fresh study; then the same command: byte-identical scores.csv."""
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".snakemake", "results"))
+    shutil.rmtree(folder / "data" / "smoke" / "features")
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--rerun-incomplete", *SMOKE]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    kills = 0
+    for seconds in (6, 11, 17, 23):
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        snakemake(folder, "--unlock", *SMOKE, check=False)
+    assert kills >= 2
+    snakemake(folder, "--rerun-incomplete", *SMOKE)
+    for name in ["scores.csv", "summary.json", "tables/dg.csv", *(f"runs/dg/{run}/predictions.parquet" for run in RUNS)]:
+        assert (finished / "results/smoke" / name).read_bytes() == (folder / "results/smoke" / name).read_bytes(), name
+    assert not list((folder / "results").rglob(".*.part*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--config", "methods=[clip_rd]"], "clip_rd"),
+        (["--config", "domains=[APTOS,IDRID]", "raw=nowhere"], "nowhere/splits/APTOS_train.txt"),
+        (["--config", "image={siez: 64}"], "siez"),
+    ],
+)
+def test_a_wrong_study_stops_at_once_with_its_reason(project, arguments, says):
+    done = snakemake(project, "-n", *arguments, check=False)
+    assert says in done
+    assert "Traceback" not in done
+
+
+def test_report_of_snakemake_holds_tables_and_figures(finished, tmp_path):
+    snakemake(finished, *SMOKE, "--report", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "dg_auc.csv" in page
+    assert "similarity.png" in page
