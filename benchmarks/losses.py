@@ -9,6 +9,7 @@ asserted to agree in float64 before anything is timed.
 import argparse
 import statistics
 import time
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -54,15 +55,21 @@ def clock(threads):
 
 
 def paired(ours, reference, pairs, now, repeats=1):
-    """Seconds of two functions called in turn, `ours` `repeats` times a turn: two lists of `pairs` entries, each per call."""
-    ours(), reference()  # imports, caches and first allocations are not timed
+    """Seconds per call of two functions timed in turn, the first of a pair by turns too: two lists of `pairs` entries.
+
+    repeats : calls of `ours` in a turn, where it is short
+    """
+    ways = ((ours, repeats), (reference, 1))
+    for function, _ in ways:
+        function()  # imports, caches and first allocations are not timed
     seconds = ([], [])
-    for _ in range(pairs):
-        for column, function, times in zip(seconds, (ours, reference), (repeats, 1), strict=True):
+    for pair in range(pairs):
+        for way in (0, 1) if pair % 2 == 0 else (1, 0):
+            function, times = ways[way]
             start = now()
             for _ in range(times):
                 function()
-            column.append((now() - start) / times)
+            seconds[way].append((now() - start) / times)
     return seconds
 
 
@@ -100,13 +107,8 @@ def main():
             for wide in (similarity.double(), similarity.double() - 20):  # near 20 the zeros of "zero" hardly count, near 0 they do
                 for ours, theirs in zip(both(rank, wide, grade, mask), both(rank_by_sample, wide, grade, mask), strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-        seconds = paired(
-            lambda: both(rank, similarity, grade, arguments.mask),
-            lambda: both(rank_by_sample, similarity, grade, arguments.mask),
-            arguments.pairs,
-            now,
-            repeats=20,
-        )
+        ways = (partial(both, function, similarity, grade, arguments.mask) for function in (rank, rank_by_sample))
+        seconds = paired(*ways, arguments.pairs, now, repeats=20)
         row(f"ranking loss ({arguments.mask}), batch {batch}", seconds, ">= 15" if batch == 64 else "-")
 
 
