@@ -49,4 +49,4 @@ ui: install ## open the runs in MLflow at http://127.0.0.1:5000 (another port: P
 
 clean: ## delete what was made: results, and in data all but raw and splits
 	rm -rf results .snakemake .pytest_cache .ruff_cache .hypothesis
-	rm -rf data/synthetic data/receipts data/manifests data/store data/features
+	rm -rf data/synthetic data/manifests data/store data/rejected data/features data/smoke

@@ -57,7 +57,8 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
     marks = sorted({max(1, round(steps * (i + 1) / training.evaluations)) for i in range(training.evaluations)}) if steps else []
     state = State(method, optimizers, resume, digest)
     start = state.load()
-    with Progress(*Progress.get_default_columns(), console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("training", total=steps, completed=start)
         for step in range(start, steps):
             set_rate(optimizers, training, step, steps, per_epoch)

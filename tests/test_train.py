@@ -93,7 +93,8 @@ def test_fit_has_no_argument_for_a_test_set():
     assert names == {"method", "train", "val", "training", "seed", "resume", "digest", "device"}
 
 
-def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, manifests, tmp_path):
+@pytest.mark.parametrize("method", ["erm", "clip_dr"])
+def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, manifests, tmp_path, method):
     """The known answer is found; from shuffled training grades nothing is, and the interval of QWK contains 0."""
     from clipdr.evaluate import score
 
@@ -109,7 +110,7 @@ def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, 
     qwk = {}
     for name, data in (("true", cached), ("shuffled", shuffled)):
         paths = [data / "manifests" / path.name for path in manifests]
-        folder = run(rules, "erm", data, paths, tmp_path / name)
+        folder = run(rules, method, data, paths, tmp_path / name)
         scores = score(pd.read_parquet(folder / "predictions.parquet"), read_manifests(paths), 500).scores
         qwk[name] = scores[(scores.selection == "last") & (scores.split == "test") & (scores.metric == "qwk")].iloc[0]
     assert qwk["true"].low > 0.5

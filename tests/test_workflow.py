@@ -156,3 +156,27 @@ def test_report_of_snakemake_holds_tables_and_figures(finished, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "dg_auc.csv" in page
     assert "similarity.png" in page
+
+
+@pytest.mark.realdata
+def test_real_photographs_take_the_same_way(project, realdata):
+    """Four real domains of the folder named by `raw`, a tiny tower, one epoch: manifests, runs and tables that are not called synthetic."""
+    values = [
+        "methods=[erm,clip_dr]",
+        f"raw={realdata / 'gdrbench'}",
+        "domains=[IDRID,MESSIDOR,APTOS]",
+        "data=data/real",
+        "results=results/real",
+    ]
+    snakemake(project, *SMOKE, "--config", *values, "figures={similarity: [clip_dr], scores_by_domain: []}")
+    results = project / "results" / "real"
+    scores = pd.read_csv(results / "scores.csv")
+    test = scores[(scores.split == "test") & (scores.metric == "auc") & (scores.selection == "source_val")]
+    assert dict(zip(test.domain, test.n, strict=False)) == {"IDRID": 282, "MESSIDOR": 271, "APTOS": 286}
+    assert set(test.unit) == {"image"}
+    assert test.value.between(0, 1).all()
+    for name in ("dg.md", "dg_auc.tex"):
+        text = (results / "tables" / name).read_text()
+        assert "SYNTHETIC" not in text
+        assert "by image: interval too narrow" in text
+    assert sum(len(pd.read_csv(path)) for path in (project / "data" / "real" / "rejected").glob("*.csv")) == 0
