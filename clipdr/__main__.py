@@ -54,7 +54,7 @@ def synthesize(
     domains: Annotated[str, typer.Option(help="Names of synthetic domains, separated by commas.")] = ",".join(
         d for d in DOMAINS if DOMAINS[d].synthetic
     ),
-    patients: Annotated[int, typer.Option(min=10, help="Patients per domain, two eyes each.")] = 90,
+    patients: Annotated[int, typer.Option(min=10, help="Patients per domain, two eyes each.")] = 80,
     size: Annotated[int, typer.Option(min=64, help="Nominal side of the photographs in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other patients.")] = 0,
     processes: Processes = 1,
