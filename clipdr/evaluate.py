@@ -28,6 +28,7 @@ DTYPES = {
 AVERAGES = ["protocol", "method", "held_out", "selection", "metric", "mean", "se", "n_seeds", "low", "high", "undefined"]
 AVERAGES += ["n", "clusters", "unit", "n_domains", "resamples"]  # unit: "patient" | "image" | "mixed"
 POOLED, AVERAGE, HEADLINE = "pooled", "average", "source_val"
+SUMMARY = ("auc", "accuracy", "macro_f1", "qwk", "mae")  # metrics of summary.json
 TOLERANCE = 1e-12  # our metric at weights of one against scikit-learn
 WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
 SAME_PATIENTS = {"RLDR": "EYEPACS"}  # RLDR's photographs, and patient numbers, are EyePACS's: one cluster in a pool of both
@@ -181,21 +182,16 @@ def _mean_draws(draws, row, parts, seeds):
 
 
 def summary(scores, selection=HEADLINE):
-    """protocol -> method -> metric -> {mean, se, seeds, domains, missing}: means over held-out domains and seeds, for `dvc metrics show`.
+    """protocol -> method -> metric -> mean over held-out domains and seeds, for `dvc metrics show`.
 
     Undefined, and the mean of a method with missing cells, are None (null in JSON).
     """
     averages = average(scores, selection=selection)
+    means = averages[averages["held_out"] == AVERAGE].set_index(["protocol", "method", "metric"])["mean"].dropna()
     result = {}
-    for (protocol, method), group in averages.groupby(["protocol", "method"], sort=False):
-        everywhere = averages.loc[(averages["protocol"] == protocol) & (averages["held_out"] != AVERAGE), "held_out"].nunique()
-        found = group.loc[group["held_out"] != AVERAGE, "held_out"].nunique()
-        means = group[group["held_out"] == AVERAGE].set_index("metric")
-        entry = result.setdefault(protocol, {}).setdefault(method, {})
-        for metric in METRICS:
-            mean, se, seeds = means.loc[metric, ["mean", "se", "n_seeds"]] if metric in means.index else (np.nan, np.nan, 0)
-            number = {"mean": None if np.isnan(mean) else float(mean), "se": None if np.isnan(se) else float(se)}
-            entry[metric] = number | {"seeds": int(seeds), "domains": int(found), "missing": int(everywhere - found)}
+    for protocol, method in dict.fromkeys(zip(averages["protocol"], averages["method"], strict=True)):
+        entry = {metric: means.get((protocol, method, metric)) for metric in SUMMARY}
+        result.setdefault(protocol, {})[method] = {metric: None if mean is None else float(mean) for metric, mean in entry.items()}
     return result
 
 

@@ -163,14 +163,25 @@ def scores_by_domain(averages, methods, domains, metrics=("auc", "qwk")):
             axis.grid(axis="x", visible=False)
             axis.set_ylabel(f"{STYLES[metric].title} (%)" if factor == 100 else STYLES[metric].title)
             axis.set_xlim(-0.55, len(places) - 0.45)
-        narrow = set(averages.loc[averages["unit"] != "patient", "held_out"])
-        axes[-1].set_xticks(range(len(places)), [_two_lines(name) + "*" * (name in narrow) for name in places])
-        if narrow:
-            axes[-1].set_xlabel("* patients unknown, resampled by image: interval too narrow")
+        _mark_places(axes[-1], averages[averages["metric"].isin(metrics)], places)
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False)
         _title(figure, domains, "held-out domains with 95 % bootstrap intervals")
     return figure
+
+
+def _mark_places(axis, averages, places):
+    """Names of the places below the axis; a sign at those whose intervals need a word, and that word."""
+    without = averages["mean"].notna() & averages["low"].isna() & (averages["resamples"] > 0)
+    signs = {
+        "*": (set(averages.loc[averages["unit"] != "patient", "held_out"]), "patients unknown, resampled by image: interval too narrow"),
+        "†": (set(averages.loc[without, "held_out"]), "an interval is missing: undefined in over 5 % of the resamples (a rare grade)"),
+    }
+    used = {sign: (names, word) for sign, (names, word) in signs.items() if names}
+    axis.set_xticks(
+        range(len(places)), [_two_lines(name) + "".join(s for s, (names, _) in used.items() if name in names) for name in places]
+    )
+    axis.set_xlabel("\n".join(f"{sign} {word}" for sign, (_, word) in used.items()))
 
 
 def _two_lines(name):
