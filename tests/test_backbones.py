@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from clipdr import DataError, backbones
+from clipdr import DataError, backbones, weights
 from clipdr.backbones import Backbone
 from clipdr.settings import BACKBONES
 
@@ -88,7 +88,7 @@ def _package_file():
 
 
 def test_demo_weights_with_another_digest_are_refused(monkeypatch):
-    monkeypatch.setattr(backbones, "LITE0", "0" * 64)
+    monkeypatch.setattr(weights, "LITE0", "0" * 64)
     with pytest.raises(DataError, match="reinstall"):
         backbones.timm_tower("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
 

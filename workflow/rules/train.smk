@@ -1,6 +1,6 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
-TOWER_CODE = expand("clipdr/{module}.py", module=["backbones", "text", "prompts", "data", "augment", "manifest"])
+TOWER_CODE = expand("clipdr/{module}.py", module=["backbones", "weights", "text", "prompts", "data", "augment", "manifest"])
 
 
 rule features:
