@@ -22,17 +22,17 @@ from losses import clock, paired, rank_by_sample, row
 
 from clipdr.augment import AUGMENTS
 from clipdr.backbones import Backbone
-from clipdr.config import BACKBONES, Training
 from clipdr.data import Batch
 from clipdr.losses import text_to_image_kl
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
 from clipdr.prompts import similarity
+from clipdr.settings import BACKBONES, Training
 from clipdr.train import OPTIMIZERS, set_rate, train_step
 
 POSITIONS = 77  # that the released code runs the text tower over
 RN50 = {"image": "open_clip/RN50-quickgelu", "weights": "random", "text": "own"}
-RATE = 1e-6  # of learning: nothing is fitted, a batch that is known by heart has tiny gradients, and these are slow
+RATE = 1e-6  # of learning: nothing is to be fitted here
 RELEASE = {"prompts": "tokens", "mask": "zero", "smooth": False}
 
 

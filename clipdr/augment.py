@@ -13,6 +13,7 @@ import torch.nn.functional as F
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
 DRAWS = 34  # uniform numbers per image: 7 attempts at a crop of 4 each, flip, brightness, contrast, saturation, hue, grey
 ATTEMPTS = 7
+CHUNK = 4  # images whose colours are changed at once on a CPU
 
 
 @dataclass(frozen=True)
@@ -55,37 +56,47 @@ def geometry(image, side, augment, draw, out):
 
     image : (S, S, 3) uint8 array;  draw : (DRAWS,) in [0, 1);  out : (3, side, side) uint8 tensor
     """
-    picture = torch.from_numpy(image)
+    # the batch axis is added first: only then do the strides say channels-last, which is the fast way through interpolate and into out
+    picture = torch.from_numpy(image)[None].permute(0, 3, 1, 2)  # (1, 3, S, S)
     if augment.scale < 1:
         top, left, height, width = crop_box(draw, image.shape[0], augment.scale)
-        picture = picture[top : top + height, left : left + width]
-    if picture.shape[:2] != (side, side):
-        # channels-last uint8 takes the fast vectorised path
-        planes = picture.permute(2, 0, 1)[None]
-        picture = F.interpolate(planes, size=(side, side), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        picture = picture[:, :, top : top + height, left : left + width]
+    if picture.shape[2:] != (side, side):
+        picture = F.interpolate(picture, size=(side, side), mode="bilinear", antialias=True)
     if draw[28] < augment.flip:
-        picture = picture.flip(1)
-    out.copy_(picture.permute(2, 0, 1))
+        picture = picture.flip(3)
+    out.copy_(picture[0])
 
 
 def colour(batch, augment, draw):
     """Brightness, contrast, saturation, hue and grey of each image by its own factors, as torchvision's ColorJitter and RandomGrayscale.
 
-    batch : (B, 3, side, side) float32 in [0, 1];  draw : (B, DRAWS) in [0, 1)
+    batch : (B, 3, side, side) float32 in [0, 1], changed in place;  draw : (B, DRAWS) in [0, 1)
 
     torchvision draws the order of the four per image; here it is fixed (brightness, contrast, saturation, hue), so that they run on
-    the batch.
+    several images at once: on a few that fit the processor's cache, on all of them elsewhere.
     """
-    if augment.jitter:
-        factor = torch.from_numpy(1 + augment.jitter * (2 * draw[:, 29:32] - 1)).to(batch)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
-        batch = brightness(batch, factor[:, 0])
-        batch = contrast(batch, factor[:, 1])
-        batch = saturation(batch, factor[:, 2])
-        batch = hue(batch, torch.from_numpy(augment.jitter * (2 * draw[:, 32] - 1)).to(batch)[:, None, None])
-    if augment.grey:
-        chosen = torch.from_numpy(draw[:, 33] < augment.grey)[:, None, None, None].to(batch.device)
-        batch = torch.where(chosen, grey(batch), batch)
+    if not (augment.jitter or augment.grey):
+        return batch
+    count = CHUNK if batch.device.type == "cpu" else len(batch)
+    for start in range(0, len(batch), count):
+        part, numbers = batch[start : start + count], draw[start : start + count]
+        part.copy_(recoloured(part.contiguous(), augment, numbers))
     return batch
+
+
+def recoloured(part, augment, draw):
+    """`colour` of a few images, out of place."""
+    if augment.jitter:
+        factor = torch.from_numpy(1 + augment.jitter * (2 * draw[:, 29:32] - 1)).to(part)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
+        part = brightness(part, factor[:, 0])
+        part = contrast(part, factor[:, 1])
+        part = saturation(part, factor[:, 2])
+        part = hue(part, torch.from_numpy(augment.jitter * (2 * draw[:, 32] - 1)).to(part)[:, None, None])
+    if augment.grey:
+        chosen = torch.from_numpy(draw[:, 33] < augment.grey)[:, None, None, None].to(part.device)
+        part = torch.where(chosen, grey(part), part)
+    return part
 
 
 def grey(batch):
@@ -110,14 +121,18 @@ def saturation(batch, factor):
 def hue(batch, shift):
     """Turn the hue by `shift` (B, 1, 1) of a full circle, -.5..5, through HSV.
 
-    With v the largest channel and c = v - smallest, channel n of the turned colour is v - c * clamp(min(k, 4 - k), 0, 1),
-    k = (n + 6 hue) mod 6.
+    With v the largest channel and c = v - smallest, channel n of the turned colour is v - c * clamp(2 - d, 0, 1), d the distance of
+    n + 6 hue from 2 on a circle of 6.
     """
-    value, top = batch.max(1)
-    chroma = value - batch.amin(1)
     r, g, b = batch.unbind(1)
+    value = torch.maximum(torch.maximum(r, g), b)
+    chroma = value - torch.minimum(torch.minimum(r, g), b)
     safe = torch.where(chroma == 0, 1.0, chroma)
-    sector = torch.where(top == 0, (g - b) / safe, torch.where(top == 1, 2 + (b - r) / safe, 4 + (r - g) / safe))
-    turned = sector + 6 * shift
-    k = torch.stack([(n + turned) % 6 for n in (5, 3, 1)], 1)
-    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    sector = torch.where(r == value, g - b, torch.where(g == value, b - r + 2 * safe, r - g + 4 * safe)) / safe
+    turned = sector / 6 + shift
+    out = torch.empty_like(batch)
+    for channel, n in enumerate((5, 3, 1)):
+        away = turned + (n - 2) / 6
+        share = away.sub_(away.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
+        torch.addcmul(value, share, chroma, value=-1, out=out[:, channel])
+    return out

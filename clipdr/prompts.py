@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr import GRADES, DataError
-from clipdr.text import sentences
+from clipdr.text import OpenClipText, sentences
 
 BANKS = {
     "A": ("no DR", "Mild", "Moderate", "Severe", "Proliferation"),  # words of CLIP-DR's framework figure
@@ -111,16 +111,20 @@ class Prompts(nn.Module):
             row[: len(words)] = tower.embed(torch.tensor(words))
         return tokens, [len(words) for words in ids]
 
+    def tails(self):
+        """What follows the context in each of the five sentences: tokens of the grade, full stop, end; 5 times (m + 2, W)."""
+        tokens = self.tokens if self.weight is None else torch.einsum("kb,bmw->kmw", self.weight, self.tokens)
+        return [torch.cat([row[:used], self.tail]) for row, used in zip(tokens, self.grade_length, strict=True)]
+
     def embedded(self):
         """(5, L, W) embeddings of the five sentences, zeros behind each sentence's end."""
-        tokens = self.tokens if self.weight is None else torch.einsum("kb,bmw->kmw", self.weight, self.tokens)
-        rows = [
-            torch.cat([self.start, self.context[min(grade, len(self.context) - 1)], tokens[grade, : self.grade_length[grade]], self.tail])
-            for grade in range(len(GRADES))
-        ]
+        contexts = self.context.expand(len(GRADES), -1, -1)
+        rows = [torch.cat([self.start, context, tail]) for context, tail in zip(contexts, self.tails(), strict=True)]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
     def forward(self):
+        if len(self.context) == 1 and isinstance(self.tower, OpenClipText):  # all five open alike: read that once
+            return self.tower.encode_shared(torch.cat([self.start, self.context[0]]), self.tails())
         return self.tower.encode(self.embedded(), self.length)
 
 

@@ -39,13 +39,38 @@ class OpenClipText(Frozen):
         return self.token_embedding(ids)
 
     def encode(self, embedded, length):
-        used = embedded.shape[1]
+        used = self.fits(embedded.shape[1])
+        hidden = self.transformer(embedded + self.positional_embedding[:used], attn_mask=self.attn_mask[:used, :used])  # (K, L, W)
+        return self.project(hidden[torch.arange(len(hidden), device=hidden.device), length - 1])
+
+    def encode_shared(self, opening, tails):
+        """Features of K sentences that open with the same tokens: (P, width), K times (T_k, width) -> (K, dim).
+
+        One sequence holds the opening once and each tail behind it; a token sees the opening and its own tail up to itself. Exact: under
+        the causal mask no tail can change the opening.
+        """
+        sizes = torch.tensor([len(tail) for tail in tails])
+        self.fits(len(opening) + int(sizes.max()))
+        first = torch.arange(len(opening))
+        place = torch.cat([first, *(len(opening) + torch.arange(size) for size in sizes)])
+        owner = torch.cat([torch.full_like(first, -1), torch.arange(len(tails)).repeat_interleave(sizes)])
+        seen = ((owner == -1) | (owner == owner[:, None])) & (place <= place[:, None])
+        mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(opening.device)
+        embedded = torch.cat([opening, *tails]) + self.positional_embedding[place.to(opening.device)]
+        hidden = self.transformer(embedded[None], attn_mask=mask)[0]
+        return self.project(hidden[len(opening) + sizes.cumsum(0) - 1])
+
+    def fits(self, used):
+        """used, the number of tokens of a sentence; DataError where the tower reads fewer."""
         if used > len(self.positional_embedding):
             raise DataError(
                 f"prompt: {used} tokens, the text tower reads {len(self.positional_embedding)}; shorten the names or the context"
             )
-        hidden = self.transformer(embedded + self.positional_embedding[:used], attn_mask=self.attn_mask[:used, :used])  # (K, L, W)
-        last = self.ln_final(hidden[torch.arange(len(hidden), device=hidden.device), length - 1])  # LayerNorm acts on each position alone
+        return used
+
+    def project(self, last):
+        """(K, width) hidden states of the closing tokens -> (K, dim). The LayerNorm acts on each position alone."""
+        last = self.ln_final(last)
         return self.text_projection(last) if isinstance(self.text_projection, nn.Module) else last @ self.text_projection
 
 
