@@ -7,6 +7,7 @@ asserted to agree in float64 before anything is timed.
 """
 
 import argparse
+import os
 import statistics
 import time
 from functools import partial
@@ -51,6 +52,7 @@ def rank_by_sample(similarity, grade, max_rank=3, mask="zero"):
 def clock(threads):
     """CPU seconds for one thread (another's load hardly shows), wall seconds for more."""
     torch.set_num_threads(threads)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at torch's first large allocation; the verbs set it too
     return time.process_time if threads == 1 else time.perf_counter
 
 
