@@ -13,7 +13,7 @@ if SYNTHETIC:
             f"{RESULTS}/logs/synthesize.log",
         conda:
             "../../environment.yml"
-        threads: 16 # at most: Snakemake lowers it to --cores
+        threads: 16  # at most: Snakemake lowers it to --cores
         params:
             raw=lambda wildcards: study.raw,
             options="--patients {0.patients} --size {0.size} --seed {0.seed}".format(study.synthetic),
