@@ -26,7 +26,7 @@ install: ## make .venv and install the pinned versions (about 3 minutes and 7 GB
 	  || { $(VENV)/bin/python -m pip install --disable-pip-version-check -e '.[dev]' && cp pyproject.toml $(STAMP); }
 
 demo: install ## run the whole study of config.yaml, on synthetic photographs (about 10 minutes)
-	snakemake --cores all
+	snakemake --cores all --quiet reason
 	@echo
 	@echo "tables    results/tables/    (csv, md, tex)"
 	@echo "figures   results/figures/   (png, pdf)"
