@@ -7,6 +7,7 @@ model.safetensors.
 import hashlib
 import importlib.metadata
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     inputs = {str(path): digest(path) for path in manifests}
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
-    identity = json.dumps([settings, protocol, method, held_out, seed, inputs, importlib.metadata.version("torch")], sort_keys=True)
+    identity = [settings, protocol, method, held_out, seed, inputs, surroundings(rows["train"].arrays)]
     result = fit(
         model,
         rows["train"],
@@ -55,7 +56,7 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
         Training(**settings["training"]),
         seed=seed,
         resume=folder / "resume.pt",
-        digest=hashlib.sha256(identity.encode()).hexdigest(),
+        digest=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
         device=device,
     )
     key = {"protocol": protocol, "method": method, "held_out": held_out, "seed": seed}
@@ -98,6 +99,13 @@ def build(settings, method, data, manifest, parts, device):
     except TypeError as error:
         raise DataError(f"{method}: {error}; its options are the keywords of {cls.__module__}.{cls.__name__}") from None
     return model.to(device), rows
+
+
+def surroundings(arrays):
+    """What else must be the same for a cut run to be resumed: this package's code, torch, and the arrays (their size and time)."""
+    code = {path.name: digest(path) for path in sorted(Path(__file__).parent.rglob("*.py"))}
+    stamps = {name: [array.shape, os.stat(array.filename).st_mtime_ns] for name, array in arrays.items()}
+    return [code, importlib.metadata.version("torch"), stamps]
 
 
 def table(key, selection, split, part, logits, scale):
