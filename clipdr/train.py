@@ -42,8 +42,8 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
     """Train a method on the source domains.
 
     train, val : Rows of the source domains (clipdr.data)
-    training   : clipdr.config.Training
-    resume     : path of the file that a cut run goes on from, bit for bit; written at every evaluation, deleted at the end
+    training   : clipdr.settings.Training
+    resume     : path of the file that a cut run goes on from, bit for bit; written at every evaluation, for the caller to delete
     digest     : of the settings and inputs; a file with another digest is not resumed from
     returns      Fit: the history and the weights selected on source validation and last
 

@@ -123,6 +123,14 @@ def test_zero_shot_chooses_its_bank_on_source_validation(prepared):
     assert method.chosen["bank"] == max(score, key=score.get)
 
 
+def test_a_choice_without_a_grade_in_validation_is_refused(prepared):
+    for name in ("zero_shot", "linear_probe"):
+        method, rows = prepared(name)
+        rows["val"].grade[rows["val"].grade == 4] = 3
+        with pytest.raises(DataError, match="undefined"):
+            method.begin(Source(rows["train"], rows["val"], 2))
+
+
 def test_linear_probe_takes_the_strength_with_the_best_source_validation(prepared):
     method, rows = prepared("linear_probe", options={"strengths": [1e-6, 1.0, 100.0]})
     assert method.chosen["C"] in (1.0, 100.0)

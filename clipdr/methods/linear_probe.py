@@ -27,6 +27,7 @@ class LinearProbe(Method):
         if len(set(grade)) < len(GRADES):
             raise DataError(f"linear_probe: the training part holds only the grades {sorted(set(grade))}; all five are needed")
         best = -1.0
+        self.chosen = {}
         for strength in self.strengths:
             probe = LogisticRegression(C=strength, max_iter=self.max_iter).fit(x, grade)
             score = METRICS["auc"](grade_val, probe.predict_proba(x_val))[0]

@@ -1,7 +1,10 @@
 """Zero-shot CLIP (Radford et al., 2021): fixed sentences, no training; the prompt bank is chosen on source validation."""
 
+import math
+
 import torch
 
+from clipdr import DataError
 from clipdr.methods.base import Method
 from clipdr.metrics import METRICS
 from clipdr.prompts import ensemble, similarity
@@ -28,6 +31,8 @@ class ZeroShot(Method):
             name: METRICS["auc"](batch.grade.numpy(), similarity(batch.image, text, self.scale).double().softmax(1).numpy())[0]
             for name, text in self.banks.items()
         }
+        if any(math.isnan(value) for value in score.values()):
+            raise DataError("zero_shot: AUC of source validation is undefined; it needs images of every grade")
         return max(score, key=score.get)
 
     def forward(self, image):
