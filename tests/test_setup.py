@@ -32,7 +32,9 @@ def test_every_pin_is_exact_and_installed(pin):
 
 
 def make(*arguments, cwd=ROOT, **variables):
-    return subprocess.run(["make", *arguments], cwd=cwd, env=os.environ | variables, capture_output=True, text=True, check=False)
+    """make in a clean surrounding: these tests are started by `make test` themselves."""
+    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(["make", *arguments], cwd=cwd, env=outer | variables, capture_output=True, text=True, check=False)
 
 
 def test_make_alone_says_what_there_is():
