@@ -82,10 +82,10 @@ def demo(arguments, now):
             torch.manual_seed(0)
             method = METHODS["clip_dr"](Backbone(BACKBONES["demo"].model_dump(), arguments.side))
             per_epoch = len(images) // training.batch_size
-            method.begin(Source(images, images, per_epoch))
+            method.begin(Source(images, images, per_epoch, per_epoch))
             optimizers = {name: OPTIMIZERS["radam"](group, RATE, 0) for name, group in method.parameter_groups().items()}
             steps = iter(range(10**9))
-            batch = Batch(*(tensor.clone() for tensor in images.batch(0, training.batch_size, 0)))
+            batch = images.batch(0, training.batch_size, 0)
             method.train()
 
             def ours(images=images, method=method, optimizers=optimizers, steps=steps, per_epoch=per_epoch):

@@ -4,6 +4,7 @@ Crops, flips and resizing are done per image on uint8 (fast, and what a loader p
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,31 +13,76 @@ import torch.nn.functional as F
 
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
 DRAWS = 34  # uniform numbers per image: 7 attempts at a crop of 4 each, flip, brightness, contrast, saturation, hue, grey
+VIEW = 4  # and per view of a policy with two: top, left, horizontal flip, vertical flip
 ATTEMPTS = 7
 CHUNK = 4  # images whose colours are changed at once on a CPU
 
 
 @dataclass(frozen=True)
 class Augment:
-    """scale : smallest area of a random crop, 1 is none;  flip, grey : probabilities;  jitter : half width of the four colour factors."""
+    """What is done to a training batch.
+
+    scale  : smallest area of a random crop that is resized to the input, 1 is none
+    flip   : probability of a horizontal flip
+    jitter : half widths of the factors of brightness, contrast, saturation, and of the turn of the hue; () is none
+    grey   : probability of a picture without colour
+    margin : side of the picture over the network's input, where the views are cropped from it at random
+    change : f(image, mask, draw) of a policy with two views: (B, 3, s, s) float32 in [0, 1], (B, 1, s, s) bool retina, (B, changes)
+             float64 in [0, 1) -> (B, 3, s, s) float32 in [0, 1]. The batch's `image` is the changed view, its `twin` the one that is not
+    changes : uniform numbers per image that `change` takes
+    """
 
     scale: float = 1.0
     flip: float = 0.0
-    jitter: float = 0.0
+    jitter: tuple[float, ...] = ()
     grey: float = 0.0
+    margin: float = 1.0
+    change: Callable | None = None
+    changes: int = 0
+
+    @property
+    def draws(self):
+        """Uniform numbers per image."""
+        return DRAWS + (2 * VIEW + self.changes if self.change else 0)
 
 
 AUGMENTS = {
     "none": Augment(),
     "flip": Augment(flip=0.5),
     "clip": Augment(scale=0.7, flip=0.5),
-    "shared": Augment(scale=0.7, flip=0.5, jitter=0.3, grey=0.1),  # GDRBench's policy for every baseline
+    "shared": Augment(scale=0.7, flip=0.5, jitter=(0.3, 0.3, 0.3, 0.3), grey=0.1),  # GDRBench's policy for every baseline
 }
 
 
-def draws(seed, epoch, rows):
-    """(B, DRAWS) float64 in [0, 1): the random numbers of each image, keyed by (seed, epoch, row)."""
-    return np.stack([np.random.default_rng((seed, epoch, int(row))).random(DRAWS) for row in rows])
+def draws(seed, epoch, rows, count=DRAWS):
+    """(B, count) float64 in [0, 1): the random numbers of each image, keyed by (seed, epoch, row). epoch: one for all, or one per row."""
+    epochs = np.broadcast_to(epoch, len(rows))
+    return np.stack([np.random.default_rng((seed, int(e), int(row))).random(count) for e, row in zip(epochs, rows, strict=True)])
+
+
+def two_views(picture, disc, augment, draw, side):
+    """The changed and the plain view of each picture, each with its own crop and flips (GDRNet; Che et al., 2023).
+
+    picture : (B, 3, s, s) float32 in [0, 1], s >= side;  disc : (B, 5) float32, cx, cy, r, w, h in pixels of a square of s
+    draw    : (B, augment.draws) in [0, 1);  returns two (B, 3, side, side) float32 tensors
+    """
+    from clipdr import fundus
+
+    retina = fundus.mask(disc.to(picture.device), picture.shape[-1])
+    first, second, numbers = np.split(draw[:, DRAWS:], [VIEW, 2 * VIEW], axis=1)
+    changed = augment.change(picture, retina, numbers) * retina
+    return view(changed, side, first), view(picture, side, second)
+
+
+def view(batch, side, draw):
+    """A random crop of `side`, a horizontal and a vertical flip at .5 each, per image: (B, 3, s, s) -> (B, 3, side, side)."""
+    out = batch.new_empty(len(batch), batch.shape[1], side, side)
+    room = batch.shape[-1] - side + 1
+    for picture, (top, left, across, down), place in zip(batch, draw, out, strict=True):
+        top, left = int(top * room), int(left * room)
+        axes = [axis for axis, drawn in ((2, across), (1, down)) if drawn < 0.5]
+        place.copy_(picture[:, top : top + side, left : left + side].flip(axes))
+    return out
 
 
 def crop_box(draw, side, scale):
@@ -88,11 +134,12 @@ def colour(batch, augment, draw):
 def recoloured(part, augment, draw):
     """`colour` of a few images, out of place."""
     if augment.jitter:
-        factor = torch.from_numpy(1 + augment.jitter * (2 * draw[:, 29:32] - 1)).to(part)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
+        width = np.array(augment.jitter)
+        factor = torch.from_numpy(1 + width[:3] * (2 * draw[:, 29:32] - 1)).to(part)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
         part = brightness(part, factor[:, 0])
         part = contrast(part, factor[:, 1])
         part = saturation(part, factor[:, 2])
-        part = hue(part, torch.from_numpy(augment.jitter * (2 * draw[:, 32] - 1)).to(part)[:, None, None])
+        part = hue(part, torch.from_numpy(width[3] * (2 * draw[:, 32] - 1)).to(part)[:, None, None])
     if augment.grey:
         chosen = torch.from_numpy(draw[:, 33] < augment.grey)[:, None, None, None].to(part.device)
         part = torch.where(chosen, grey(part), part)

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from clipdr.augment import AUGMENTS, DRAWS, colour, draws, geometry
+from clipdr import GRADES
+from clipdr.augment import AUGMENTS, colour, draws, geometry, two_views
+
+SAMPLERS = {  # which rows have an equal share in every batch: f(Rows) -> (N,) int64 number of each row's group; none: as they come
+    "none": None,
+    "domain": lambda rows: rows.domain,
+    "class": lambda rows: rows.grade,
+    "domain_class": lambda rows: rows.domain * len(GRADES) + rows.grade,
+}
 
 
 class Batch(NamedTuple):
@@ -13,9 +21,10 @@ class Batch(NamedTuple):
     grade: torch.Tensor  # (B,) int64, 0..4
     domain: torch.Tensor  # (B,) int64, index into the fold's source domains
     disc: torch.Tensor  # (B, 5) float32: cx, cy, r, w, h in pixels of the stored square
+    twin: torch.Tensor | None = None  # (B, 3, side, side), second view: only under a policy with two, in training
 
     def to(self, device):
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+        return Batch(*(tensor if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Rows:
@@ -35,17 +44,58 @@ class Rows:
         self.row = self.frame.row.to_numpy()
         self.grade = torch.from_numpy(self.frame.grade.to_numpy(np.int64).copy())
         self.domain = torch.tensor([number.get(name, -1) for name in self.names], dtype=torch.int64)
+        self.grouped = {}  # sampler -> groups, found when first asked for
         self.disc = torch.from_numpy(self.frame[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32).copy())
 
     def __len__(self):
         return len(self.frame)
 
-    def batch(self, step, batch_size, seed):
-        """Training batch number `step`: rows of the epoch's permutation, augmented; a last part smaller than a batch is left out."""
+    def size(self, batch_size, sampler="none"):
+        """Images of a training batch: batch_size, less what does not divide evenly among the sampler's groups where all of them fit."""
         size = min(batch_size, len(self))
-        epoch, place = divmod(step, len(self) // size)
-        order = np.random.default_rng((seed, epoch)).permutation(len(self))
-        return self.gather(order[place * size : (place + 1) * size], seed, epoch)
+        groups = len(self.groups(sampler))
+        return size - size % groups if groups <= size else size
+
+    def groups(self, sampler):
+        """Row numbers of each group of a sampler that has any, in the order of the groups' numbers."""
+        if SAMPLERS[sampler] is None:
+            return [np.arange(len(self))]
+        if sampler not in self.grouped:
+            number = SAMPLERS[sampler](self).numpy()
+            self.grouped[sampler] = [np.flatnonzero(number == group) for group in np.unique(number)]
+        return self.grouped[sampler]
+
+    def batch(self, step, batch_size, seed, sampler="none"):
+        """Training batch number `step`, augmented; a function of (seed, step).
+
+        none  : rows of the epoch's permutation; a last part smaller than a batch is left out
+        other : an equal share of each of the sampler's groups (Rows.size images; where they are fewer than the groups, which groups are
+                shown is drawn such that none is shown again before the others). A group's rows come in a permutation of their own, drawn
+                anew when it is used up: small groups are repeated
+        """
+        size = self.size(batch_size, sampler)
+        if SAMPLERS[sampler] is None:
+            epoch, place = divmod(step, len(self) // size)
+            order = np.random.default_rng((seed, epoch)).permutation(len(self))
+            return self.gather(order[place * size : (place + 1) * size], epoch, seed)
+        return self.gather(*self.balanced(step * size + np.arange(size), self.groups(sampler), seed), seed=seed)
+
+    @staticmethod
+    def balanced(slots, groups, seed):
+        """Rows of some slots of the endless list in which each len(groups) slots hold every group once; and how often each row came before.
+
+        returns (rows, epochs), each (len(slots),) int64; (row, epoch) never occurs twice
+        """
+        turns, places = np.divmod(slots, len(groups))
+        order = {turn: np.random.default_rng((seed, 0, turn)).permutation(len(groups)) for turn in np.unique(turns)}
+        chosen = np.array([order[turn][place] for turn, place in zip(turns, places, strict=True)])
+        epochs = turns // np.array([len(group) for group in groups])[chosen]
+        order = {
+            (group, epoch): np.random.default_rng((seed, 1, group, epoch)).permutation(groups[group])
+            for group, epoch in set(zip(chosen.tolist(), epochs.tolist(), strict=True))
+        }
+        rows = [order[group, epoch][turn % len(groups[group])] for group, epoch, turn in zip(chosen, epochs, turns, strict=True)]
+        return np.array(rows), epochs
 
     def chunks(self, batch_size):
         """All rows in order, never augmented."""
@@ -62,24 +112,31 @@ class Images(Rows):
     def __init__(self, frame, arrays, domains, side, augment="none", device="cpu"):
         super().__init__(frame, arrays, domains)
         self.side, self.augment, self.device = side, AUGMENTS[augment], device
-        self.buffer = torch.empty(0, 3, side, side, dtype=torch.uint8)
+        self.buffers = {}  # side of the pictures -> (B, 3, side, side) uint8
 
-    def gather(self, rows, seed=None, epoch=None):
-        training = seed is not None
-        augment = self.augment if training else AUGMENTS["none"]
-        draw = draws(seed, epoch, rows) if training else np.ones((len(rows), DRAWS))
-        if len(self.buffer) < len(rows):  # allocated once: a fresh one costs more in page faults than the copy
-            self.buffer = torch.empty(len(rows), 3, self.side, self.side, dtype=torch.uint8, memory_format=torch.channels_last)
-        pixels = self.buffer[: len(rows)]
+    def buffer(self, count, side):
+        """(count, 3, side, side) uint8, allocated once: a fresh one costs more in page faults than the copy."""
+        if side not in self.buffers or len(self.buffers[side]) < count:
+            self.buffers[side] = torch.empty(count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last)
+        return self.buffers[side][:count]
+
+    def gather(self, rows, epoch=None, seed=None):
+        augment = self.augment if seed is not None else AUGMENTS["none"]
+        draw = np.ones((len(rows), augment.draws)) if seed is None else draws(seed, epoch, rows, augment.draws)
+        pixels = self.buffer(len(rows), round(augment.margin * self.side))
         for place, row in enumerate(rows):
-            geometry(np.asarray(self.arrays[self.names[row]][self.row[row]]), self.side, augment, draw[place], pixels[place])
-        picture = pixels.to(self.device).float().div_(255)
-        return Batch(colour(picture, augment, draw), self.grade[rows], self.domain[rows], self.disc[rows])
+            geometry(np.asarray(self.arrays[self.names[row]][self.row[row]]), pixels.shape[-1], augment, draw[place], pixels[place])
+        picture, twin = colour(pixels.to(self.device).float().div_(255), augment, draw), None
+        if augment.change:
+            stored = np.array([self.arrays[self.names[row]].shape[1] for row in rows], np.float32)
+            disc = self.disc[rows] * (pixels.shape[-1] / torch.from_numpy(stored))[:, None]
+            picture, twin = two_views(picture, disc, augment, draw, self.side)
+        return Batch(picture, self.grade[rows], self.domain[rows], self.disc[rows], twin)
 
 
 class Features(Rows):
     """Features of a frozen tower, (D,) float32 per image, computed once without augmentation."""
 
-    def gather(self, rows, seed=None, epoch=None):
+    def gather(self, rows, epoch=None, seed=None):
         features = np.stack([self.arrays[self.names[row]][self.row[row]] for row in rows])
         return Batch(torch.from_numpy(features), self.grade[rows], self.domain[rows], self.disc[rows])

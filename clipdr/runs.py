@@ -29,6 +29,7 @@ from clipdr.methods import METHODS
 from clipdr.settings import Training
 from clipdr.train import fit, predict, probabilities, restore
 
+REQUIRED = ("sampler", "average")  # of training: what a method declares as class attributes, where the study asks for nothing else
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy", "pandas", "pillow")
 
 
@@ -42,6 +43,7 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     """
     began = time.monotonic()
     folder = Path(folder)
+    settings = required(settings, METHODS[method])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
     manifest = read_manifests(manifests)
     parts = fold(manifest, protocol, held_out)
@@ -74,6 +76,13 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     with replacing(folder / "predictions.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     (folder / "resume.pt").unlink(missing_ok=True)
+
+
+def required(settings, cls):
+    """The settings of a run with the sampler and the weight average that its method needs, where the study leaves them at none."""
+    training = settings["training"]
+    wanted = {key: getattr(cls, key) for key in REQUIRED if training[key] == "none"}
+    return settings | {"training": training | wanted}
 
 
 def build(settings, method, data, manifest, parts, device):

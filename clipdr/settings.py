@@ -34,6 +34,8 @@ class Training(Model):
     warmup_epochs: int = Field(0, ge=0, description="first epochs at a rate of 1e-5 (CoOp)")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 leaves it alone")
     augment: Literal["none", "flip", "clip", "shared"]
+    sampler: Literal["none", "domain", "class", "domain_class"] = Field("none", description="what has an equal share in every batch")
+    average: Literal["none", "swad"] = Field("none", description="weights that are evaluated, predicted with and saved (SWAD: averaged)")
     evaluations: int = Field(ge=1, description="times that source validation is scored, evenly over the budget")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the image tower; losses and the text tower stay in fp32")
 

@@ -49,10 +49,12 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
 
     Raises DataError on a non-finite loss, and where no checkpoint can be selected.
     """
-    per_epoch = max(1, len(train) // training.batch_size)
-    method.begin(Source(train, val, per_epoch))
+    per_epoch = max(1, len(train) // train.size(training.batch_size, training.sampler))
+    steps = round(training.epochs * per_epoch)
+    method.begin(Source(train, val, per_epoch, steps))
     groups = method.parameter_groups()
-    steps = round(training.epochs * per_epoch) if groups else 0
+    if not groups:
+        steps = 0
     optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
     marks = sorted({max(1, round(steps * (i + 1) / training.evaluations)) for i in range(training.evaluations)}) if steps else []
     state = State(method, optimizers, resume, digest)
@@ -62,8 +64,11 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
         task = bar.add_task("training", total=steps, completed=start)
         for step in range(start, steps):
             set_rate(optimizers, training, step, steps, per_epoch)
-            parts = train_step(method, optimizers, train.batch(step, training.batch_size, seed).to(device), training.clip_norm)
+            batch = train.batch(step, training.batch_size, seed, training.sampler).to(device)
+            parts = train_step(method, optimizers, batch, training.clip_norm)
             method.after_step(step + 1)
+            if method.restarts(step + 1):
+                forget(optimizers)
             state.add(parts)
             bar.advance(task)
             if step + 1 in marks:
@@ -86,6 +91,12 @@ def train_step(method, optimizers, batch, clip_norm):
         optimizer.step()
         seen |= {name: value.detach() for name, value in parts.items()}
     return seen
+
+
+def forget(optimizers):
+    """Drop momentum and moments; the rates stay with the schedule (DomainBed's new optimiser is left behind by its scheduler)."""
+    for optimizer in optimizers.values():
+        optimizer.state.clear()
 
 
 def set_rate(optimizers, training, step, steps, per_epoch):

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.v2 import functional as reference
 
 from clipdr import augment
-from clipdr.augment import AUGMENTS, DRAWS, crop_box, draws, geometry
+from clipdr.augment import AUGMENTS, DRAWS, Augment, crop_box, draws, geometry
 from clipdr.data import Features, Images
 
 
@@ -24,12 +24,15 @@ def images(rows, augmented="shared", side=32):
     return Images(*rows, ["A", "B"], side, augmented)
 
 
+def same(one, two):
+    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
 def test_a_batch_is_a_function_of_seed_and_step(rows):
     one, two = images(rows), images(rows)
     for step in range(5):
         one.batch(step, 5, seed=1)
-    for a, b in zip(one.batch(7, 5, seed=1), two.batch(7, 5, seed=1), strict=True):
-        assert torch.equal(a, b)
+    assert same(one.batch(7, 5, seed=1), two.batch(7, 5, seed=1))
     assert not torch.equal(one.batch(7, 5, seed=1).image, one.batch(7, 5, seed=2).image)
     assert not torch.equal(one.batch(3, 5, seed=1).image, one.batch(7, 5, seed=1).image)
 
@@ -89,7 +92,7 @@ def test_hue_is_torchvisions():
 
 def test_grey_keeps_the_luminance_and_is_drawn_at_its_rate():
     batch = torch.rand(400, 3, 4, 4)
-    changed = augment.colour(batch, AUGMENTS["shared"].__class__(grey=0.1), draws(0, 0, range(400)))
+    changed = augment.colour(batch, Augment(grey=0.1), draws(0, 0, range(400)))
     flat = (changed.amax(1) - changed.amin(1)).flatten(1).amax(1) < 1e-6
     assert 0.05 < flat.float().mean() < 0.16
     assert torch.allclose(augment.grey(batch), augment.grey(changed), atol=2e-4)  # torchvision's weights sum to .9999
@@ -121,3 +124,80 @@ def test_crops_have_the_areas_and_ratios_asked_for():
 def test_draws_belong_to_the_row_not_to_the_batch():
     assert np.array_equal(draws(3, 2, [7, 8])[1], draws(3, 2, [8])[0])
     assert draws(0, 0, [0]).shape == (1, DRAWS)
+
+
+@pytest.fixture
+def long_tailed(rows):
+    """23 images of two domains, of which B has three images of grade 0 and one of grade 4 only; a grade names no row, `row` does."""
+    frame, arrays = rows
+    grade = [0] * 5 + [1, 2, 2, 2, 3, 3, 4] + [0, 0, 0, 4] + [1] * 7
+    return frame.assign(grade=grade), arrays
+
+
+@pytest.mark.parametrize(("sampler", "field", "groups"), [("domain", "domain", 2), ("class", "grade", 5)])
+def test_every_batch_has_an_equal_share_of_each_group(long_tailed, sampler, field, groups):
+    loader = Images(*long_tailed, ["A", "B"], 32)
+    for step in range(9):
+        batch = loader.batch(step, 11, 0, sampler)
+        assert len(batch.grade) == loader.size(11, sampler) == 10
+        assert torch.bincount(getattr(batch, field)).tolist() == [10 // groups] * groups
+
+
+def test_groups_that_do_not_fit_into_a_batch_take_turns(long_tailed):
+    """7 of the 10 pairs of domain and grade exist; 3 images at a time show each of them once in 7 batches of 3 = 3 turns."""
+    loader = Images(*long_tailed, ["A", "B"], 32)
+    batches = [loader.batch(step, 3, 0, "domain_class") for step in range(8)]
+    pairs = torch.cat([5 * batch.domain + batch.grade for batch in batches])[:24]
+    assert torch.bincount(pairs[:8]).tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 1]
+    assert torch.bincount(pairs).tolist() == [3, 3, 3, 3, 3, 3, 3, 0, 0, 3]
+
+
+def test_a_group_is_used_up_before_a_row_comes_again(long_tailed):
+    frame, arrays = long_tailed
+    loader = Images(frame.assign(grade=range(23)), arrays, ["A", "B"], 32)  # a grade names its row
+    shown = torch.cat([loader.batch(step, 2, 0, "domain").grade for step in range(22)]).tolist()
+    ours = [row for row in shown if row >= 12]  # B's 11 rows, 22 turns
+    assert sorted(ours[:11]) == sorted(ours[11:]) == list(range(12, 23))
+    assert ours[:11] != ours[11:]
+
+
+def test_a_repeated_row_is_drawn_anew_and_batches_stay_functions_of_seed_and_step(long_tailed):
+    one, two = Images(*long_tailed, ["A", "B"], 32, "shared"), Images(*long_tailed, ["A", "B"], 32, "shared")
+    for step in range(3):
+        one.batch(step, 10, 1, "class")
+    assert same(one.batch(5, 10, 1, "class"), two.batch(5, 10, 1, "class"))
+    assert not same(one.batch(5, 10, 1, "class"), two.batch(5, 10, 2, "class"))
+    slots, groups = np.arange(200), one.groups("class")
+    rows, epochs = one.balanced(slots, groups, 0)
+    assert len(set(zip(rows.tolist(), epochs.tolist(), strict=True))) == 200
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """A policy with two views whose change is to paint everything white, for the part of the plumbing that is not FundusAug's."""
+    monkeypatch.setitem(AUGMENTS, "white", Augment(margin=40 / 32, change=lambda image, mask, draw: torch.ones_like(image), changes=3))
+    return "white"
+
+
+def test_a_policy_with_two_views_gives_a_twin_in_training_only(rows, two):
+    frame, arrays = rows
+    frame = frame.assign(cx=20.0, cy=20.0, r=10.0, w=40.0, h=40.0)
+    loader = Images(frame, arrays, ["A", "B"], 32, two)
+    batch = loader.batch(0, 5, 0)
+    assert batch.image.shape == batch.twin.shape == (5, 3, 32, 32)
+    area = batch.image[:, 0].sum((1, 2))  # the changed view: white inside the disc, which no crop of 32 from 40 cuts, black outside
+    assert torch.allclose(area, torch.tensor(np.pi * 10**2).float(), rtol=0.05)
+    assert set(batch.image.unique().tolist()) == {0.0, 1.0}
+    assert same(batch, Images(frame, arrays, ["A", "B"], 32, two).batch(0, 5, 0))
+    assert next(loader.chunks(4)).twin is None
+    assert batch.to("cpu").twin is not None and images(rows).batch(0, 5, 0).to("cpu").twin is None
+
+
+def test_views_are_crops_and_flips_drawn_per_image():
+    picture = torch.arange(2 * 3 * 6 * 6).float().reshape(2, 3, 6, 6)
+    plain = augment.view(picture, 4, np.array([[0, 0, 0.5, 0.5], [0.99, 0.34, 0.5, 0.5]]))
+    assert torch.equal(plain[0], picture[0, :, :4, :4])
+    assert torch.equal(plain[1], picture[1, :, 2:, 1:5])
+    turned = augment.view(picture, 4, np.array([[0, 0, 0.49, 0.5], [0, 0, 0.5, 0.49]]))
+    assert torch.equal(turned[0], picture[0, :, :4, :4].flip(2))
+    assert torch.equal(turned[1], picture[1, :, :4, :4].flip(1))

@@ -10,11 +10,12 @@ from clipdr.data import Rows
 
 
 class Source(NamedTuple):
-    """What a method may see before the first step: the source domains' training and validation rows, and how long an epoch is."""
+    """What a method may see before the first step: the source domains' training and validation rows, the steps of an epoch and of all."""
 
     train: Rows
     val: Rows
     steps_per_epoch: int
+    steps: int
 
 
 class Method(nn.Module):
@@ -22,11 +23,14 @@ class Method(nn.Module):
 
     reads  : "image" (photographs, or features where the image tower is frozen) | "feature" (features of the frozen tower only)
     scale  : multiplier of the cosine in the logits; NaN where the logits are no similarities
+    sampler, average : of `training`, which the method needs; they hold where the study leaves these at none (recorded in settings.json)
     chosen : what was chosen on the source domains besides the weights, by name (reported with the run)
     """
 
     reads = "image"
     scale = math.nan
+    sampler = "none"
+    average = "none"
 
     def __init__(self, backbone):
         super().__init__()
@@ -55,3 +59,11 @@ class Method(nn.Module):
 
     def after_step(self, step):
         """Called after each optimiser step; step: number of steps done."""
+
+    def restarts(self, step):
+        """Whether the optimisers forget their state (momentum, moments) after this many steps: the loss has changed."""
+        return False
+
+    def degenerate(self, source):
+        """Why this method is not itself on a Source, in a few words for the tables ("" where it is): its own terms vanish there."""
+        return ""

@@ -1,6 +1,9 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
-TOWER_CODE = expand("clipdr/{module}.py", module=["backbones", "weights", "text", "prompts", "data", "augment", "manifest"])
+TOWER_CODE = expand(
+    "clipdr/{module}.py",
+    module=["backbones", "weights", "text", "prompts", "data", "augment", "fundus", "circle", "manifest"],
+)
 
 
 rule features:
