@@ -72,7 +72,7 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
     write_text(folder / "provenance.json", json.dumps(provenance(model, inputs, device, began), indent=1, sort_keys=True) + "\n")
     with replacing(folder / "model.safetensors") as path:
-        save_file(result.states["source_val"], path)
+        save_file(next(iter(result.states.values())), path)
     with replacing(folder / "predictions.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
     (folder / "resume.pt").unlink(missing_ok=True)

@@ -14,12 +14,14 @@ from clipdr import DataError
 from clipdr.files import replacing
 from clipdr.methods.base import Source
 from clipdr.metrics import METRICS
+from clipdr.swad import Swad
 from clipdr.text import Frozen
 
 SELECTION = "auc"  # on pooled source validation: the selecting metric is the reported metric
 WARM = 0.3  # share of the budget before which no checkpoint is selected (GDRBench)
 WARMUP_LR = 1e-5  # of CoOp's first epoch
 EVALUATION_BATCH = 64  # images
+MOST = 50  # evaluations under SWAD: one per epoch, at least 2 % of the budget apart
 
 OPTIMIZERS = {
     "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
@@ -35,17 +37,19 @@ SCHEDULES = {  # share of the budget that is done, milestone -> factor of the le
 
 class Fit(NamedTuple):
     history: pd.DataFrame  # one row per evaluation
-    states: dict  # {"source_val": weights, "last": weights}, trained parts and buffers only
+    states: dict  # {rule: weights}, the headline's first: source_val (or swad), last; trained parts and buffers only
+    kept: dict  # {step: weights} of every evaluation that could have been selected, where `keep` asks for it
 
 
-def fit(method, train, val, training, *, seed, resume=None, digest="", device="cpu"):
+def fit(method, train, val, training, *, seed, resume=None, digest="", keep=False, device="cpu"):
     """Train a method on the source domains.
 
     train, val : Rows of the source domains (clipdr.data)
     training   : clipdr.settings.Training
     resume     : path of the file that a cut run goes on from, bit for bit; written at every evaluation, for the caller to delete
     digest     : of the settings and inputs; a file with another digest is not resumed from
-    returns      Fit: the history and the weights selected on source validation and last
+    keep       : whether Fit.kept is asked for, for a later choice by another rule
+    returns      Fit: the history and the weights selected on source validation (under SWAD: averaged) and last
 
     Raises DataError on a non-finite loss, and where no checkpoint can be selected.
     """
@@ -56,8 +60,8 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
     if not groups:
         steps = 0
     optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
-    marks = sorted({max(1, round(steps * (i + 1) / training.evaluations)) for i in range(training.evaluations)}) if steps else []
-    state = State(method, optimizers, resume, digest)
+    marks = evaluation_steps(training, steps)
+    state = State(method, optimizers, resume, digest, Swad() if training.average == "swad" and steps else None, {} if keep else None)
     start = state.load()
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -76,6 +80,14 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", device="c
                 state.evaluate(row | state.losses(step + 1), validate(method, val, device), eligible=step + 1 > WARM * steps)
                 state.save(step + 1)
     return state.finish()
+
+
+def evaluation_steps(training, steps):
+    """Numbers of steps done at which source validation is scored, evenly over the budget; SWAD wants one per epoch."""
+    count = training.evaluations
+    if training.average == "swad":
+        count = max(count, min(MOST, int(training.epochs)))
+    return sorted({max(1, round(steps * (i + 1) / count)) for i in range(count)}) if steps else []
 
 
 def train_step(method, optimizers, batch, clip_norm):
@@ -131,9 +143,14 @@ def validate(method, val, device):
 
 
 def trained(method):
-    """State of a method without the frozen text tower: what is saved, selected and resumed."""
+    """State of a method without the frozen text tower: what is saved, selected and resumed; a copy."""
+    return {key: value.detach().cpu().clone() for key, value in live(method).items()}
+
+
+def live(method):
+    """As `trained`, but the tensors themselves."""
     frozen = tuple(f"{name}." for name, module in method.named_modules() if isinstance(module, Frozen))
-    return {key: value.detach().cpu().clone() for key, value in method.state_dict().items() if not key.startswith(frozen)}
+    return {key: value for key, value in method.state_dict().items() if not key.startswith(frozen)}
 
 
 def restore(method, state):
@@ -147,8 +164,9 @@ def restore(method, state):
 class State:
     """What changes during training besides the method: the history, the selected weights, and the file to go on from."""
 
-    def __init__(self, method, optimizers, path, digest):
+    def __init__(self, method, optimizers, path, digest, swad=None, kept=None):
         self.method, self.optimizers, self.path, self.digest = method, optimizers, Path(path) if path else None, digest
+        self.swad, self.kept = swad, kept
         self.history, self.selected, self.best, self.sums, self.since = [], None, float("-inf"), {}, 0
 
     def add(self, parts):
@@ -156,6 +174,8 @@ class State:
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.double()
         self.since += 1
+        if self.swad:
+            self.swad.update(live(self.method))
 
     def losses(self, step):
         """Mean of each part since the last evaluation: {"loss": ..., part: ...}. Raises DataError if one is not finite."""
@@ -170,9 +190,13 @@ class State:
 
     def evaluate(self, row, scores, eligible):
         """Append a row to the history; select the weights if they are the best so far (the earliest wins a tie)."""
+        if self.swad:
+            self.swad.evaluate(scores["val_loss"])
+        if self.kept is not None and eligible:
+            self.kept[row["step"]] = trained(self.method)
         better = eligible and scores[f"val_{SELECTION}"] > self.best
         if better:
-            self.best, self.selected = scores[f"val_{SELECTION}"], trained(self.method)
+            self.best, self.selected = scores[f"val_{SELECTION}"], None if self.swad else trained(self.method)
         self.history.append(row | scores | {"selected": better})
 
     def save(self, step):
@@ -184,6 +208,8 @@ class State:
             "history": self.history,
             "best": self.best,
             "selected": self.selected,
+            "swad": self.swad and self.swad.state_dict(),
+            "kept": self.kept,
             "method": trained(self.method),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "rng": torch.get_rng_state(),
@@ -205,14 +231,20 @@ class State:
         torch.set_rng_state(content["rng"])
         if content["cuda"]:
             torch.cuda.set_rng_state_all(content["cuda"])
-        self.history, self.best, self.selected = content["history"], content["best"], content["selected"]
+        self.history, self.best, self.selected, self.kept = (content[key] for key in ("history", "best", "selected", "kept"))
+        if self.swad:
+            self.swad.load_state_dict(content["swad"])
         return content["step"]
 
     def finish(self):
-        """Fit of a run that is through; only the last of the best rows stays marked as selected."""
-        if self.history and self.selected is None:
-            raise DataError("training: AUC of source validation is undefined at every evaluation; it needs images of every grade")
+        """Fit of a run that is through. `selected` marks the evaluation whose weights were chosen, or those whose steps were averaged."""
         chosen = [index for index, row in enumerate(self.history) if row["selected"]][-1:]
-        history = pd.DataFrame([row | {"selected": index in chosen} for index, row in enumerate(self.history)])
         last = trained(self.method)
-        return Fit(history, {"source_val": self.selected or last, "last": last})
+        states = {"source_val": self.selected or last, "last": last}
+        if self.swad:
+            averaged, chosen = self.swad.finish()
+            states = {"swad": averaged, "last": last}
+        elif self.history and not chosen:
+            raise DataError("training: AUC of source validation is undefined at every evaluation; it needs images of every grade")
+        history = pd.DataFrame([row | {"selected": index in chosen} for index, row in enumerate(self.history)])
+        return Fit(history, states, self.kept or {})

@@ -90,7 +90,7 @@ def test_grades_of_the_held_out_domain_do_not_steer_training(settings, cached, m
 
 def test_fit_has_no_argument_for_a_test_set():
     names = set(inspect.signature(train.fit).parameters)
-    assert names == {"method", "train", "val", "training", "seed", "resume", "digest", "device"}
+    assert names == {"method", "train", "val", "training", "seed", "resume", "digest", "keep", "device"}
 
 
 @pytest.mark.parametrize("method", ["erm", "clip_dr"])

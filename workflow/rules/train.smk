@@ -54,7 +54,7 @@ rule train:
         data=lambda wildcards: study.inputs(wildcards.method),
         code=[
             *TOWER_CODE,
-            *expand("clipdr/{module}.py", module=["runs", "folds", "train", "settings", "losses", "metrics", "methods/base"]),
+            *expand("clipdr/{module}.py", module=["runs", "folds", "train", "swad", "settings", "losses", "metrics", "methods/base"]),
             "clipdr/methods/{method}.py",
         ],
     output:
