@@ -11,10 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from clipdr import fundus_aug
+
 GREY = (0.2989, 0.587, 0.114)  # torchvision's weights
 DRAWS = 34  # uniform numbers per image: 7 attempts at a crop of 4 each, flip, brightness, contrast, saturation, hue, grey
 VIEW = 4  # and per view of a policy with two: top, left, horizontal flip, vertical flip
 ATTEMPTS = 7
+JITTER = (1.0, 1.0, 1.0, 0.05)  # of GDRNet
 CHUNK = 4  # images whose colours are changed at once on a CPU
 
 
@@ -51,6 +54,8 @@ AUGMENTS = {
     "flip": Augment(flip=0.5),
     "clip": Augment(scale=0.7, flip=0.5),
     "shared": Augment(scale=0.7, flip=0.5, jitter=(0.3, 0.3, 0.3, 0.3), grey=0.1),  # GDRBench's policy for every baseline
+    "fundus": Augment(jitter=JITTER, margin=256 / 224, change=fundus_aug.fundus_aug, changes=fundus_aug.DRAWS),  # GDRNet's two views
+    "two_views": Augment(jitter=JITTER, margin=256 / 224, change=lambda image, retina, draw: image),  # without FundusAug, as an ablation
 }
 
 
@@ -70,8 +75,7 @@ def two_views(picture, disc, augment, draw, side):
 
     retina = fundus.mask(disc.to(picture.device), picture.shape[-1])
     first, second, numbers = np.split(draw[:, DRAWS:], [VIEW, 2 * VIEW], axis=1)
-    changed = augment.change(picture, retina, numbers) * retina
-    return view(changed, side, first), view(picture, side, second)
+    return view(augment.change(picture, retina, numbers), side, first), view(picture, side, second)
 
 
 def view(batch, side, draw):

@@ -40,7 +40,7 @@ class Training(Model):
     milestone: float = Field(0.5, gt=0, le=1, description="schedule step: share of the budget after which the rate falls tenfold")
     warmup_epochs: int = Field(0, ge=0, description="first epochs at a rate of 1e-5 (CoOp)")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 leaves it alone")
-    augment: Literal["none", "flip", "clip", "shared"]
+    augment: Literal["none", "flip", "clip", "shared", "fundus", "two_views"]
     sampler: Literal["none", "domain", "class", "domain_class"] = Field("none", description="what has an equal share in every batch")
     average: Literal["none", "swad"] = Field("none", description="weights that are evaluated, predicted with and saved (SWAD: averaged)")
     evaluations: int = Field(ge=1, description="times that source validation is scored, evenly over the budget")

@@ -8,15 +8,21 @@ from clipdr.methods.coop import CoOp
 from clipdr.methods.coop_lvt import CoOpLvt
 from clipdr.methods.corn import Corn
 from clipdr.methods.ddaig import Ddaig
+from clipdr.methods.drgen import DrGen
 from clipdr.methods.erm import Erm
+from clipdr.methods.fishr import Fishr
+from clipdr.methods.gdrnet import GdrNet
 from clipdr.methods.green import Green
 from clipdr.methods.linear_probe import LinearProbe
+from clipdr.methods.majority import Majority
+from clipdr.methods.mdlt import Mdlt
 from clipdr.methods.mixstyle import MixStyle
 from clipdr.methods.mixup import Mixup
 from clipdr.methods.ordinal_clip import OrdinalClip
 from clipdr.methods.zero_shot import ZeroShot
 
 METHODS = {
+    "majority": Majority,
     "zero_shot": ZeroShot,
     "linear_probe": LinearProbe,
     "coop": CoOp,
@@ -27,6 +33,10 @@ METHODS = {
     "cabnet": CabNet,
     "ddaig": Ddaig,
     "ats": Ats,
+    "fishr": Fishr,
+    "mdlt": Mdlt,
+    "drgen": DrGen,
+    "gdrnet": GdrNet,
     "corn": Corn,
     "clip_finetune": ClipFinetune,
     "coop_lvt": CoOpLvt,

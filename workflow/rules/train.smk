@@ -2,7 +2,7 @@
 
 TOWER_CODE = expand(
     "clipdr/{module}.py",
-    module=["backbones", "weights", "text", "prompts", "data", "augment", "fundus", "circle", "manifest"],
+    module=["backbones", "weights", "text", "prompts", "data", "augment", "fundus_aug", "fundus", "circle", "manifest"],
 )
 
 
