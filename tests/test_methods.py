@@ -1,35 +1,56 @@
 """The contract of every method, and the values of CLIP-DR's smoothing, CoOp's, OrdinalCLIP's and zero-shot's own parts."""
 
+import json
+
 import numpy as np
+import open_clip
 import pytest
 import torch
 from conftest import DOMAINS, SIDE
 
 from clipdr import DataError, runs
 from clipdr.backbones import Backbone
-from clipdr.data import Images
+from clipdr.data import Batch, Images
 from clipdr.folds import fold
 from clipdr.manifest import read_manifest, read_manifests
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
 from clipdr.methods.clip_dr import ClipDr, Smoother, kernel
 from clipdr.prompts import BANKS, ensemble, similarity
-from clipdr.train import OPTIMIZERS, predict, train_step, trained
+from clipdr.train import OPTIMIZERS, predict, restore, train_step, trained
 
+TOWERS = {  # one of each kind, all tiny, random weights
+    "resnet": {"image": "timm/test_resnet", "text": "small"},
+    "vit": {"image": "timm/test_vit", "text": "small"},
+    "clip_resnet": {"image": "open_clip/RN-clipdr-test", "text": "own"},
+    "clip_vit": {"image": "open_clip/ViT64-clipdr-test", "text": "own"},
+}
+CLIP = {  # image towers of our own small CLIPs
+    "RN-clipdr-test": {"layers": [1, 1, 1, 1], "width": 8},
+    "ViT64-clipdr-test": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+}
 OWN = {"gdrnet": {"augment": "fundus"}}  # training that a method cannot do without
-TRAINED = [name for name, cls in METHODS.items() if cls.reads == "image"]
 
 
 @pytest.fixture(scope="module")
-def prepared(cached, manifests, settings):
-    """(method name, frozen, options) -> method, rows of the fold; begun on its source."""
+def prepared(cached, manifests, settings, tmp_path_factory):
+    """(method name, frozen, options, seed, key of TOWERS) -> method, rows of the fold; begun on its source. On a tower: at 64 pixels."""
+    folder = tmp_path_factory.mktemp("clips")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    for name, vision in CLIP.items():
+        model = {"embed_dim": 16, "vision_cfg": {"image_size": 64} | vision, "text_cfg": text}
+        (folder / f"{name}.json").write_text(json.dumps(model))
+    open_clip.add_model_config(folder)
 
-    def make(name, frozen=None, options=None, seed=0):
+    def make(name, frozen=None, options=None, seed=0, tower=None):
         manifest = read_manifests(manifests)
         parts = fold(manifest, "dg", DOMAINS[0])
         frozen = METHODS[name].reads == "feature" if frozen is None else frozen
+        chosen = settings(frozen, options, **OWN.get(name, {}))
+        if tower:
+            chosen |= {"backbone": {"name": tower, "weights": "random"} | TOWERS[tower], "image": {"size": SIDE, "input": 64}}
         torch.manual_seed(seed)
-        method, rows = runs.build(settings(frozen, options, **OWN.get(name, {})), name, cached, manifest, parts, torch.device("cpu"))
+        method, rows = runs.build(chosen, name, cached, manifest, parts, torch.device("cpu"))
         method.begin(Source(rows["train"], rows["val"], steps_per_epoch=2, steps=8))
         return method, rows
 
@@ -59,19 +80,68 @@ def test_contract(prepared, name):
     assert np.abs(whole - single).max() < 1e-4
 
 
+def check_gradients(method, batch):
+    """Every phase leads a gradient to all parameters of its group, each trained parameter is in one group, no frozen one is reached."""
+    groups = method.train().parameter_groups()
+    phases = []
+    for phase, parts in method.phases(batch):
+        method.zero_grad()
+        assert all(torch.isfinite(value) and value.ndim == 0 for value in parts.values()), parts
+        sum(parts.values()).backward()
+        assert all(parameter.grad is not None for parameter in groups[phase]), phase
+        phases.append(phase)
+    numbers = [id(parameter) for phase in phases for parameter in groups[phase]]
+    assert sorted(numbers) == sorted(id(parameter) for parameter in method.parameters() if parameter.requires_grad)
+    assert all(parameter.grad is None for parameter in method.parameters() if not parameter.requires_grad)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_trained_parameter_has_a_gradient(prepared, name):
     method, rows = prepared(name)
-    groups = method.parameter_groups()
-    if not groups:
+    if not method.parameter_groups():
         assert name in ("majority", "zero_shot", "linear_probe")
         return
-    sum(method.train().loss(rows["train"].batch(0, 10, seed=0)).values()).backward()
-    for key, parameter in method.named_parameters():
-        assert not parameter.requires_grad or parameter.grad is not None, key
+    check_gradients(method, rows["train"].batch(0, 10, seed=0))
 
 
-@pytest.mark.parametrize("name", ["clip_dr", "ordinal_clip", "erm"])
+def chosen_rows(batch, keep):
+    return Batch(*(value if value is None else value[keep] for value in batch))
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.reads != "feature"])
+def test_contract_on_every_kind_of_tower(prepared, name, tower):
+    """Gradients where they belong; the seed decides everything; state comes back exactly; odd batches have a finite loss."""
+    if name == "mixstyle" and "vit" in tower:
+        with pytest.raises(DataError, match="convolutional"):
+            prepared(name, tower=tower)
+        return
+    states = []
+    for _ in range(2):
+        method, rows = prepared(name, tower=tower)
+        batch = rows["train"].batch(0, 6, seed=0)
+        groups = method.parameter_groups()
+        optimizers = {phase: OPTIMIZERS["sgd"](group, 1e-3, 0) for phase, group in groups.items()}
+        for step in range(2):
+            train_step(method, optimizers, batch, 0)
+            method.after_step(step + 1)
+        states.append(trained(method))
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    expected = method.eval()(batch.image).detach()
+    assert expected.shape == (6, 5)
+    other, _ = prepared(name, seed=1, tower=tower)
+    restore(other, states[0])
+    assert torch.equal(other.eval()(batch.image), expected)
+    check_gradients(method, batch)
+    alike = {"one domain": batch.domain == batch.domain[0], "one grade": batch.grade == batch.grade[0]}
+    for keep in (*alike.values(), torch.arange(6) == 0):  # the last: one photograph
+        if len(batch.domain[keep]) > 1 or keep.sum() == 1:
+            for _, parts in method.train().phases(chosen_rows(batch, keep)):
+                assert all(torch.isfinite(value) for value in parts.values()), parts
+
+
+@pytest.mark.parametrize("name", ["clip_dr", "ordinal_clip", "coop_lvt", "erm", "mixup", "green", "corn"])
 def test_methods_that_train_towers_also_run_on_cached_features(prepared, name):
     method, rows = prepared(name, frozen=True)
     assert not any(key.startswith("image.") for key, _ in method.named_parameters())
@@ -92,6 +162,12 @@ def test_an_unknown_option_and_a_missing_cache_are_named(prepared):
         prepared("clip_dr", options={"max_rnk": 2})
     with pytest.raises(DataError, match=r"options\.coop\.frozen"):
         prepared("coop", frozen=False)
+
+
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.reads == "photograph"])
+def test_a_method_that_needs_photographs_says_so_on_cached_features(prepared, name):
+    with pytest.raises(DataError, match=rf"set options\.{name}\.frozen to false"):
+        prepared(name, frozen=True)
 
 
 def test_predictions_do_not_depend_on_the_smoother(prepared):

@@ -14,28 +14,27 @@ from clipdr.methods.erm import Erm
 
 
 class Ats(Erm):
-    """strength, width: of the Generator;  tau: momentum of the teacher;  warmup: first epochs in which the generator is not trained.
-
-    feature_weight    : of the student's distance to the teacher's features
-    generator_weight  : of the distance that the generator seeks between the teacher's features of an image and its perturbation
+    """strength, width  : of the Generator
+    tau              : momentum of the teacher
+    feature_weight   : of the student's distance to the teacher's features
+    generator_weight : of the distance that the generator seeks between the teacher's features of an image and of its perturbation
+    warmup           : share of the training before the generator is trained (3 of 100 epochs)
     """
 
     reads = "photograph"
 
-    def __init__(self, backbone, strength=0.3, tau=0.999, feature_weight=1.0, generator_weight=1.0, warmup=3, width=64):
+    def __init__(self, backbone, strength=0.3, tau=0.999, feature_weight=1.0, generator_weight=1.0, warmup=0.03, width=64):
         super().__init__(backbone)
         self.tau, self.warmup = tau, warmup
         self.feature_weight, self.generator_weight = feature_weight, generator_weight
         self.generator = Generator(strength, width)
         self.teacher_image = deepcopy(self.image).requires_grad_(False)
         self.teacher_head = deepcopy(self.head).requires_grad_(False)
-        self.register_buffer("step", torch.tensor(0))
+        self.register_buffer("warm", torch.tensor(False))
 
     def begin(self, source):
-        self.warm_steps = self.warmup * source.steps_per_epoch
-
-    def degenerate(self, source):
-        return f"generator untrained: no step after {self.warmup} epochs" if source.steps <= self.warmup * source.steps_per_epoch else ""
+        self.first = round(self.warmup * source.steps)
+        self.warm.fill_(self.first == 0)
 
     def train(self, mode=True):
         """The teacher stays in evaluation mode: its batch norm uses the statistics copied from the student."""
@@ -51,7 +50,7 @@ class Ats(Erm):
         return {"generator": list(self.generator.parameters()), "main": student}
 
     def phases(self, batch):
-        if self.step >= self.warm_steps:
+        if self.warm:
             yield "generator", self.generator_loss(batch)
         yield "main", self.loss(batch)
 
@@ -79,7 +78,7 @@ class Ats(Erm):
     @torch.no_grad()
     def after_step(self, step):
         """The teacher moves towards the student; its buffers (statistics of batch norm) are the student's."""
-        self.step.fill_(step)
+        self.warm.fill_(step >= self.first)
         tau = min(self.tau, 1 - 1 / (step + 1))
         for teacher, student in ((self.teacher_image, self.image), (self.teacher_head, self.head)):
             for kept, new in zip(teacher.parameters(), student.parameters(), strict=True):
