@@ -25,6 +25,7 @@ Domain = Annotated[str, typer.Argument(help="Name of a data set, e.g. APTOS or S
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Data = Annotated[Path, typer.Option(help="Folder with manifests/, store/ and features/.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Write checkpoints.safetensors too, for rules of selection that need them.")]
 RunFolders = Annotated[list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")]
 
 
@@ -131,6 +132,7 @@ def train(
     data: Data = Path("data"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Threads = 1,
+    keep: Keep = False,
 ):
     """Train one method with one domain held out, and predict its validation and test images.
 
@@ -142,7 +144,47 @@ def train(
 
     protocol, method, held_out, seed = folder.parts[-4:]
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
-    runs.run(json.loads(settings), protocol, method, held_out, int(seed), manifests=manifests, data=data, folder=folder, device=device)
+    key = (json.loads(settings), protocol, method, held_out, int(seed))
+    runs.run(*key, manifests=manifests, data=data, folder=folder, keep=keep, device=device)
+
+
+@app.command()
+def curve(
+    path: Annotated[Path, typer.Argument(help="History to write: results/inner/PROTOCOL/METHOD/HELD_OUT/SEED/LEFT_OUT.csv.")],
+    settings: Annotated[str, typer.Option(help="JSON of the run's settings, as for train.")],
+    domains: Annotated[str, typer.Option(help="The source domains of the run, separated by commas: not the one it holds out.")],
+    data: Data = Path("data"),
+    threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+):
+    """Train on all source domains of a run but one, and score that one as often as the run scores source validation."""
+    threads_of(threads)
+    from clipdr import selection
+    from clipdr.files import write_text
+
+    method, seed = path.parts[-4], int(path.parts[-2])
+    manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
+    history = selection.curve(json.loads(settings), method, path.stem, seed, manifests=manifests, data=data, device=device)
+    write_text(path, history.to_csv(index=False) if len(history) else "step\n")
+
+
+@app.command()
+def select(
+    folder: Annotated[Path, typer.Argument(help="Run folder with checkpoints.safetensors.")],
+    rules: Annotated[str, typer.Option(help="loso, oracle or both, separated by a comma.")],
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    inner: Annotated[list[Path] | None, typer.Option(help="Curves of the left-out source domains, for loso.")] = None,
+    data: Data = Path("data"),
+    threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+):
+    """Choose among a run's checkpoints by further rules, and predict: selected.parquet beside the predictions. oracle uses test grades."""
+    threads_of(threads)
+    from clipdr import selection
+
+    manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
+    curves = {path.stem: path for path in inner or []}
+    selection.select(folder, rules.split(","), curves, manifests=manifests, data=data, device=device)
 
 
 @app.command()
@@ -151,14 +193,18 @@ def score(
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     data: Data = Path("data"),
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")] = 2000,
+    also: Annotated[list[str] | None, typer.Option(help="Further files of predictions in the folder: selected.parquet.")] = None,
 ):
     """Score the predictions of one run: scores.csv and draws.npz beside them."""
+    import pandas as pd
+
     from clipdr import evaluate, predictions
     from clipdr.manifest import read_manifests
 
     path = folder / "predictions.parquet"
     manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
-    evaluate.write(evaluate.score(predictions.read(path), manifest, bootstrap, str(path)), folder)
+    content = pd.concat([predictions.read(folder / name) for name in (path.name, *(also or []))], ignore_index=True)
+    evaluate.write(evaluate.score(content, manifest, bootstrap, str(path)), folder)
 
 
 @app.command()
@@ -182,10 +228,16 @@ def table(
     results: Annotated[Path, typer.Option(help="Folder of results; the table goes to its tables/.")] = Path("results"),
 ):
     """Render one table as CSV, Markdown and LaTeX."""
+    import pandas as pd
+
     from clipdr import evaluate, tables
 
-    averages = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    tables.write(entry(tables.TABLES, "table", name)(averages, **axes(runs)), results / "tables")
+    make = entry(tables.TABLES, "table", name)
+    runs = [run for run in runs if run.parts[-4] == make.keywords["protocol"]]
+    scores, rules = evaluate.collect(runs), tables.READS.get(name, (evaluate.HEADLINE,))
+    averages = [evaluate.average(scores, evaluate.collect_draws(runs, rule), rule) for rule in rules]
+    averages = pd.concat([part for part in averages if len(part)], ignore_index=True)
+    tables.write(make(averages, **axes(runs), remarks=tables.remarks(runs)), results / "tables")
 
 
 @app.command()

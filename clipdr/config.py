@@ -4,6 +4,7 @@ Only the Snakefile reads config.yaml: it validates it here and hands every job i
 """
 
 import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.settings import BACKBONES, Backbone, Image, Model, Training
+from clipdr.settings import BACKBONES, HELD_OUT, Backbone, Image, Model, Training
+
+SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
 
 
 class Synthetic(Model):
@@ -28,13 +31,20 @@ class Config(Model):
     synthetic: Synthetic
     complete: bool = Field(False, description="stop unless every domain holds just the images of the official split files")
     domains: list[str] = Field(min_length=2)
-    protocols: list[Literal["dg"]] = Field(min_length=1)
+    targets: list[str] = Field(default_factory=list, description="further domains that esdg tests; nothing trains on them")
+    protocols: list[Literal["dg", "esdg", "lodo_crossval", "within"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
+    variants: dict[str, dict] = Field(
+        default_factory=dict, description="further methods by name: {method: X, and what differs from its options}"
+    )
     seeds: list[int] = Field(min_length=1)
     image: Image
     backbone: str
     backbones: dict[str, Backbone] = Field(default_factory=dict, description="further backbones, by name")
     training: Training
+    selections: list[Literal["source_val", "last", "loso", "oracle"]] = Field(
+        ["source_val", "last"], description="rules of model selection; loso trains once more per source domain, oracle uses test grades"
+    )
     options: dict[str, dict] = Field(default_factory=dict)
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
     tables: list[str] = Field(description="names of clipdr.tables.TABLES")
@@ -43,34 +53,56 @@ class Config(Model):
 
     @model_validator(mode="after")
     def check_names(self):
-        for domain in self.domains:
+        for domain in [*self.domains, *self.targets]:
             if domain not in DOMAINS:
                 raise ValueError(f"domains: {domain!r} is unknown; known are {', '.join(DOMAINS)}")
-        for key in ("domains", "protocols", "methods", "seeds"):
-            values = getattr(self, key)
+        for key, values in (
+            ("domains", [*self.domains, *self.targets]),
+            *((key, getattr(self, key)) for key in ("protocols", "methods", "seeds", "selections")),
+        ):
             if len(set(values)) < len(values):
                 raise ValueError(f"{key}: {values} holds a value twice")
+        self.check_methods()
+        return self
+
+    def check_methods(self):
+        if "loso" in self.selections and len(self.domains) < 3:
+            raise ValueError("selections: loso leaves one source out and trains on the others: it needs three domains")
         folder = Path(__file__).parent / "methods"
         known = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "base")
+        for name, variant in self.variants.items():
+            if name in known or not re.fullmatch("[a-z0-9_]+", name):
+                raise ValueError(f"variants: {name!r} must be a new name of small letters, digits and underscores")
+            if variant.get("method") not in known:
+                raise ValueError(f"variants: {name}: method: {variant.get('method')!r} is unknown; known are {', '.join(known)}")
         for method in [*self.methods, *self.options]:
-            if method not in known:
-                raise ValueError(f"methods: {method!r} is unknown; known are {', '.join(known)}")
+            if method not in [*known, *self.variants]:
+                raise ValueError(f"methods: {method!r} is unknown; known are {', '.join([*known, *self.variants])}")
         for method in self.methods:
             self.settings(method)
-        return self
 
     @cached_property
     def towers(self) -> dict[str, Backbone]:
         return BACKBONES | self.backbones
 
+    def base(self, method: str) -> str:
+        """The method itself, or the one that a variant is of."""
+        return self.variants.get(method, {}).get("method", method)
+
     def settings(self, method: str) -> dict:
-        """Complete settings of one method: `training` and `options.METHOD.training` merged, its backbone, its own options."""
-        options = dict(self.options.get(method, {}))
+        """Complete settings of one method: `training` and the layers of its options merged, its backbone, its own options.
+
+        Layers, the later one wins: options.METHOD; of a variant also what it says, and options.VARIANT.
+        """
+        options = {}
+        for layer in (self.options.get(self.base(method), {}), self.variants.get(method, {}), self.options.get(method, {})):
+            options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
+        variant = {"variant_of": options.pop("method")} if "method" in options else {}
         name = options.pop("backbone", self.backbone)
         if name not in self.towers:
             raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
         training = Training(**(self.training.model_dump() | options.pop("training", {})))
-        return {
+        return variant | {
             "backbone": {"name": name, **self.towers[name].model_dump()},
             "frozen": bool(options.pop("frozen", False)),
             "image": {"size": self.image.size, "input": self.image.side},
@@ -82,16 +114,42 @@ class Config(Model):
         """The settings of one method as one line of sorted JSON, for a command line."""
         return json.dumps(self.settings(method), sort_keys=True)
 
-    def runs(self, name: str, methods: list[str] | None = None) -> list[str]:
+    def runs(self, name: str, methods: list[str] | None = None, protocol: str | None = None) -> list[str]:
         """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
         return [
-            f"{self.results}/runs/{protocol}/{method}/{domain}/{seed}/{name}".rstrip("/")
-            for protocol in self.protocols
+            f"{self.results}/runs/{one}/{method}/{HELD_OUT[one].format(domain)}/{seed}/{name}".rstrip("/")
+            for one in self.protocols
+            if one == (protocol or one)
             for method in self.methods
             if method in (methods or self.methods)
             for domain in self.domains
             for seed in self.seeds
         ]
+
+    def shown(self, name: str, figure: str) -> list[str]:
+        """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
+        return self.runs(name, self.figures[figure], self.protocols[0])
+
+    def further(self, protocol: str) -> list[str]:
+        """Rules of selection that want a run's checkpoints; loso only where a run has several sources."""
+        several = protocol in SEVERAL_SOURCES
+        return [rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)]
+
+    def sources(self, held_out: str) -> list[str]:
+        """The other domains of the study."""
+        return [domain for domain in self.domains if domain != held_out]
+
+    def inner(self, protocol: str, method: str, held_out: str, seed: str) -> list[str]:
+        """The curves that leave-one-source-domain-out validation of a run reads, one per source; none where it is not asked for."""
+        folder = f"{self.results}/inner/{protocol}/{method}/{held_out}/{seed}"
+        return [f"{folder}/{left_out}.csv" for left_out in self.sources(held_out) if "loso" in self.further(protocol)]
+
+    def listed(self, protocol: str) -> list[str]:
+        """The domains that a job of a protocol may read: those of the study, and under esdg those that are only tested."""
+        return [*self.domains, *self.targets] if protocol == "esdg" else self.domains
+
+    def manifests(self, protocol: str) -> list[str]:
+        return [f"{self.data}/manifests/{domain}.csv" for domain in self.listed(protocol)]
 
     def splits(self, domain: str) -> list[str]:
         """GDRBench's two split files of a domain.
@@ -116,15 +174,19 @@ class Config(Model):
         weights = self.towers[backbone].weights
         return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
 
-    def inputs(self, method: str) -> list[str]:
-        """Files that every run of a method reads: manifests, and the stores or, where the image tower is frozen, the feature caches."""
+    def inputs(self, method: str, protocol: str = "dg", without: str = "") -> list[str]:
+        """Files that every run of a method reads: manifests, and the stores or, where the image tower is frozen, the feature caches.
+
+        without : a domain of which nothing is read
+        """
         settings = self.settings(method)
         name = settings["backbone"]["name"]
-        files = [f"{self.data}/manifests/{domain}.csv" for domain in self.domains] + self.weights(name)
+        domains = [domain for domain in self.listed(protocol) if domain != without]
+        files = [f"{self.data}/manifests/{domain}.csv" for domain in domains] + self.weights(name)
         if not settings["frozen"]:
-            return files + [f"{self.data}/store/{domain}.npy" for domain in self.domains]
+            return files + [f"{self.data}/store/{domain}.npy" for domain in domains]
         folder = f"{self.data}/features/{name}"
-        return [*files, *(f"{folder}/{domain}.npy" for domain in self.domains), f"{folder}/prompts.npz"]
+        return [*files, *(f"{folder}/{domain}.npy" for domain in domains), f"{folder}/prompts.npz"]
 
 
 def read_study(mapping: dict) -> Config:
@@ -139,6 +201,6 @@ def read_study(mapping: dict) -> Config:
             f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()
         ]
         raise DataError("\n".join(lines)) from None
-    for domain in config.domains:
+    for domain in [*config.domains, *config.targets]:
         config.splits(domain)
     return config

@@ -28,6 +28,7 @@ DTYPES = {
 AVERAGES = ["protocol", "method", "held_out", "selection", "metric", "mean", "se", "n_seeds", "low", "high", "undefined"]
 AVERAGES += ["n", "clusters", "unit", "n_domains", "resamples"]  # unit: "patient" | "image" | "mixed"
 POOLED, AVERAGE, HEADLINE = "pooled", "average", "source_val"
+AS_HEADLINE = {HEADLINE: (HEADLINE, "swad")}  # a run that averages its weights has no other rule: SWAD's stands in the headline's place
 SUMMARY = ("auc", "accuracy", "macro_f1", "qwk", "mae")  # metrics of summary.json
 TOLERANCE = 1e-12  # our metric at weights of one against scikit-learn
 WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
@@ -117,6 +118,7 @@ def average(scores, draws=None, selection=HEADLINE):
 
     scores  : rows of all runs (`collect`)
     draws   : (protocol, method, held_out, seed) -> draws of the run (`collect_draws`), or None: low and high are NaN
+    selection : a rule; for the headline, runs under SWAD enter with theirs, and say so in their rows' `selection`
     returns   columns AVERAGES; se over seeds, NaN for one; DataError if methods were scored on different images
     """
     cells = _cells(scores, selection)
@@ -127,7 +129,7 @@ def average(scores, draws=None, selection=HEADLINE):
         common = sorted(set.intersection(*(set(seeds.get(held_out, [])) for held_out in everywhere)))
         wanted = [(held_out, [held_out], seeds[held_out]) for held_out in everywhere if held_out in seeds]
         for name, domains, over in wanted + ([(AVERAGE, everywhere, common)] if common else []):
-            row = {"protocol": protocol, "method": method, "held_out": name, "selection": selection}
+            row = {"protocol": protocol, "method": method, "held_out": name, "selection": group["selection"].iloc[0]}
             rows += [row | numbers for numbers in _means(group, domains, over, draws, row)]
     return pd.DataFrame(rows, columns=AVERAGES)
 
@@ -153,7 +155,8 @@ def _means(group, domains, seeds, draws, row):
 
 def _cells(scores, selection):
     """The rows that stand for a run: its test pool, or its only test domain; the same images for all methods and seeds of a cell."""
-    test = scores[(scores["split"] == "test") & (scores["selection"] == selection) & (scores["stratum"] == "all")]
+    rules = AS_HEADLINE.get(selection, (selection,))
+    test = scores[(scores["split"] == "test") & scores["selection"].isin(rules) & (scores["stratum"] == "all")]
     pooled = test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
     cells = test[~pooled | (test["domain"] == POOLED)]
     twice = cells.duplicated([*RUN, "metric"])
@@ -224,7 +227,8 @@ def collect_draws(run_dirs, selection=HEADLINE):
             raise DataError(f"{path}: missing; score that run first")
         protocol, method, held_out, seed = folder.parts[-4:]
         with np.load(path) as stored:
-            result[protocol, method, held_out, int(seed)] = {key: stored[key] for key in stored.files if key.startswith(f"{selection}/")}
+            rules = AS_HEADLINE.get(selection, (selection,))
+            result[protocol, method, held_out, int(seed)] = {key: stored[key] for key in stored.files if key.split("/")[0] in rules}
     return result
 
 

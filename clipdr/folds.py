@@ -1,8 +1,10 @@
 """Protocols: manifests of all domains -> the training, validation and test images of one fold."""
 
-import pandas as pd
-
 from clipdr import DataError
+from clipdr.settings import HELD_OUT
+from clipdr.statistics import clusters
+
+PARTS = 5  # of a domain's training images, one of which validates under `within`
 
 
 def dg(manifest, held_out):
@@ -15,7 +17,41 @@ def dg(manifest, held_out):
     }
 
 
-PROTOCOLS = {"dg": dg}
+def esdg(manifest, held_out):
+    """GDRBench's ESDG protocol: train and validate on one domain's own splits, test on the whole of every other domain.
+
+    held_out : all_but_SOURCE, so that it names what is tested
+    """
+    source = held_out.removeprefix(HELD_OUT["esdg"].format(""))
+    own = manifest[manifest.domain == source]
+    return {"train": own[own.split == "train"], "val": own[own.split == "val"], "test": manifest[manifest.domain != source]}
+
+
+def lodo_crossval(manifest, held_out):
+    """dg, tested on the held-out domain's crossval files only, as the released CLIP-DR does (Yu et al., 2024): not GDRBench's DG test."""
+    parts = dg(manifest, held_out)
+    return parts | {"test": parts["test"][parts["test"].split == "val"]}
+
+
+def within(manifest, held_out):
+    """The upper reference: train inside the domain that is tested, on its own train files, and test on its crossval files.
+
+    Validation is a fifth of the train files, by patient and with every grade's share; patients who are in the crossval files too
+    (RLDR has 29) do not train.
+    """
+    own = manifest[manifest.domain == held_out]
+    test = own[own.split == "val"]
+    rest = own[(own.split == "train") & ~own.patient.isin(set(test.patient) - {""})]
+    if rest.empty:
+        return {"train": rest, "val": rest, "test": test}
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    split = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(rest, rest.grade, clusters(rest.patient))
+    train, val = next(split)
+    return {"train": rest.iloc[sorted(train)], "val": rest.iloc[sorted(val)], "test": test}
+
+
+PROTOCOLS = {"dg": dg, "esdg": esdg, "lodo_crossval": lodo_crossval, "within": within}
 
 
 def fold(manifest, protocol, held_out):
@@ -23,7 +59,7 @@ def fold(manifest, protocol, held_out):
 
     manifest : rows of all domains of the study (columns of data/manifests/{D}.csv)
     protocol : a key of PROTOCOLS
-    held_out : the domain that is tested and nothing else
+    held_out : what is tested: a domain, or all_but_SOURCE under esdg
 
     Raises DataError where a part is empty.
     """
@@ -38,4 +74,4 @@ def fold(manifest, protocol, held_out):
 
 def source_domains(parts):
     """Domains of the training part in the manifest's order: index = the domain number of a batch."""
-    return list(dict.fromkeys(pd.concat([parts["train"], parts["val"]]).domain))
+    return list(dict.fromkeys(parts["train"].domain))

@@ -1,7 +1,7 @@
 """A run folder: what one training job reads and writes. results/runs/{protocol}/{method}/{held_out}/{seed}/
 
 settings.json (complete, nothing about the machine), provenance.json (everything about it), history.csv, predictions.parquet,
-model.safetensors.
+model.safetensors; checkpoints.safetensors where they are asked for.
 """
 
 import hashlib
@@ -27,38 +27,41 @@ from clipdr.folds import fold, source_domains
 from clipdr.manifest import open_features, open_store, read_manifests
 from clipdr.methods import METHODS
 from clipdr.settings import Training
-from clipdr.train import fit, predict, probabilities, restore
+from clipdr.train import fit, predict, probabilities, restore, source_of
 
 REQUIRED = ("sampler", "average")  # of training: what a method declares as class attributes, where the study asks for nothing else
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy", "pandas", "pillow")
 
 
-def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, device="auto"):
+def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, keep=False, device="auto"):
     """Train one method with one domain held out, predict its validation and test images, and write the run folder.
 
     settings  : one slice of the config (Config.settings);  manifests : paths of data/manifests/{D}.csv
     data      : folder with store/ and features/;  folder : where the run is written
+    keep      : write checkpoints.safetensors too, the weights of every evaluation that could have been selected, as STEP/NAME
 
     Raises DataError on settings that do not fit the method, and what fit raises. predictions.parquet is written last.
     """
     began = time.monotonic()
     folder = Path(folder)
-    settings = required(settings, METHODS[method])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    settings = required(settings, method)
+    device = place(device)
     manifest = read_manifests(manifests)
     parts = fold(manifest, protocol, held_out)
     inputs = {str(path): digest(path) for path in manifests}
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
-    identity = [settings, protocol, method, held_out, seed, inputs, surroundings(rows["train"].arrays)]
+    identity = [settings, protocol, method, held_out, seed, keep, inputs, surroundings(rows["train"].arrays)]
+    training = Training(**settings["training"])
     result = fit(
         model,
         rows["train"],
         rows["val"],
-        Training(**settings["training"]),
+        training,
         seed=seed,
         resume=folder / "resume.pt",
         digest=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        keep=keep,
         device=device,
     )
     key = {"protocol": protocol, "method": method, "held_out": held_out, "seed": seed}
@@ -70,7 +73,11 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
         ]
     write_text(folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n")
     write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
-    write_text(folder / "provenance.json", json.dumps(provenance(model, inputs, device, began), indent=1, sort_keys=True) + "\n")
+    facts = provenance(model, inputs, device, began) | {"degenerate": model.degenerate(source_of(rows["train"], rows["val"], training))}
+    write_text(folder / "provenance.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    if keep:
+        with replacing(folder / "checkpoints.safetensors") as path:
+            save_file({f"{step}/{name}": value for step, state in result.kept.items() for name, value in state.items()}, path)
     with replacing(folder / "model.safetensors") as path:
         save_file(next(iter(result.states.values())), path)
     with replacing(folder / "predictions.parquet") as path:
@@ -78,17 +85,26 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     (folder / "resume.pt").unlink(missing_ok=True)
 
 
-def required(settings, cls):
+def place(device):
+    """torch's device of a name; "auto" is the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+
+
+def class_of(settings, method):
+    """The class of a method, or of the method that it is a variant of."""
+    return METHODS[settings.get("variant_of", method)]
+
+
+def required(settings, method):
     """The settings of a run with the sampler and the weight average that its method needs, where the study leaves them at none."""
-    training = settings["training"]
-    wanted = {key: getattr(cls, key) for key in REQUIRED if training[key] == "none"}
-    return settings | {"training": training | wanted}
+    training, cls = settings["training"], class_of(settings, method)
+    return settings | {"training": training | {key: getattr(cls, key) for key in REQUIRED if training[key] == "none"}}
 
 
 def build(settings, method, data, manifest, parts, device):
     """The method on its backbone, and the rows of each part of the fold: photographs, or features where the image tower is frozen."""
     spec, side = settings["backbone"], settings["image"]["input"]
-    cls = METHODS[method]
+    cls = class_of(settings, method)
     if cls.reads == "feature" and not settings["frozen"]:
         raise DataError(f"{method} reads features of a frozen image tower: set options.{method}.frozen to true")
     domains, of_domain = source_domains(parts), dict(list(manifest.groupby("domain", sort=False)))

@@ -1,23 +1,25 @@
 """TABLES: methods x held-out domains, as in a paper, from the averages of `evaluate.average`.
 
 Input: averages, the order of methods (rows) and of held-out domains (columns). Output: a Table, written as CSV (tidy: one line per cell,
-in the units of the table, with interval and standard error), Markdown and LaTeX (booktabs). X = not run, n/a = undefined.
+in the units of the table, with interval and standard error), Markdown and LaTeX (clipdr.typeset). X = not run, n/a = undefined.
 """
 
-import re
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.evaluate import AVERAGE
-from clipdr.files import write_text
+from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE
+from clipdr.settings import HELD_OUT
+from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED, WRITERS, write
 
-MISSING, UNDEFINED = "X", "n/a"
+__all__ = ["TABLES", "WRITERS", "Remarks", "Table", "by_domain", "headline", "is_synthetic", "remarks", "write"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,54 @@ STYLES = {
 }
 SELECTIONS = {
     "source_val": "checkpoint with the highest AUC on the pooled source validation sets; the held-out domain is never looked at",
+    "swad": "weights averaged over the valley of the source validation loss (Cha et al., 2021); no checkpoint is selected",
     "last": "final weights",
-    "oracle": "oracle, uses test labels",
+    "loso": "checkpoint with the highest mean AUC when each source domain in turn is left out of training and validated on",
+    "oracle": "CHEATING: checkpoint with the highest AUC on the held-out test images; uses test grades, a bound and never a result",
 }
-CSV_COLUMNS = ["table", "method", "held_out", "metric", "value", "se", "n_seeds", "low", "high", "scale", "n", "clusters", "unit"]
-CSV_COLUMNS += ["resamples", "undefined", "selection", "mark", "caption"]
+PROTOCOLS = {  # what a column of a table by domain is, and what the mean is over
+    "dg": ("on each held-out domain", "held-out domains"),
+    "esdg": ("trained on one domain, the column, and tested on the pool of all others", "source domains"),
+    "lodo_crossval": (
+        "on the crossval files only of each held-out domain, as the released CLIP-DR tests (not GDRBench's DG test)",
+        "held-out domains, crossval files only (not GDRBench's DG test)",
+    ),
+    "within": (
+        "trained on a domain's train files and tested on its crossval files (upper reference: nothing is generalised to)",
+        "domains, each trained and tested inside itself (upper reference)",
+    ),
+}
+
+
+HEADLINES = ("auc", "accuracy", "macro_f1", "qwk")
+RULES = {"source_val": "source val", "loso": "leave one source out", "last": "last", "oracle": "oracle (cheats)"}
+DAGGER = "†"
+
+
+class Remarks(NamedTuple):
+    """What must be said about runs under a table.
+
+    degenerate : {(method, held_out): why the method is not itself there};  samplers : {method: sampler}, those that balance batches
+    """
+
+    degenerate: dict
+    samplers: dict
+
+
+NOTHING = Remarks({}, {})
+
+
+def remarks(runs):
+    """Remarks of run folders .../{method}/{held_out}/{seed}, from their settings.json and provenance.json."""
+    degenerate, samplers = {}, {}
+    for run in map(Path, runs):
+        reason = json.loads((run / "provenance.json").read_text()).get("degenerate", "")
+        if reason:
+            degenerate[run.parts[-3], run.parts[-2]] = reason
+        sampler = json.loads((run / "settings.json").read_text())["training"].get("sampler", "none")
+        if sampler != "none":
+            samplers[run.parts[-3]] = sampler
+    return Remarks(degenerate, samplers)
 
 
 @dataclass(frozen=True)
@@ -63,64 +108,129 @@ def is_synthetic(held_out):
     return domain is not None and domain.synthetic
 
 
-def by_domain(averages, methods, domains, *, protocol, metric):
-    """Methods x held-out domains and their average, one metric.
+def by_domain(averages, methods, domains, remarks=NOTHING, *, protocol, metric):
+    """Methods x held-out domains (under esdg: x sources) and their average, one metric.
 
     averages : as `evaluate.average` returns them
     methods  : rows, in order; domains: held-out names, columns, in order; both as str
     returns    Table; DataError if the averages span other domains than the columns
     """
-    caption = f"{STYLES[metric].meaning} on each held-out domain, and their unweighted mean."
-    columns = [(domain, domain, metric) for domain in domains] + [("Average", AVERAGE, metric)]
-    return _table(f"{protocol}_{metric}", averages, methods, domains, columns, protocol, caption)
+    what, over = PROTOCOLS[protocol]
+    caption = f"{STYLES[metric].meaning} {what}, and the unweighted mean over the {over}."
+    prefix = HELD_OUT[protocol].format("")
+    columns = [(domain.removeprefix(prefix), domain, metric) for domain in domains] + [("Average", AVERAGE, metric)]
+    return _table(f"{protocol}_{metric}", averages, methods, domains, columns, protocol, caption, remarks)
 
 
-def headline(averages, methods, domains, *, protocol, metrics=("auc", "accuracy", "macro_f1", "qwk")):
+def headline(averages, methods, domains, remarks=NOTHING, *, protocol, metrics=HEADLINES, name=None):
     """Methods x metrics: the unweighted mean over the held-out domains. Arguments as `by_domain`."""
     meanings = ", ".join(STYLES[metric].meaning.replace(" (%, ", " (").removesuffix(" (%)") for metric in metrics)
-    caption = f"Unweighted mean over the {len(domains)} held-out domains, in %: {meanings}."
+    caption = f"Unweighted mean over the {len(domains)} {PROTOCOLS[protocol][1]}, in %: {meanings}."
     columns = [(STYLES[metric].title, AVERAGE, metric) for metric in metrics]
-    return _table(protocol, averages, methods, domains, columns, protocol, caption)
+    return _table(name or protocol, averages, methods, domains, columns, protocol, caption, remarks)
 
 
-# name of the file -> f(averages, methods, domains) -> Table
-TABLES = {"dg": partial(headline, protocol="dg")}
-TABLES |= {f"dg_{metric}": partial(by_domain, protocol="dg", metric=metric) for metric in STYLES}
+def ablation(averages, methods, domains, remarks=NOTHING, *, protocol, metric="auc"):
+    """As `headline`, with the difference to the first row, the full method, in one metric."""
+    table = headline(averages, methods, domains, remarks, protocol=protocol, name="ablation")
+    own = table.cells[(table.cells["metric"] == metric)].set_index("method")
+    title = f"Δ {STYLES[metric].title}"
+    first = own["value"].get(methods[0], np.nan)
+    differences = _differences(own, {method: (value, first) for method, value in own["value"].items()}, title, metric)
+    cells = _in_order(pd.concat([table.cells, differences], ignore_index=True), methods)
+    caption = table.caption.rstrip(".") + f"; {title}: difference to {methods[0]}, in points."
+    return Table("ablation", cells.assign(table="ablation", caption=caption), caption, table.notes)
 
 
-def _table(name, averages, methods, domains, columns, protocol, caption):
+def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="auc"):
+    """Methods x rules of model selection, the mean over the held-out domains in one metric, and oracle minus source validation.
+
+    averages : of every rule of RULES that was run, one below the other
+    """
+    rows = averages[averages["protocol"] == protocol]
+    parts, notes = {}, {}
+    for rule, title in RULES.items():
+        of_rule = rows[rows["selection"].isin(AS_HEADLINE.get(rule, (rule,)))]
+        if len(of_rule):
+            one = _table("selection", of_rule, methods, domains, [(title, AVERAGE, metric)], protocol, "", remarks)
+            parts[rule] = one.cells.assign(mark="") if rule == "oracle" else one.cells  # a bound is not ranked
+            notes |= dict.fromkeys(one.notes)
+    if {"oracle", HEADLINE} <= set(parts):
+        value = {rule: parts[rule].set_index("method")["value"] for rule in ("oracle", HEADLINE)}
+        pairs = {method: (value["oracle"][method], value[HEADLINE][method]) for method in methods}
+        parts["gap"] = _differences(parts[HEADLINE].set_index("method"), pairs, "oracle - source val", metric)
+    over = f"unweighted mean over the {len(domains)} {PROTOCOLS[protocol][1]}"
+    caption = f"{STYLES[metric].meaning}: rules of model selection side by side, {over}."
+    if any(map(is_synthetic, domains)):
+        caption = f"SYNTHETIC images: {caption}"
+    cells = _in_order(pd.concat(parts.values(), ignore_index=True), methods)
+    return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(notes))
+
+
+# name of the file -> f(averages, methods, domains, remarks) -> Table; its keyword `protocol` says whose averages it wants
+TABLES = {}
+for _protocol in PROTOCOLS:
+    TABLES[_protocol] = partial(headline, protocol=_protocol)
+    TABLES |= {f"{_protocol}_{metric}": partial(by_domain, protocol=_protocol, metric=metric) for metric in STYLES}
+TABLES |= {"ablation": partial(ablation, protocol="dg"), "selection": partial(selection, protocol="dg")}
+READS = {"selection": tuple(RULES)}  # rules of selection whose averages a table wants; the headline's alone where it is not named here
+
+
+def _differences(cells, pairs, title, metric):
+    """A column of differences, {method: (a, b)} -> a - b in points, beside the cells of the same methods; "" where one is not known."""
+    style, rows = STYLES[metric], []
+    for method, (one, other) in pairs.items():
+        row = {"column": title, "method": method, "held_out": AVERAGE, "metric": metric, "text": MISSING, "mark": "", "degenerate": ""}
+        if pd.notna(one) and pd.notna(other):
+            row |= {"value": one - other, "text": f"{one - other:+.{style.decimals}f}", "scale": "points"}
+            row |= cells.loc[method, ["n_seeds", "n", "clusters", "unit"]].to_dict()
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["column", "text", *CSV_COLUMNS])
+
+
+def _in_order(cells, methods):
+    """Cells of several columns sorted by the rows of the table, columns in the order they came in."""
+    place = cells["method"].map({method: row for row, method in enumerate(methods)})
+    return cells.iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
+
+
+def _table(name, averages, methods, domains, columns, protocol, caption, remarks):
     """columns: (title, held_out, metric) of each."""
     rows = averages[averages["protocol"] == protocol]
-    if rows["selection"].nunique() > 1:
+    if rows["selection"].replace("swad", HEADLINE).nunique() > 1:
         raise DataError(f"table {name}: averages of several selections; average one at a time")
     spans = set(rows.loc[rows["held_out"] != AVERAGE, "held_out"])
     if spans - set(domains):
         raise DataError(f"table {name}: averages span {', '.join(sorted(spans - set(domains)))} too; score the domains of the table only")
     known = rows.set_index(["method", "held_out", "metric"])
-    cells = pd.concat([_column(known, methods, domains, *column) for column in columns], ignore_index=True)
+    cells = pd.concat([_column(known, methods, domains, remarks.degenerate, *column) for column in columns], ignore_index=True)
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
-    order = {title: place for place, (title, _, _) in enumerate(columns)}
-    place = cells["method"].map({method: row for row, method in enumerate(methods)}) * len(order) + cells["column"].map(order)
-    cells = cells.assign(table=name, caption=caption).iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
-    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)]))
+    cells = _in_order(cells, methods).assign(table=name, caption=caption)
+    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)], remarks))
 
 
-def _column(known, methods, domains, title, held_out, metric):
-    """The cells of one column, with marks: the best printed value and the next, ties share the mark; at least two methods needed."""
+def _column(known, methods, domains, degenerate, title, held_out, metric):
+    """The cells of one column, with marks: the best printed value and the next, ties share the mark; at least two methods needed.
+
+    A cell in which a method is not itself (degenerate; of a mean: in any of its cells) is printed with a dagger and not ranked.
+    """
     style, cells = STYLES[metric], []
     for method in methods:
         run_on = [domain for domain in domains if (method, domain, metric) in known.index]
         complete = held_out != AVERAGE or len(run_on) == len(domains)
-        cell = {"column": title, "method": method, "held_out": held_out, "metric": metric, "text": MISSING}
+        cell = {"column": title, "method": method, "held_out": held_out, "metric": metric, "text": MISSING, "degenerate": ""}
         if complete and (method, held_out, metric) in known.index:
             row = known.loc[(method, held_out, metric)]
             cell |= row[["n_seeds", "n", "clusters", "unit", "resamples", "undefined", "selection"]].to_dict()
             cell |= {key: style.factor * row[source] for key, source in (("value", "mean"), ("se", "se"), ("low", "low"), ("high", "high"))}
+            reasons = dict.fromkeys(degenerate.get((method, one), "") for one in (domains if held_out == AVERAGE else [held_out]))
+            cell["degenerate"] = "; ".join(filter(None, reasons))
             cell |= {"scale": "percent" if style.factor == 100 else "grades", "text": _printed(cell, style)}
         cells.append(cell)
     cells = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS])
     printed = pd.Series([float(f"{value:.{style.decimals}f}") for value in cells["value"].astype(float)])  # as the reader sees it
+    printed = printed.where(cells["degenerate"] == "")
     ranked = sorted(printed.dropna().unique(), reverse=style.more_is_better)
     enough = printed.notna().sum() > 1
     marks = dict(zip(ranked, ("best", "second"), strict=False)) if enough else {}
@@ -131,12 +241,18 @@ def _printed(cell, style):
     if np.isnan(cell["value"]):
         return UNDEFINED
     spread = f" ± {cell['se']:.{style.decimals}f}" if cell["n_seeds"] > 1 else ""
-    return f"{cell['value']:.{style.decimals}f}{spread}"
+    return f"{cell['value']:.{style.decimals}f}{spread}{DAGGER if cell['degenerate'] else ''}"
 
 
-def _notes(cells, rows):
+def _notes(cells, rows, remarks):
     """Sentences under the table: what a reader must know to trust or doubt a number. rows: the averages of the single domains."""
-    notes = [f"Selection: {name} ({SELECTIONS.get(name, 'a rule of this study')})." for name in rows["selection"].unique()]
+    rules, notes = rows.groupby("selection", sort=False)["method"].unique(), []
+    for name, who in rules.items():
+        by = f"{', '.join(who)}: " if len(rules) > 1 else ""
+        notes.append(f"Selection: {by}{name} ({SELECTIONS.get(name, 'a rule of this study')}).")
+    balanced = [f"{one} (by {sampler.replace('_', ' and ')})" for one, sampler in remarks.samplers.items() if one in set(cells["method"])]
+    if balanced:
+        notes.append(f"Balanced batches: {', '.join(balanced)}.")
     seeds = sorted({int(n) for n in cells["n_seeds"].dropna()})
     if seeds:
         many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -149,96 +265,10 @@ def _notes(cells, rows):
         notes.append(f"Intervals (95 %, in the CSV): {resamples[-1]} bootstrap resamples by patient{by_image}.")
     if (cells["mark"] == "best").any():
         notes.append("Best in bold, second underlined, ties share the mark.")
+    reasons = cells.loc[cells["degenerate"] != "", ["method", "degenerate"]].drop_duplicates()
+    notes += [f"{DAGGER} {method}, not itself here and not ranked: {why}." for method, why in reasons.itertuples(index=False)]
     if (cells["text"] == MISSING).any():
         notes.append(f"{MISSING}: not run.")
     if (cells["text"] == UNDEFINED).any():
         notes.append(f"{UNDEFINED}: undefined.")
     return tuple(notes)
-
-
-def _inert(text):
-    """A text that no spreadsheet takes for a formula: a leading = + - @, tab or return is preceded by an apostrophe."""
-    return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
-
-
-def to_csv(table):
-    """Tidy CSV, one line per cell: value, se, low, high in the units of the table (column scale), four decimals; X and n/a in `value`."""
-    frame = table.cells.copy()
-    for column in ("value", "se", "low", "high"):
-        frame[column] = [f"{number:.4f}" if pd.notna(number) else "" for number in frame[column].astype(float)]
-    for column in ("n_seeds", "n", "clusters", "resamples", "undefined"):
-        frame[column] = [f"{int(number)}" if pd.notna(number) else "" for number in frame[column]]
-    frame["value"] = frame["text"].where(frame["text"].isin([MISSING, UNDEFINED]), frame["value"])
-    for column in ("table", "method", "held_out", "metric", "scale", "unit", "selection", "mark", "caption"):
-        frame[column] = [_inert(text) if isinstance(text, str) else "" for text in frame[column]]
-    return frame[CSV_COLUMNS].to_csv(index=False, lineterminator="\n")
-
-
-def _grid(table, escape, marks):
-    """Header and body as lists of str, escaped and marked; marks: "best", "second" -> format with one place."""
-    columns = list(dict.fromkeys(table.cells["column"]))
-    body = []
-    for method, row in table.cells.groupby("method", sort=False):
-        body.append(
-            [escape(method), *(marks.get(mark, "{}").format(escape(text)) for text, mark in zip(row["text"], row["mark"], strict=True))]
-        )
-    return ["Method", *map(escape, columns)], body
-
-
-def _escape_markdown(text):
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text.replace("\n", " "))
-
-
-def to_markdown(table):
-    """A pipe table with its caption above and its notes below."""
-    head, body = _grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
-    return "\n".join(
-        [f"**{_escape_markdown(table.caption)}**", "", *lines, "", *(f"- {_escape_markdown(note)}" for note in table.notes), ""]
-    )
-
-
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"\textless{}"}
-LATEX |= {">": r"\textgreater{}", "\n": " ", **{c: f"\\{c}" for c in "&%$#_{}"}}
-
-
-def _escape_latex(text):
-    sign = "$-$" if re.match(r"-\d", text) else ""
-    return sign + "".join(LATEX.get(c, c) for c in (text[1:] if sign else text))
-
-
-def to_latex(table):
-    """A table environment for booktabs, ready for \\input."""
-    head, body = _grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
-    lines = [" & ".join(row) + r" \\" for row in (head, *body)]
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{_escape_latex(table.caption)}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\scriptsize",
-            r"\setlength{\tabcolsep}{3pt}",
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\par\smallskip",
-            rf"\parbox{{\linewidth}}{{{' '.join(map(_escape_latex, table.notes))}}}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
-
-
-def write(table, folder):
-    """Writes {name}.csv, .md and .tex into the folder, each beside its final name first."""
-    for suffix, writer in WRITERS.items():
-        write_text(Path(folder) / f"{table.name}{suffix}", writer(table))

@@ -53,12 +53,10 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", keep=Fals
 
     Raises DataError on a non-finite loss, and where no checkpoint can be selected.
     """
-    per_epoch = max(1, len(train) // train.size(training.batch_size, training.sampler))
-    steps = round(training.epochs * per_epoch)
-    method.begin(Source(train, val, per_epoch, steps))
+    source = source_of(train, val, training)
+    method.begin(source)
     groups = method.parameter_groups()
-    if not groups:
-        steps = 0
+    steps, per_epoch = source.steps if groups else 0, source.steps_per_epoch
     optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
     marks = evaluation_steps(training, steps)
     state = State(method, optimizers, resume, digest, Swad() if training.average == "swad" and steps else None, {} if keep else None)
@@ -80,6 +78,12 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", keep=Fals
                 state.evaluate(row | state.losses(step + 1), validate(method, val, device), eligible=step + 1 > WARM * steps)
                 state.save(step + 1)
     return state.finish()
+
+
+def source_of(train, val, training):
+    """What a method may see before the first step, under the rules of Training."""
+    per_epoch = max(1, len(train) // train.size(training.batch_size, training.sampler))
+    return Source(train, val, per_epoch, round(training.epochs * per_epoch))
 
 
 def evaluation_steps(training, steps):
@@ -139,7 +143,7 @@ def validate(method, val, device):
     probability, grade, names = probabilities(logits), val.grade.numpy(), val.names
     scores = {"val_loss": F.cross_entropy(torch.from_numpy(logits).double(), val.grade).item()}
     scores |= {f"val_{metric}": float(METRICS[metric](grade, probability)[0]) for metric in ("auc", "qwk")}
-    return scores | {f"val_auc_{d}": float(METRICS["auc"](grade[names == d], probability[names == d])[0]) for d in val.domains}
+    return scores | {f"val_auc_{d}": float(METRICS["auc"](grade[names == d], probability[names == d])[0]) for d in dict.fromkeys(names)}
 
 
 def trained(method):

@@ -139,13 +139,12 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
     assert np.abs(train.predict(model, rows["test"]) - test[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-4
 
 
-def test_a_method_may_require_an_average_and_a_sampler(settings):
-    class Needy:
-        sampler, average = "domain", "swad"
-
-    rules = runs.required(settings(), Needy)["training"]
+def test_a_method_may_require_an_average_and_a_sampler(settings, monkeypatch):
+    monkeypatch.setitem(runs.METHODS, "needy", type("Needy", (runs.METHODS["erm"],), {"sampler": "domain", "average": "swad"}))
+    rules = runs.required(settings(), "needy")["training"]
     assert (rules["sampler"], rules["average"]) == ("domain", "swad")
-    assert runs.required(settings(sampler="class"), Needy)["training"]["sampler"] == "class"
+    assert runs.required(settings(sampler="class"), "needy")["training"]["sampler"] == "class"
+    assert runs.required(settings() | {"variant_of": "needy"}, "some_variant")["training"]["average"] == "swad"
 
 
 def test_evaluations_are_one_per_epoch_under_swad(settings):

@@ -1,14 +1,17 @@
 """Tables: marks, ties, missing and undefined cells, the SYNTHETIC caption, and text that must stay text in Excel and LaTeX."""
 
 import io
+import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from clipdr import DataError
-from clipdr.tables import TABLES, by_domain, is_synthetic, to_csv, to_latex, to_markdown, write
+from clipdr import DataError, folds
+from clipdr.settings import HELD_OUT
+from clipdr.tables import PROTOCOLS, TABLES, Remarks, by_domain, is_synthetic, remarks
+from clipdr.typeset import to_csv, to_latex, to_markdown, write
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 METHODS = ["erm", "ordinal_clip", "clip_dr"]
@@ -46,7 +49,10 @@ def marks(table, column):
 
 
 def test_names():
-    assert list(TABLES) == ["dg", "dg_auc", "dg_accuracy", "dg_macro_f1", "dg_qwk", "dg_mae"]
+    protocols = ("dg", "esdg", "lodo_crossval", "within")
+    by_metric = ("", "_auc", "_accuracy", "_macro_f1", "_qwk", "_mae")
+    assert list(TABLES) == [*(f"{protocol}{metric}" for protocol in protocols for metric in by_metric), "ablation", "selection"]
+    assert set(PROTOCOLS) == set(folds.PROTOCOLS) == set(HELD_OUT)
 
 
 def test_domains_by_methods_in_the_order_asked_for():
@@ -108,6 +114,65 @@ def test_an_average_over_more_domains_than_the_table_is_refused():
         TABLES["dg"](averages(), METHODS, ["SIM_APTOS"])
 
 
+def test_a_degenerate_cell_is_marked_with_its_reason_and_not_ranked():
+    said = Remarks({("clip_dr", "SIM_IDRID"): "one source, its penalty is 0"}, {"erm": "domain_class"})
+    table = TABLES["dg_auc"](averages(), METHODS, DOMAINS, said)
+    assert texts(table, "SIM_IDRID")["clip_dr"] == "85.0 ± 1.2†" and texts(table, "Average")["clip_dr"] == "87.5 ± 1.2†"
+    assert texts(table, "SIM_APTOS")["clip_dr"] == "90.0 ± 1.2"
+    assert marks(table, "SIM_IDRID") == {"erm": "second", "ordinal_clip": "best", "clip_dr": ""}
+    assert marks(table, "SIM_APTOS")["clip_dr"] == "best"
+    assert "† clip_dr, not itself here and not ranked: one source, its penalty is 0." in table.notes
+    assert "Balanced batches: erm (by domain and class)." in table.notes
+    assert_latex_is_sound(to_latex(table), 3, 4)
+    frame = pd.read_csv(io.StringIO(to_csv(table)), keep_default_na=False).set_index(["method", "held_out"])["degenerate"]
+    assert (
+        frame["clip_dr", "SIM_IDRID"] == frame["clip_dr", "average"] == "one source, its penalty is 0" and frame["erm", "SIM_IDRID"] == ""
+    )
+
+
+def test_remarks_are_read_from_run_folders(tmp_path):
+    for method, held_out, sampler, why in (("fishr", "all_but_A", "domain", "one source"), ("erm", "all_but_A", "none", "")):
+        run = tmp_path / "esdg" / method / held_out / "0"
+        run.mkdir(parents=True)
+        (run / "settings.json").write_text(json.dumps({"training": {"sampler": sampler}}))
+        (run / "provenance.json").write_text(json.dumps({"degenerate": why}))
+    said = remarks(sorted(tmp_path.glob("*/*/*/*")))
+    assert said == Remarks({("fishr", "all_but_A"): "one source"}, {"fishr": "domain"})
+
+
+def test_swad_stands_in_the_headlines_place_and_is_named():
+    rows = averages()
+    rows.loc[rows["method"] == "erm", "selection"] = "swad"
+    table = TABLES["dg_auc"](rows, METHODS, DOMAINS)
+    assert texts(table, "SIM_APTOS")["erm"] == "70.0 ± 1.2"
+    assert any(note.startswith("Selection: erm: swad (") for note in table.notes)
+    assert any(note.startswith("Selection: ordinal_clip, clip_dr: source_val (") for note in table.notes)
+
+
+def test_selection_puts_the_rules_side_by_side_and_marks_the_oracle():
+    better = {method: tuple(value + 0.03 for value in values) for method, values in MEANS.items()}
+    rows = pd.concat([averages(), averages().assign(selection="last"), averages(better).assign(selection="oracle")])
+    table = TABLES["selection"](rows, METHODS, DOMAINS)
+    assert list(dict.fromkeys(table.cells["column"])) == ["source val", "last", "oracle (cheats)", "oracle - source val"]
+    assert texts(table, "oracle - source val") == dict.fromkeys(METHODS, "+3.0")
+    assert marks(table, "source val")["clip_dr"] == "best" and set(marks(table, "oracle (cheats)").values()) == {""}
+    assert any("CHEATING" in note for note in table.notes)
+    assert list(dict.fromkeys(table.cells["method"])) == METHODS
+    for writer in (to_csv, to_markdown, to_latex):
+        assert "oracle" in writer(table)
+    without = TABLES["selection"](rows[rows["selection"] != "oracle"], METHODS, DOMAINS)
+    assert list(dict.fromkeys(without.cells["column"])) == ["source val", "last"]
+
+
+def test_ablation_has_the_difference_to_the_first_row():
+    table = TABLES["ablation"](averages(), ["clip_dr", "ordinal_clip", "erm"], DOMAINS)
+    assert texts(table, "Δ AUC") == {"clip_dr": "+0.0", "ordinal_clip": "-10.0", "erm": "-22.5"}
+    assert list(dict.fromkeys(table.cells["column"])) == ["AUC", "ACC", "F1", "QWK", "Δ AUC"]
+    missing = TABLES["ablation"](averages({"clip_dr": (0.9, 0.8)}), ["clip_dr", "erm"], DOMAINS)
+    assert texts(missing, "Δ AUC") == {"clip_dr": "+0.0", "erm": "X"}
+    assert_latex_is_sound(to_latex(table), 3, 6)
+
+
 def test_several_selections_are_refused():
     both = pd.concat([averages(), averages().assign(selection="last")])
     with pytest.raises(DataError, match="several selections"):
@@ -118,7 +183,8 @@ def test_other_protocols_are_left_out():
     both = pd.concat([averages(protocol="esdg", domains=["all_but_APTOS", "all_but_IDRID"]), averages()])
     assert texts(TABLES["dg_auc"](both, METHODS, DOMAINS), "SIM_APTOS")["erm"] == "70.0 ± 1.2"
     table = by_domain(both, METHODS, ["all_but_APTOS", "all_but_IDRID"], protocol="esdg", metric="auc")
-    assert table.name == "esdg_auc" and texts(table, "all_but_IDRID")["erm"] == "60.0 ± 1.2"
+    assert table.name == "esdg_auc" and texts(table, "IDRID")["erm"] == "60.0 ± 1.2"
+    assert "trained on one domain, the column" in table.caption
 
 
 def test_one_seed_shows_no_spread_and_says_so():
@@ -143,14 +209,15 @@ def test_notes_say_selection_unit_resamples_and_seeds():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_synthetic_stands_first_in_every_format(name):
-    table = TABLES[name](averages(), METHODS, DOMAINS)
+    protocol = TABLES[name].keywords["protocol"]
+    table = TABLES[name](averages(protocol=protocol), METHODS, DOMAINS)
     assert table.caption.startswith("SYNTHETIC images:")
     assert to_markdown(table).startswith("**SYNTHETIC images:")
     assert r"\caption{SYNTHETIC images:" in to_latex(table)
     assert pd.read_csv(io.StringIO(to_csv(table)))["caption"].str.startswith("SYNTHETIC images:").all()
-    mixed = TABLES[name](averages(domains=["SIM_APTOS", "APTOS"]), METHODS, ["SIM_APTOS", "APTOS"])
+    mixed = TABLES[name](averages(domains=["SIM_APTOS", "APTOS"], protocol=protocol), METHODS, ["SIM_APTOS", "APTOS"])
     assert mixed.caption.startswith("SYNTHETIC images:")
-    real = TABLES[name](averages(domains=["IDRID", "APTOS"]), METHODS, ["IDRID", "APTOS"])
+    real = TABLES[name](averages(domains=["IDRID", "APTOS"], protocol=protocol), METHODS, ["IDRID", "APTOS"])
     assert not any("SYNTHETIC" in writer(real) for writer in (to_csv, to_markdown, to_latex))
 
 
@@ -201,7 +268,7 @@ def assert_latex_is_sound(text, rows, columns):
     allowed = (
         "begin end centering caption label scriptsize setlength tabcolsep toprule midrule bottomrule textbf underline pm par smallskip"
     )
-    allowed += " parbox linewidth textbackslash textasciitilde textasciicircum textless textgreater"
+    allowed += " dag Delta parbox linewidth textbackslash textasciitilde textasciicircum textless textgreater"
     assert set(re.findall(r"\\([A-Za-z]+)", text)) <= set(allowed.split())
 
 

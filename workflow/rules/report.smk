@@ -1,13 +1,15 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
 SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions"])
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "settings", "domains"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
 rule score:
     input:
         predictions=f"{RUN}/predictions.parquet",
-        manifests=MANIFESTS,
+        also=lambda wildcards: RUN.format(**wildcards) + "/selected.parquet" if study.further(wildcards.protocol) else [],
+        manifests=lambda wildcards: study.manifests(wildcards.protocol),
         code=[*SCORE_CODE, "clipdr/manifest.py"],
     output:
         scores=f"{RUN}/scores.csv",
@@ -19,11 +21,12 @@ rule score:
     threads: 1
     params:
         data=lambda wildcards: DATA,
-        domains=LISTED,
+        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
         bootstrap=study.bootstrap,
+        also=lambda wildcards: " --also selected.parquet" if study.further(wildcards.protocol) else "",
     shell:
         "python -m clipdr score $(dirname {output.scores:q}) --domains {params.domains} --data {params.data:q} "
-        "--bootstrap {params.bootstrap} > {log} 2>&1"
+        "--bootstrap {params.bootstrap}{params.also} > {log} 2>&1"
 
 
 rule collect:
@@ -49,7 +52,9 @@ rule table:
     input:
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
-        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/domains.py"],
+        settings=study.runs("settings.json"),
+        provenance=study.runs("provenance.json"),
+        code=[*SCORE_CODE, *TABLE_CODE],
     output:
         csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
         md=f"{RESULTS}/tables/{{name}}.md",
@@ -68,10 +73,10 @@ rule table:
 
 rule figure:
     input:
-        predictions=lambda wildcards: study.runs("predictions.parquet", study.figures[wildcards.name]),
-        draws=lambda wildcards: study.runs("draws.npz", study.figures[wildcards.name]),
-        scores=lambda wildcards: study.runs("scores.csv", study.figures[wildcards.name]),
-        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py", "clipdr/domains.py"],
+        predictions=lambda wildcards: study.shown("predictions.parquet", wildcards.name),
+        draws=lambda wildcards: study.shown("draws.npz", wildcards.name),
+        scores=lambda wildcards: study.shown("scores.csv", wildcards.name),
+        code=[*SCORE_CODE, *TABLE_CODE, "clipdr/figures.py"],
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
@@ -82,7 +87,7 @@ rule figure:
     threads: 1
     params:
         results=lambda wildcards: RESULTS,
-        runs=lambda wildcards: study.runs("", study.figures[wildcards.name]),
+        runs=lambda wildcards: study.shown("", wildcards.name),
     shell:
         "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} > {log} 2>&1"
 

@@ -5,6 +5,12 @@ TOWER_CODE = expand(
     module=["backbones", "weights", "text", "prompts", "data", "augment", "fundus_aug", "fundus", "circle", "manifest"],
 )
 
+LOOP_CODE = expand(
+    "clipdr/{module}.py",
+    module=["runs", "folds", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
+)
+CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
+
 
 rule features:
     input:
@@ -51,17 +57,14 @@ rule prompts:
 
 rule train:
     input:
-        data=lambda wildcards: study.inputs(wildcards.method),
-        code=[
-            *TOWER_CODE,
-            *expand("clipdr/{module}.py", module=["runs", "folds", "train", "swad", "settings", "losses", "metrics", "methods/base"]),
-            "clipdr/methods/{method}.py",
-        ],
+        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
+        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, "clipdr/methods/{method}.py".format(method=study.base(wildcards.method))],
     output:
-        expand(
+        *expand(
             f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
             name=["settings.json", "provenance.json", "history.csv", "model.safetensors", "predictions.parquet"],
         ),
+        *([temp(CHECKPOINTS)] if FURTHER else []),
     log:
         f"{RESULTS}/logs/train/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -73,7 +76,69 @@ rule train:
         data=lambda wildcards: DATA,
         results=lambda wildcards: RESULTS,
         settings=lambda wildcards: study.job(wildcards.method),
-        domains=LISTED,
+        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
+        keep=" --keep" if FURTHER else "",
     shell:
         "python -m clipdr train {params.results:q}/runs/{wildcards.protocol}/{wildcards.method}/{wildcards.held_out}/{wildcards.seed} "
-        "--settings {params.settings:q} --domains {params.domains} --data {params.data:q} --threads {threads} > {log} 2>&1"
+        "--settings {params.settings:q} --domains {params.domains} --data {params.data:q} --threads {threads}{params.keep} > {log} 2>&1"
+
+
+# leave-one-source-domain-out validation: a run's sources and nothing of what it holds out
+rule curve:
+    input:
+        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol, without=wildcards.held_out),
+        code=lambda wildcards: [
+            *TOWER_CODE, *LOOP_CODE,
+            "clipdr/selection.py",
+            "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
+        ],
+    output:
+        f"{RESULTS}/inner/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.csv",
+    log:
+        f"{RESULTS}/logs/curve/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=study.gpu,
+    params:
+        data=lambda wildcards: DATA,
+        settings=lambda wildcards: study.job(wildcards.method),
+        domains=lambda wildcards: ",".join(study.sources(wildcards.held_out)),
+    shell:
+        "python -m clipdr curve {output:q} --settings {params.settings:q} --domains {params.domains} --data {params.data:q} "
+        "--threads {threads} > {log} 2>&1"
+
+
+rule select:
+    input:
+        run=expand(
+            f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
+            name=["settings.json", "history.csv", "model.safetensors"],
+        ),
+        checkpoints=CHECKPOINTS,
+        inner=lambda wildcards: study.inner(**wildcards),
+        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
+        code=lambda wildcards: [
+            *TOWER_CODE, *LOOP_CODE,
+            "clipdr/selection.py",
+            "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
+        ],
+    output:
+        predictions=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.parquet",
+        chosen=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.json",
+    log:
+        f"{RESULTS}/logs/select/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=study.gpu,
+    params:
+        data=lambda wildcards: DATA,
+        rules=lambda wildcards: ",".join(study.further(wildcards.protocol)),
+        inner=lambda wildcards, input: [f"--inner {path}" for path in input.inner],
+        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
+    shell:
+        "python -m clipdr select $(dirname {output.chosen:q}) --rules {params.rules} {params.inner} --domains {params.domains} "
+        "--data {params.data:q} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,108 @@
+"""A Table as CSV (tidy: one line per cell), Markdown and LaTeX (booktabs). Input: tables.Table. Output: text, and the three files."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from clipdr.files import write_text
+
+MISSING, UNDEFINED = "X", "n/a"
+CSV_COLUMNS = ["table", "method", "held_out", "metric", "value", "se", "n_seeds", "low", "high", "scale", "n", "clusters", "unit"]
+CSV_COLUMNS += ["resamples", "undefined", "selection", "mark", "degenerate", "caption"]
+
+
+def _inert(text):
+    """A text that no spreadsheet takes for a formula: a leading = + - @, tab or return is preceded by an apostrophe."""
+    return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
+
+
+def to_csv(table):
+    """Tidy CSV, one line per cell: value, se, low, high in the units of the table (column scale), four decimals; X and n/a in `value`."""
+    frame = table.cells.copy()
+    for column in ("value", "se", "low", "high"):
+        frame[column] = [f"{number:.4f}" if pd.notna(number) else "" for number in frame[column].astype(float)]
+    for column in ("n_seeds", "n", "clusters", "resamples", "undefined"):
+        frame[column] = [f"{int(number)}" if pd.notna(number) else "" for number in frame[column]]
+    frame["value"] = frame["text"].where(frame["text"].isin([MISSING, UNDEFINED]), frame["value"])
+    for column in ("table", "method", "held_out", "metric", "scale", "unit", "selection", "mark", "degenerate", "caption"):
+        frame[column] = [_inert(text) if isinstance(text, str) else "" for text in frame[column]]
+    return frame[CSV_COLUMNS].to_csv(index=False, lineterminator="\n")
+
+
+def _grid(table, escape, marks):
+    """Header and body as lists of str, escaped and marked; marks: "best", "second" -> format with one place."""
+    columns = list(dict.fromkeys(table.cells["column"]))
+    body = []
+    for method, row in table.cells.groupby("method", sort=False):
+        body.append(
+            [escape(method), *(marks.get(mark, "{}").format(escape(text)) for text, mark in zip(row["text"], row["mark"], strict=True))]
+        )
+    return ["Method", *map(escape, columns)], body
+
+
+def _escape_markdown(text):
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", text.replace("\n", " "))
+
+
+def to_markdown(table):
+    """A pipe table with its caption above and its notes below."""
+    head, body = _grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
+    return "\n".join(
+        [f"**{_escape_markdown(table.caption)}**", "", *lines, "", *(f"- {_escape_markdown(note)}" for note in table.notes), ""]
+    )
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "†": r"\dag{}",
+    "Δ": r"$\Delta$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+}
+LATEX |= {">": r"\textgreater{}", "\n": " ", **{c: f"\\{c}" for c in "&%$#_{}"}}
+
+
+def _escape_latex(text):
+    sign = "$-$" if re.match(r"-\d", text) else ""
+    return sign + "".join(LATEX.get(c, c) for c in (text[1:] if sign else text))
+
+
+def to_latex(table):
+    """A table environment for booktabs, ready for \\input."""
+    head, body = _grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
+    lines = [" & ".join(row) + r" \\" for row in (head, *body)]
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            rf"\caption{{{_escape_latex(table.caption)}}}",
+            rf"\label{{tab:{table.name}}}",
+            r"\scriptsize",
+            r"\setlength{\tabcolsep}{3pt}",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\smallskip",
+            rf"\parbox{{\linewidth}}{{{' '.join(map(_escape_latex, table.notes))}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+
+
+def write(table, folder):
+    """Writes {name}.csv, .md and .tex into the folder, each beside its final name first."""
+    for suffix, writer in WRITERS.items():
+        write_text(Path(folder) / f"{table.name}{suffix}", writer(table))
