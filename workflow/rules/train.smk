@@ -1,13 +1,13 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
 TOWER_CODE = expand(
-    "clipdr/{module}.py",
-    module=["backbones", "weights", "text", "prompts", "data", "augment", "fundus_aug", "fundus", "circle", "manifest"],
+    "clipdr/{part}.py",
+    part=["backbones", "weights", "text", "prompts", "data", "augment", "fundus_aug", "fundus", "circle", "manifest"],
 )
 
 LOOP_CODE = expand(
-    "clipdr/{module}.py",
-    module=["runs", "folds", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
+    "clipdr/{part}.py",
+    part=["runs", "folds", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
 )
 CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
 
@@ -88,7 +88,8 @@ rule curve:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol, without=wildcards.held_out),
         code=lambda wildcards: [
-            *TOWER_CODE, *LOOP_CODE,
+            *TOWER_CODE,
+            *LOOP_CODE,
             "clipdr/selection.py",
             "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
         ],
@@ -120,7 +121,8 @@ rule select:
         inner=lambda wildcards: study.inner(**wildcards),
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
         code=lambda wildcards: [
-            *TOWER_CODE, *LOOP_CODE,
+            *TOWER_CODE,
+            *LOOP_CODE,
             "clipdr/selection.py",
             "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
         ],
