@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 RATE = 0.5  # probability of each operation
-CHUNK = 4  # images changed at once on a CPU: they fit its cache
+CHUNK = 8  # images changed at once on a CPU: they fit its cache
 SPOTS = (5, 10)  # fewest and most spots
 BRIGHTNESS = ((1.0, 1.2, 1.5, 2.0), (0.8, 0.1, 0.05, 0.05))  # of a halo over the image's mean, and their probabilities
 TINTS = (((251, 249, 246), (141, 238, 238), (177, 195, 147)), (0.025, 0.65, 0.325))  # RGB of a halo, and their probabilities
@@ -34,9 +34,10 @@ def fundus_aug(image, retina, draw):
         for operation, taken in OPERATIONS.items():
             chosen = np.flatnonzero(numbers[:, first] < RATE)
             if len(chosen):
-                place = torch.from_numpy(chosen).to(image.device)
-                own = numbers[chosen, first + 1 : first + 1 + taken]
-                part.index_copy_(0, place, operation(part.index_select(0, place), inside.index_select(0, place), own))
+                pictures, retinas = [part[place] for place in chosen], [inside[place] for place in chosen]
+                changed = operation(torch.stack(pictures), torch.stack(retinas), numbers[chosen, first + 1 : first + 1 + taken])
+                for picture, new in zip(pictures, changed, strict=True):  # several times faster than an indexed copy
+                    picture.copy_(new)
             first += 1 + taken
         part.mul_(inside)
     return out
