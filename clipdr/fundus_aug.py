@@ -61,7 +61,7 @@ def halo(image, retina, draw):
     side = image.shape[-1]
     centre = whole(draw[:, 0], side / 2 - side / 8, side / 2 + side / 8)
     reach = np.maximum(centre, side - centre)
-    tint = chosen(draw[:, 4], TINTS[1])
+    tint = pick(draw[:, 4], TINTS[1])
     widest = 2 * np.floor(np.sqrt(2) * reach) / side
     inner = side * (0.75 + 0.25 * draw[:, 1])
     outer = side * (1 + (widest - 1) * draw[:, 2]) + centre + np.where(tint == 0, WIDER * side, 0)
@@ -69,7 +69,7 @@ def halo(image, retina, draw):
     ring.clamp_(min=0)
     gap = np.floor(np.abs(2 * reach - inner))
     weight = gaussian(2 * gap / 3 + 0.01, odd(gap))
-    strength = along(np.array(BRIGHTNESS[0])[chosen(draw[:, 3], BRIGHTNESS[1])], image) * image.mean((1, 2, 3))
+    strength = along(np.array(BRIGHTNESS[0])[pick(draw[:, 3], BRIGHTNESS[1])], image) * image.mean((1, 2, 3))
     ring = blurred(ring * strength[:, None, None], weight, weight)
     colour = along(np.array(TINTS[0])[tint] / 255, image)
     return image.addcmul_(ring[:, None], colour[:, :, None, None]).clamp_(0, 1)
@@ -139,7 +139,7 @@ def odd(length):
     return 2 * np.floor(length / 2) + 1
 
 
-def chosen(draw, probability):
+def pick(draw, probability):
     """(N,) index of an entry of `probability`, which sum to 1, for draws in [0, 1)."""
     return np.searchsorted(np.cumsum(probability)[:-1], draw, side="right")
 
