@@ -1,5 +1,7 @@
 """Protocols: manifests of all domains -> the training, validation and test images of one fold."""
 
+import warnings
+
 from clipdr import DataError
 from clipdr.settings import HELD_OUT
 from clipdr.statistics import clusters
@@ -36,8 +38,8 @@ def lodo_crossval(manifest, held_out):
 def within(manifest, held_out):
     """The upper reference: train inside the domain that is tested, on its own train files, and test on its crossval files.
 
-    Validation is a fifth of the train files, by patient and with every grade's share; patients who are in the crossval files too
-    (RLDR has 29) do not train.
+    Validation is a fifth of the train files, by patient and with every grade's share: the first of five parts that has every grade where
+    one has, so that AUC is defined. Patients who are in the crossval files too (RLDR has 29) do not train.
     """
     own = manifest[manifest.domain == held_out]
     test = own[own.split == "val"]
@@ -46,9 +48,11 @@ def within(manifest, held_out):
         return {"train": rest, "val": rest, "test": test}
     from sklearn.model_selection import StratifiedGroupKFold
 
-    split = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(rest, rest.grade, clusters(rest.patient))
-    train, val = next(split)
-    return {"train": rest.iloc[sorted(train)], "val": rest.iloc[sorted(val)], "test": test}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a grade with fewer images than parts
+        splits = list(StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(rest, rest.grade, clusters(rest.patient)))
+    train, val = max(splits, key=lambda split: rest.grade.iloc[split[1]].nunique())
+    return {"train": rest.iloc[train], "val": rest.iloc[val], "test": test}
 
 
 PROTOCOLS = {"dg": dg, "esdg": esdg, "lodo_crossval": lodo_crossval, "within": within}

@@ -36,6 +36,15 @@ def test_the_default_study_is_offline_and_synthetic():
         ({"backbone": "rn51"}, "rn51"),
         ({"options": {"erm": {"training": {"epoch": 3}}}}, "epoch"),
         ({"training": {"epochs": 0}}, "training"),
+        ({"protocols": ["lodo"]}, "protocols"),
+        ({"targets": ["SIM_APTOS"]}, "twice"),
+        ({"targets": ["DDDR"]}, "DDDR"),
+        ({"selections": ["best"]}, "selections"),
+        ({"selections": ["loso"], "domains": ["SIM_APTOS", "SIM_RLDR"]}, "three domains"),
+        ({"variants": {"no_sms": {"method": "clip_rd"}}}, "clip_rd"),
+        ({"variants": {"erm": {"method": "clip_dr"}}}, "'erm' must be a new name"),
+        ({"variants": {"a/b": {"method": "clip_dr"}}}, "a/b"),
+        ({"variants": {"no_sms": {"method": "clip_dr", "training": {"epoch": 3}}}, "methods": ["no_sms"]}, "epoch"),
         ({"raw": "nowhere", "domains": ["APTOS", "IDRID"]}, "nowhere/splits/APTOS_train.txt"),
     ],
 )
@@ -58,6 +67,43 @@ def test_the_grid_is_in_the_order_of_the_tables():
     assert len(runs) == 8
     assert runs[:2] == ["results/runs/dg/erm/SIM_RLDR/1/scores.csv", "results/runs/dg/erm/SIM_RLDR/0/scores.csv"]
     assert study.runs("", ["clip_dr"])[0] == "results/runs/dg/clip_dr/SIM_RLDR/1"
+
+
+def test_variants_are_rows_of_their_own_over_the_options_of_their_method():
+    study = read_study(
+        config(
+            methods=["clip_dr", "no_sms"],
+            variants={"no_sms": {"method": "clip_dr", "smooth": False, "training": {"lr": 0.5}}},
+            options={"clip_dr": {"max_rank": 2, "smooth": True, "training": {"batch_size": 8}}, "no_sms": {"bank": "B"}},
+        )
+    )
+    full, variant = study.settings("clip_dr"), study.settings("no_sms")
+    assert full["options"] == {"max_rank": 2, "smooth": True} and "variant_of" not in full
+    assert variant["options"] == {"max_rank": 2, "smooth": False, "bank": "B"} and variant["variant_of"] == "clip_dr"
+    assert variant["training"] == full["training"] | {"lr": 0.5} and full["training"]["batch_size"] == 8
+    assert study.base("no_sms") == study.base("clip_dr") == "clip_dr"
+    assert "results/runs/dg/no_sms/SIM_APTOS/0/scores.csv" in study.runs("scores.csv")
+
+
+def test_each_protocol_names_its_runs_and_reads_its_domains():
+    two = ["SIM_APTOS", "SIM_IDRID"]
+    study = read_study(config(protocols=["dg", "esdg", "within"], targets=["SIM_RLDR"], domains=two, methods=["erm"]))
+    assert study.runs("", protocol="esdg") == [f"results/runs/esdg/erm/all_but_{one}/0" for one in two]
+    assert study.runs("")[0] == "results/runs/dg/erm/SIM_APTOS/0" and len(study.runs("")) == 6
+    assert "data/store/SIM_RLDR.npy" in study.inputs("erm", "esdg") and "data/manifests/SIM_RLDR.csv" in study.manifests("esdg")
+    for protocol in ("dg", "within"):
+        assert not any("RLDR" in file for file in study.inputs("erm", protocol) + study.manifests(protocol))
+    assert all(path.startswith("results/runs/dg/") for path in study.shown("scores.csv", "scores_by_domain"))
+
+
+def test_rules_of_selection_ask_for_what_they_need():
+    study = read_study(config(protocols=["dg", "esdg"], selections=["source_val", "last", "loso", "oracle"], methods=["erm"]))
+    assert study.further("dg") == ["loso", "oracle"] and study.further("esdg") == ["oracle"]
+    inner = study.inner("dg", "erm", "SIM_APTOS", "0")
+    assert inner[0] == "results/inner/dg/erm/SIM_APTOS/0/SIM_DEEPDR.csv" and len(inner) == 5
+    assert study.inner("esdg", "erm", "all_but_SIM_APTOS", "0") == []
+    assert not any("SIM_APTOS" in file for file in study.inputs("erm", "dg", without="SIM_APTOS"))
+    assert read_study(config()).further("dg") == []
 
 
 def test_frozen_methods_read_features_and_others_photographs():

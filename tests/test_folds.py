@@ -1,11 +1,12 @@
-"""The DG protocol, on GDRBench's counts: who trains, who validates, who is tested."""
+"""The protocols, on GDRBench's counts: who trains, who validates, who is tested."""
 
 import pandas as pd
 import pytest
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.folds import fold, source_domains
+from clipdr.folds import PROTOCOLS, fold, source_domains
+from clipdr.settings import HELD_OUT
 
 SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
 TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
@@ -18,16 +19,35 @@ TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
 }
 
 
-@pytest.fixture(scope="module")
-def manifest():
+POOLS = {  # source: test (Che et al., 2023), RLDR's photographs not yet taken out of EYEPACS
+    "APTOS": 108913,
+    "DEEPDR": 110575,
+    "FGADR": 110733,
+    "IDRID": 112059,
+    "MESSIDOR": 110831,
+    "RLDR": 110982,
+}
+
+
+def table(domains):
     rows = [
         (domain, split, grade)
-        for domain in SIX
+        for domain in domains
         for split, counts in DOMAINS[domain].counts.items()
         for grade, count in enumerate(counts)
         for _ in range(count)
     ]
-    return pd.DataFrame(rows, columns=["domain", "split", "grade"])
+    return pd.DataFrame(rows, columns=["domain", "split", "grade"]).assign(patient="")
+
+
+@pytest.fixture(scope="module")
+def manifest():
+    return table(SIX)
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return table([*SIX, "DDR", "EYEPACS"])
 
 
 @pytest.mark.parametrize("held_out", SIX)
@@ -47,7 +67,65 @@ def test_the_held_out_domain_is_tested_and_nothing_else(manifest, held_out):
 
 
 def test_an_unknown_protocol_and_an_empty_part_are_named(manifest):
-    with pytest.raises(DataError, match="lodo"):
+    with pytest.raises(DataError, match="'lodo' is unknown"):
         fold(manifest, "lodo", "APTOS")
     with pytest.raises(DataError, match="no test image"):
         fold(manifest, "dg", "DDR")
+
+
+@pytest.mark.parametrize("source", SIX)
+def test_esdg_trains_on_one_and_tests_all_others(everything, source):
+    parts = fold(everything, "esdg", f"all_but_{source}")
+    counts = DOMAINS[source].counts
+    assert (len(parts["train"]), len(parts["val"])) == (sum(counts["train"]), sum(counts["val"]))
+    assert set(parts["train"].domain) | set(parts["val"].domain) == {source}
+    assert source not in set(parts["test"].domain) and parts["test"].domain.nunique() == 7
+    if source != "RLDR":
+        assert len(parts["test"]) == POOLS[source]
+    assert source_domains(parts) == [source]
+
+
+@pytest.mark.parametrize("held_out", SIX)
+def test_lodo_crossval_is_dg_tested_on_crossval_files(manifest, held_out):
+    ours, dg = fold(manifest, "lodo_crossval", held_out), fold(manifest, "dg", held_out)
+    assert ours["train"].equals(dg["train"]) and ours["val"].equals(dg["val"])
+    assert len(ours["test"]) == sum(DOMAINS[held_out].counts["val"])
+    assert set(ours["test"].split) == {"val"}
+
+
+@pytest.fixture
+def eyes():
+    """40 patients of domain A, two eyes each; the last 8 are in the crossval files, patient 0 in both; and an image of another domain."""
+    rows = [("A", "val" if patient >= 32 else "train", (patient + eye) % 5, f"p{patient}") for patient in range(40) for eye in range(2)]
+    rows += [("A", "val", 0, "p0"), ("B", "train", 0, "p1")]
+    return pd.DataFrame(rows, columns=["domain", "split", "grade", "patient"])
+
+
+def test_within_splits_a_domains_own_train_files_by_patient(eyes):
+    parts = fold(eyes, "within", "A")
+    assert set().union(*(set(part.domain) for part in parts.values())) == {"A"}
+    patients = {name: set(part.patient) for name, part in parts.items()}
+    assert not patients["train"] & patients["val"] and not (patients["train"] | patients["val"]) & patients["test"]
+    assert "p0" in patients["test"] and len(parts["test"]) == 17
+    assert len(patients["train"]) + len(patients["val"]) == 31
+    assert 10 <= len(parts["val"]) <= 16
+    assert set(parts["val"].grade) == set(parts["train"].grade) == set(range(5))
+    again = fold(eyes, "within", "A")
+    assert all(part.equals(again[name]) for name, part in parts.items())
+
+
+def test_within_images_without_a_patient_stand_for_themselves(manifest):
+    parts = fold(manifest, "within", "IDRID")
+    assert {name: len(part) for name, part in parts.items()} == {"train": 330, "val": 83, "test": 103}
+
+
+def test_every_protocol_names_what_it_holds_out():
+    assert set(PROTOCOLS) == set(HELD_OUT)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_test_images_are_in_no_other_part(everything, protocol):
+    rows = everything.assign(image=range(len(everything)))
+    parts = fold(rows, protocol, HELD_OUT[protocol].format("IDRID"))
+    assert not set(parts["test"].image) & (set(parts["train"].image) | set(parts["val"].image))
+    assert not set(parts["train"].image) & set(parts["val"].image)
