@@ -1,5 +1,6 @@
 """Shared fixtures: a toy study with a known answer (the grade is the number of bright spots), and its settings."""
 
+import json
 import os
 from pathlib import Path
 
@@ -76,6 +77,22 @@ def settings():
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def small_clips(tmp_path_factory):
+    """Registers two small CLIPs of ours for 64 pixels with open_clip: RN-clipdr-test and ViT64-clipdr-test, random weights."""
+    import open_clip
+
+    towers = {
+        "RN-clipdr-test": {"layers": [1, 1, 1, 1], "width": 8},
+        "ViT64-clipdr-test": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    }
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    folder = tmp_path_factory.mktemp("clips")
+    for name, vision in towers.items():
+        (folder / f"{name}.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": {"image_size": 64} | vision, "text_cfg": text}))
+    open_clip.add_model_config(folder)
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,12 @@ from torch import nn
 from clipdr import GRADES, DataError
 from clipdr.methods.base import Method
 
-ATTENTION = r".*blocks\.\d+\.attn(\.qkv|\.proj)"  # timm: the linear layers of every block's attention
-WHOLE_ATTENTION = r".*resblocks\.\d+\.attn"  # open_clip: one module that holds both
+ATTENTION = r".*\.blocks\.\d+\.attn\.(qkv|proj)"  # the linear layers of the attention of every block of a timm transformer
 
 
 class Corn(Method):
-    """lora: rank of the low-rank updates of every transformer block's attention, all else frozen; 0: the whole tower is trained
-
-    lora_alpha : the update is lora_alpha / lora times B A
+    """lora       : rank of the low-rank updates of every transformer block's attention, all else frozen; 0: the whole tower is trained
+    lora_alpha : an update is lora_alpha / lora times B A
     """
 
     def __init__(self, backbone, lora=0, lora_alpha=16):
@@ -56,10 +54,13 @@ def corn_loss(conditional, grade):
 
 
 def add_lora(tower, rank, alpha):
-    """Put low-rank updates (zero at first) on every attention of a transformer and freeze the rest, in place; DataError without one."""
+    """Put low-rank updates (zero at first) on the attention of every block of a timm transformer and freeze the rest, in place.
+
+    Raises DataError elsewhere, also for open_clip's transformers: their query, key and value are one parameter, into which peft adds the
+    update before and from which it takes it after every pass, so that rounding moves the frozen weights.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = f"{ATTENTION}|{WHOLE_ATTENTION}"
-    if not any(re.fullmatch(names, name) for name, _ in tower.named_modules()):
-        raise DataError("corn: lora: the image tower has no transformer block; use a ViT with `frozen: false`, or lora 0")
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=names), tower)
+    if not any(re.fullmatch(ATTENTION, name) for name, _ in tower.named_modules()):
+        raise DataError("corn: lora needs a ViT of timm (CLIP's: timm/vit_base_patch16_clip_quickgelu_224) with `frozen: false`; or lora 0")
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION), tower)
