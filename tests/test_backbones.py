@@ -118,6 +118,55 @@ def test_any_timm_tower_with_a_local_file(tmp_path, name):
     assert backbone.image(picture).shape == (2, backbone.dim)
 
 
+def test_timm_weights_of_a_tag_come_from_the_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIPDR_WEIGHTS", str(tmp_path))
+    torch.manual_seed(3)
+    model = timm.create_model("test_resnet").eval()
+    save_file(model.state_dict(), tmp_path / "test_resnet-r160_in1k.safetensors")
+    trunk, mean, _ = backbones.timm_tower("test_resnet", "r160_in1k", 64)
+    assert torch.equal(trunk.conv1[0].weight, model.conv1[0].weight)
+    assert mean == timm.get_pretrained_cfg("test_resnet.r160_in1k").mean
+
+
+def test_missing_timm_weights_name_the_address_and_the_place(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIPDR_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    with pytest.raises(DataError) as caught:
+        Backbone(BACKBONES["resnet50"].model_dump(), 64)
+    assert "timm/resnet50.tv_in1k/resolve/main/model.safetensors" in str(caught.value)
+    assert str(tmp_path / "resnet50-tv_in1k.safetensors") in str(caught.value)
+    with pytest.raises(DataError, match=r"its tags are .*tv_in1k"):
+        backbones.timm_tower("resnet50", "tv_in2k", 64)
+
+
+def test_a_vit_of_another_side_gets_its_position_embeddings_resized(tmp_path):
+    torch.manual_seed(3)
+    model = timm.create_model("test_vit", img_size=160)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    trunk, _, _ = backbones.timm_tower("test_vit", str(tmp_path / "w.safetensors"), 64)
+    assert trunk.pos_embed.shape == (1, 1 + 16, 64)
+    assert torch.equal(trunk.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize("name", ["RN-clipdr-test", "ViT64-clipdr-test"])
+def test_the_feature_map_of_an_open_clip_tower_is_what_its_pooling_reads(small_clips, name):
+    backbone = Backbone({"image": f"open_clip/{name}", "weights": "random", "text": "own"}, 64)
+    channels = backbone.use_map()
+    tower, trunk = backbone.image.eval(), backbone.image.trunk
+    picture = torch.rand(2, 3, 64, 64)
+    found = tower.feature_map(picture)
+    if name.startswith("RN"):
+        assert found.shape == (2, channels, 2, 2)
+        assert torch.allclose(trunk.attnpool(found), tower.pooled(picture), atol=1e-5)
+        assert not any(parameter.requires_grad for parameter in trunk.attnpool.parameters())
+        assert all(parameter.requires_grad for parameter in trunk.layer4.parameters())
+    else:
+        tokens = trunk.ln_post(trunk.transformer(trunk._embeds((picture - tower.mean) / tower.std)))
+        assert torch.allclose(found[:, :, 1, 2], tokens[:, 1 + 4 + 2], atol=1e-5)
+        assert not trunk.proj.requires_grad
+        assert trunk.ln_post.weight.requires_grad
+
+
 def test_open_clip_from_a_file_is_open_clip(tiny_clip):
     path, model = tiny_clip
     backbone = Backbone({"image": "open_clip/ViT-clipdr-test", "weights": str(path), "text": "own"}, 32)
