@@ -118,12 +118,12 @@ def test_the_loss_falls(prepared, name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_toy_study_is_learned(settings, cached, manifests, tmp_path, name):
     """On photographs of the held-out domain, well above the majority grade's accuracy of one in five."""
-    rules = settings(epochs=12, lr=3e-3, optimizer="adamw", augment="two_views" if name == "gdrnet" else "none")
+    epochs = 30 if name == "gdrnet" else 12  # half of its loss is not about grades, and its jitter hides the bars
+    rules = settings(epochs=epochs, lr=3e-3, optimizer="adamw", augment="two_views" if name == "gdrnet" else "none")
     rules["options"] = {"weight": 1.0} if name in ("fishr", "drgen") else {}
     runs.run(rules, "dg", name, DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path, device="cpu")
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
     test = predictions[(predictions.split == "test") & (predictions.selection != "last")]
-    print(name, (test[[f"p{k}" for k in range(5)]].to_numpy().argmax(1) == test.grade).mean())
     assert (test[[f"p{k}" for k in range(5)]].to_numpy().argmax(1) == test.grade).mean() > 0.4
 
 
@@ -173,10 +173,9 @@ def test_closed_form_gradients_are_autograds(dtype):
     feature, grade, _, head = example(dtype=dtype)
     ours = head_gradients(feature, head(feature), grade)
     assert torch.allclose(ours, per_sample(head, feature, grade), atol=1e-6)
-    one_by_one = [
-        torch.autograd.grad(F.cross_entropy(head(f[None]), g[None]), list(head.parameters())) for f, g in zip(feature, grade, strict=True)
-    ]
-    assert torch.allclose(ours, torch.stack([torch.cat([w.flatten(), b]) for w, b in one_by_one]), atol=1e-6)
+    parameters = list(head.parameters())
+    each = [torch.autograd.grad(F.cross_entropy(head(f[None]), g[None]), parameters) for f, g in zip(feature, grade, strict=True)]
+    assert torch.allclose(ours, torch.stack([torch.cat([weight.flatten(), bias]) for weight, bias in each]), atol=1e-6)
 
 
 def numpy_penalty(gradients, domains, ema):
