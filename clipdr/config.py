@@ -89,6 +89,19 @@ class Config(Model):
         """The method itself, or the one that a variant is of."""
         return self.variants.get(method, {}).get("method", method)
 
+    def code(self, method: str) -> list[str]:
+        """Files of a method's own code: its module and, through any number of imports, the modules of this package that it reads."""
+        package, found, todo = Path(__file__).parent, [], [f"methods/{self.base(method)}"]
+        while todo:
+            module = todo.pop(0)
+            if module not in found and (package / f"{module}.py").is_file():
+                found.append(module)
+                text = (package / f"{module}.py").read_text()
+                todo += [name.replace(".", "/") for name in re.findall(r"^ *from clipdr\.([\w.]+) import", text, re.M) if name != "methods"]
+                names = re.findall(r"^ *from clipdr import ([\w, ]+)", text, re.M)
+                todo += [name.strip() for line in names for name in line.split(",")]
+        return [f"clipdr/{module}.py" for module in found]
+
     def settings(self, method: str) -> dict:
         """Complete settings of one method: `training` and the layers of its options merged, its backbone, its own options.
 

@@ -113,6 +113,14 @@ def test_frozen_methods_read_features_and_others_photographs():
     assert "data/store/SIM_RLDR.npy" in study.inputs("clip_dr")
 
 
+def test_a_methods_code_is_its_module_and_all_that_it_imports():
+    study = read_study(config(variants={"no_sms": {"method": "clip_dr", "smooth": False}}))
+    assert {"clipdr/methods/drgen.py", "clipdr/methods/fishr.py", "clipdr/methods/base.py"} <= set(study.code("drgen"))
+    assert "clipdr/generator.py" in study.code("ddaig")
+    assert "clipdr/methods/clip_dr.py" in study.code("no_sms") and "clipdr/methods/fishr.py" not in study.code("clip_dr")
+    assert all((ROOT / path).is_file() for method in ("drgen", "ddaig", "no_sms") for path in study.code(method))
+
+
 def test_local_weights_are_an_input():
     towers = {"mine": {"image": "timm/tf_efficientnet_lite0", "weights": "a/b.safetensors", "text": "small"}}
     study = read_study(config(backbones=towers, backbone="mine"))

@@ -265,6 +265,23 @@ def test_a_missing_domain_leaves_no_average(study):
     )
 
 
+def test_swad_stands_in_the_headlines_place(manifest, tmp_path):
+    """A run whose weights were averaged has no source_val rows: its own rule enters the headline, and is named."""
+    folders = []
+    for method, rule in (("erm", "source_val"), ("drgen", "swad")):
+        predictions = predict(manifest, ["SIM_APTOS"], method)
+        predictions["selection"] = predictions["selection"].replace("source_val", rule)
+        folder = tmp_path / "runs" / "dg" / method / "SIM_APTOS" / "0"
+        folder.mkdir(parents=True)
+        write(score(predictions, manifest, 20), folder)
+        folders.append(folder)
+    averages = average(collect(folders), collect_draws(folders))
+    assert averages.groupby("method")["selection"].unique().map(list).to_dict() == {"erm": ["source_val"], "drgen": ["swad"]}
+    assert averages["low"].notna().all()
+    last = average(collect(folders), collect_draws(folders, "last"), "last")
+    assert set(last["selection"]) == {"last"} and set(last["method"]) == {"erm", "drgen"}
+
+
 def test_runs_that_cannot_be_compared_are_refused(study, manifest):
     scores, draws = collect(study), collect_draws(study)
     with pytest.raises(DataError, match="occurs twice"):

@@ -56,7 +56,7 @@ def code_lists():
         modules = set(re.findall(r'"(?:clipdr/)?([a-z_/]+?)(?:\.py)?"', code))
         for name in constants:
             modules |= constants[name] if name in code else set()
-        if "{method}" in code:
+        if "study.code(" in code:
             modules.add("methods/clip_dr")
         found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}
     return found

@@ -58,7 +58,7 @@ rule prompts:
 rule train:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
-        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, "clipdr/methods/{method}.py".format(method=study.base(wildcards.method))],
+        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method)],
     output:
         *expand(
             f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
@@ -87,12 +87,7 @@ rule train:
 rule curve:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol, without=wildcards.held_out),
-        code=lambda wildcards: [
-            *TOWER_CODE,
-            *LOOP_CODE,
-            "clipdr/selection.py",
-            "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
-        ],
+        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/selection.py"],
     output:
         f"{RESULTS}/inner/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.csv",
     log:
@@ -120,12 +115,7 @@ rule select:
         checkpoints=CHECKPOINTS,
         inner=lambda wildcards: study.inner(**wildcards),
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
-        code=lambda wildcards: [
-            *TOWER_CODE,
-            *LOOP_CODE,
-            "clipdr/selection.py",
-            "clipdr/methods/{method}.py".format(method=study.base(wildcards.method)),
-        ],
+        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/selection.py"],
     output:
         predictions=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.parquet",
         chosen=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.json",
