@@ -188,6 +188,27 @@ def select(
 
 
 @app.command()
+def search(
+    path: Annotated[Path, typer.Argument(help="File to write: results/search/METHOD.json.")],
+    settings: Annotated[str, typer.Option(help="JSON of the method's settings, as for train.")],
+    domains: Annotated[str, typer.Option(help="The source domains of one fold, separated by commas: not the one it holds out.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials; the first is the study's own setting.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws and of every training.")] = 0,
+    data: Data = Path("data"),
+    threads: Threads = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+):
+    """Try learning rates and one parameter of a method by source validation alone, and write down every trial and the best."""
+    threads_of(threads)
+    from clipdr.files import write_text
+    from clipdr.search import search as tried
+
+    manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
+    result = tried(json.loads(settings), path.stem, seed, trials, manifests=manifests, data=data, device=device)
+    write_text(path, json.dumps(result, indent=1) + "\n")
+
+
+@app.command()
 def score(
     folder: Annotated[Path, typer.Argument(help="Run folder with predictions.parquet.")],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
+from clipdr.search import SPACES
 from clipdr.settings import BACKBONES, HELD_OUT, Backbone, Image, Model, Training
 
 SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
@@ -22,6 +23,12 @@ class Synthetic(Model):
     patients: int = Field(ge=10, description="patients per synthetic domain, two eyes each")
     size: int = Field(ge=64, le=2048, description="pixels, nominal side of the photographs drawn")
     seed: int = Field(ge=0, description="another seed, other patients")
+
+
+class Search(Model):
+    trials: int = Field(5, ge=1, description="per method; the first is the study's own setting")
+    held_out: str = Field("", description="domain that the search sees nothing of; default: the first")
+    seed: int = Field(0, ge=0)
 
 
 class Config(Model):
@@ -45,6 +52,8 @@ class Config(Model):
     selections: list[Literal["source_val", "last", "loso", "oracle"]] = Field(
         ["source_val", "last"], description="rules of model selection; loso trains once more per source domain, oracle uses test grades"
     )
+    search: Search = Field(Search(), description="of the rule `searched`")
+    tuned: str = Field("", description="folder of METHOD.json as `searched` writes them; what was chosen there wins over `options`")
     options: dict[str, dict] = Field(default_factory=dict)
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
     tables: list[str] = Field(description="names of clipdr.tables.TABLES")
@@ -66,6 +75,8 @@ class Config(Model):
         return self
 
     def check_methods(self):
+        if self.search.held_out and self.search.held_out not in self.domains:
+            raise ValueError(f"search: held_out: {self.search.held_out!r} is not one of the study's domains")
         if "loso" in self.selections and len(self.domains) < 3:
             raise ValueError("selections: loso leaves one source out and trains on the others: it needs three domains")
         folder = Path(__file__).parent / "methods"
@@ -102,13 +113,28 @@ class Config(Model):
                 todo += [name.strip() for line in names for name in line.split(",")]
         return [f"clipdr/{module}.py" for module in found]
 
-    def settings(self, method: str) -> dict:
+    def chosen(self, method: str) -> dict:
+        """The layer of options that the search chose for a method; none without `tuned`, or for a method that has no search space."""
+        if not self.tuned or method not in SPACES:
+            return {}
+        path = Path(self.tuned) / f"{method}.json"
+        if not path.is_file():
+            raise ValueError(f"tuned: there is no {path}; run `snakemake searched` first")
+        return json.loads(path.read_text())["chosen"]
+
+    def searched(self) -> list[str]:
+        """What the search writes: one file per method of the study that has a search space."""
+        return [f"{self.results}/search/{method}.json" for method in self.methods if method in SPACES]
+
+    def settings(self, method: str, tuned: bool = True) -> dict:
         """Complete settings of one method: `training` and the layers of its options merged, its backbone, its own options.
 
-        Layers, the later one wins: options.METHOD; of a variant also what it says, and options.VARIANT.
+        Layers, the later one wins: options.METHOD, what the search chose (tuned); of a variant also what it says, and options.VARIANT.
         """
-        options = {}
-        for layer in (self.options.get(self.base(method), {}), self.variants.get(method, {}), self.options.get(method, {})):
+        options, base = {}, self.base(method)
+        found = self.chosen(base) if tuned else {}
+        own = self.options.get(method, {}) if method in self.variants else {}
+        for layer in (self.options.get(base, {}), found, self.variants.get(method, {}), own):
             options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
         variant = {"variant_of": options.pop("method")} if "method" in options else {}
         name = options.pop("backbone", self.backbone)
@@ -123,9 +149,9 @@ class Config(Model):
             "options": options,
         }
 
-    def job(self, method: str) -> str:
+    def job(self, method: str, tuned: bool = True) -> str:
         """The settings of one method as one line of sorted JSON, for a command line."""
-        return json.dumps(self.settings(method), sort_keys=True)
+        return json.dumps(self.settings(method, tuned), sort_keys=True)
 
     def runs(self, name: str, methods: list[str] | None = None, protocol: str | None = None) -> list[str]:
         """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""

@@ -43,6 +43,7 @@ class Training(Model):
     augment: Literal["none", "flip", "clip", "shared", "fundus", "two_views"]
     sampler: Literal["none", "domain", "class", "domain_class"] = Field("none", description="what has an equal share in every batch")
     average: Literal["none", "swad"] = Field("none", description="weights that are evaluated, predicted with and saved (SWAD: averaged)")
+    rise: float = Field(1.3, gt=1, description="average swad: loss at which the valley ends, over its mean where the valley began")
     evaluations: int = Field(ge=1, description="times that source validation is scored, evenly over the budget")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="of the image tower; losses and the text tower stay in fp32")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-CONVERGE, OVERFIT, RISE = 3, 6, 1.3  # Ns, Ne, r of the paper
+CONVERGE, OVERFIT = 3, 6  # Ns, Ne of the paper
 
 
 class Segment(NamedTuple):
@@ -19,7 +19,7 @@ class Segment(NamedTuple):
 class Swad:
     """Segment j = mean of the weights after every step between evaluations j-1 and j; e_j = validation loss at evaluation j.
 
-    start : first j with e_j = min(e_j .. e_{j+Ns-1}); limit = r * mean(e_j .. e_{j+Ns-1})
+    start : first j with e_j = min(e_j .. e_{j+Ns-1}); limit = rise * mean(e_j .. e_{j+Ns-1}), r = 1.3 in the paper
     end   : first later j with min(e_j .. e_{j+Ne-1}) > limit; without one, the valley lasts to the end of training
     result: step-weighted mean of the segments from the start to the end (left out); never started: the last segment
 
@@ -27,7 +27,8 @@ class Swad:
     they are not frozen (the paper freezes them); counters and flags are those of the last step.
     """
 
-    def __init__(self):
+    def __init__(self, rise=1.3):
+        self.rise = rise
         self.running, self.steps = {}, 0  # the segment that is being filled
         self.waiting = []  # segments of which it is not known yet whether they lie in the valley
         self.limit, self.ended = None, False
@@ -53,7 +54,7 @@ class Swad:
             self.waiting = self.waiting[-CONVERGE:]
             losses = [segment.loss for segment in self.waiting]
             if len(losses) == CONVERGE and losses[0] == min(losses):
-                self.limit = RISE * sum(losses) / CONVERGE
+                self.limit = self.rise * sum(losses) / CONVERGE
                 self.absorb()
         while self.limit is not None and not self.ended and len(self.waiting) >= OVERFIT:
             self.ended = min(segment.loss for segment in self.waiting[:OVERFIT]) > self.limit

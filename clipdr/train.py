@@ -59,7 +59,9 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", keep=Fals
     steps, per_epoch = source.steps if groups else 0, source.steps_per_epoch
     optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
     marks = evaluation_steps(training, steps)
-    state = State(method, optimizers, resume, digest, Swad() if training.average == "swad" and steps else None, {} if keep else None)
+    state = State(
+        method, optimizers, resume, digest, Swad(training.rise) if training.average == "swad" and steps else None, {} if keep else None
+    )
     start = state.load()
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=not console.is_terminal) as bar:

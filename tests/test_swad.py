@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from clipdr import runs, train
 from clipdr.folds import fold
 from clipdr.manifest import read_manifests
-from clipdr.swad import CONVERGE, OVERFIT, RISE, Swad
+from clipdr.swad import CONVERGE, OVERFIT, Swad
 
 
 def averaged(losses, steps, weights):
@@ -31,7 +31,7 @@ def by_hand(losses, steps, weights):
     first = starts[0] if starts else total - 1
     last = total
     if starts:
-        limit = RISE * np.mean(losses[first : first + CONVERGE])
+        limit = 1.3 * np.mean(losses[first : first + CONVERGE])
         ends = [j for j in range(first + 1, total - OVERFIT + 1) if min(losses[j : j + OVERFIT]) > limit]
         last = ends[0] if ends else total
     bounds = np.cumsum([0, *steps])

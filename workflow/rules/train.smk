@@ -134,3 +134,32 @@ rule select:
     shell:
         "python -m clipdr select $(dirname {output.chosen:q}) --rules {params.rules} {params.inner} --domains {params.domains} "
         "--data {params.data:q} --threads {threads} > {log} 2>&1"
+
+
+# optional: snakemake searched --configfile STUDY; a study with `tuned: RESULTS/search` then trains with what was chosen
+rule search:
+    input:
+        data=lambda wildcards: study.inputs(wildcards.method, without=study.search.held_out or study.domains[0]),
+        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/search.py"],
+    output:
+        f"{RESULTS}/search/{{method}}.json",
+    log:
+        f"{RESULTS}/logs/search/{{method}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=study.gpu,
+    params:
+        data=lambda wildcards: DATA,
+        settings=lambda wildcards: study.job(wildcards.method, tuned=False),
+        domains=",".join(study.sources(study.search.held_out or study.domains[0])),
+        options="--trials {0.trials} --seed {0.seed}".format(study.search),
+    shell:
+        "python -m clipdr search {output:q} --settings {params.settings:q} --domains {params.domains} --data {params.data:q} "
+        "{params.options} --threads {threads} > {log} 2>&1"
+
+
+rule searched:
+    input:
+        study.searched(),
