@@ -52,6 +52,8 @@ def code_lists():
         constants[name] = set(re.findall(r'"([a-z_/]+)"', body))
     found = {}
     for rule, body in re.findall(r"rule (\w+):(.*?)(?=\n *rule |\Z)", text, re.S):
+        if "code=" not in body:  # it only asks for files of other rules
+            continue
         code = re.search(r"code=(.*?)\n +output:", body, re.S)[1]
         modules = set(re.findall(r'"(?:clipdr/)?([a-z_/]+?)(?:\.py)?"', code))
         for name in constants:
