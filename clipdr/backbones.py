@@ -80,13 +80,13 @@ class Backbone:
         return self.dim if self.cached or not isinstance(self.image.projection, nn.Linear) else self.image.projection.in_features
 
     def use_map(self):
-        """Channels C of the image tower's feature map; what lies behind the map (its own pooling, the projection) is frozen."""
+        """Shape (C, h, w) of the image tower's feature map; what lies behind the map (its own pooling, the projection) is frozen."""
         trained = [parameter for parameter in self.image.parameters() if parameter.requires_grad]
         found = self.image.eval().feature_map(torch.zeros(1, 3, self.side, self.side))
         for parameter, gradient in zip(trained, torch.autograd.grad(found.sum(), trained, allow_unused=True), strict=True):
             parameter.requires_grad_(gradient is not None)
         self.image.train()
-        return found.shape[1]
+        return tuple(found.shape[1:])
 
     def stages(self):
         """The image tower's modules whose maps (B, C, h, w) have a fourth and an eighth of the input's side: a ResNet's layer1 and layer2.

@@ -151,7 +151,7 @@ def test_a_vit_of_another_side_gets_its_position_embeddings_resized(tmp_path):
 @pytest.mark.parametrize("name", ["RN-clipdr-test", "ViT64-clipdr-test"])
 def test_the_feature_map_of_an_open_clip_tower_is_what_its_pooling_reads(small_clips, name):
     backbone = Backbone({"image": f"open_clip/{name}", "weights": "random", "text": "own"}, 64)
-    channels = backbone.use_map()
+    channels, *_ = backbone.use_map()
     tower, trunk = backbone.image.eval(), backbone.image.trunk
     picture = torch.rand(2, 3, 64, 64)
     found = tower.feature_map(picture)

@@ -26,6 +26,7 @@ from clipdr.prompts import BANKS, ensemble, similarity
 from clipdr.settings import Training
 from clipdr.train import OPTIMIZERS, fit, predict, train_step
 
+IMAGE_BASELINES = ["mixup", "mixstyle", "green", "cabnet", "ddaig", "ats", "corn", "clip_finetune", "coop_lvt"]
 RESNET = {"image": "timm/test_resnet", "weights": "random", "text": "small"}
 EFFICIENTNET = {"image": "timm/test_efficientnet", "weights": "random", "text": "small"}
 VIT = {"image": "timm/test_vit", "weights": "random", "text": "small"}
@@ -260,6 +261,11 @@ def test_cabnet_sees_a_map_with_places(spec, shape, batch):
         trunk = method.image.trunk
         tokens = trunk.forward_features((batch.image - method.image.mean) / method.image.std)
         assert torch.allclose(seen[0][:, :, 1, 2], tokens[:, 1 + 4 + 2], atol=1e-5)
+
+
+def test_cabnet_says_where_its_map_has_one_place():
+    assert METHODS["cabnet"](Backbone(EFFICIENTNET, 32)).degenerate(None) == "feature map of one place: nothing to attend to"
+    assert METHODS["cabnet"](Backbone(EFFICIENTNET, 64)).degenerate(None) == ""
 
 
 # The generator of DDAIG and ATS
@@ -556,7 +562,18 @@ def test_coop_lvt_prompts_are_those_of_each_image_alone(batch):
 # All of them: the toy study
 
 
-@pytest.mark.parametrize("name", ["mixup", "mixstyle", "green", "cabnet", "ddaig", "ats", "corn", "clip_finetune", "coop_lvt"])
+@pytest.mark.parametrize("name", IMAGE_BASELINES)
+def test_bf16_stays_inside_the_image_tower(name, rows, batch):
+    torch.manual_seed(0)
+    method = METHODS[name](Backbone(EFFICIENTNET, 64, precision="bf16"))
+    method.begin(Source(rows["train"], rows["val"], 2, 8))
+    for _, parts in method.train().phases(batch):
+        assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in parts.values())
+        sum(parts.values()).backward()
+    assert method.eval()(batch.image).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", IMAGE_BASELINES)
 def test_the_toy_study_is_learned(name, toy, manifests):
     """The loss falls; 60 unseen photographs, also of the held-out domain, are graded far above the share of any grade (1 in 5)."""
     parts = fold(read_manifests(manifests), "dg", DOMAINS[0])

@@ -14,11 +14,14 @@ class CabNet(Method):
 
     def __init__(self, backbone, k=5, reduction=16, dropout=0.1):
         super().__init__(backbone)
-        channels = backbone.use_map()
+        channels, *self.places = backbone.use_map()
         self.global_attention = GlobalAttention(channels, reduction)
         self.reduce = nn.Conv2d(channels, channels // 2, 1)
         self.category_attention = CategoryAttention(channels // 2, k, dropout)
         self.head = nn.Linear(channels // 2, len(GRADES))
+
+    def degenerate(self, source):
+        return "feature map of one place: nothing to attend to" if self.places == [1, 1] else ""
 
     def forward(self, image):
         features = self.image.feature_map(image)  # (B, C, h, w)
