@@ -24,7 +24,7 @@ from clipdr.manifest import read_manifests
 from clipdr.metrics import METRICS
 from clipdr.runs import build, place, required, table
 from clipdr.settings import Training
-from clipdr.train import SELECTION, WARM, fit, predict, probabilities, restore
+from clipdr.train import SELECTION, WARM, fit, predict, probabilities, restore, source_of
 
 
 def curve(settings, method, left_out, seed, *, manifests, data, device="auto"):
@@ -76,6 +76,7 @@ def select(folder, rules, inner, *, manifests, data, device="auto"):
     manifest = read_manifests(manifests)
     parts = fold(manifest, key["protocol"], key["held_out"])
     model, rows = build(settings, key["method"], data, manifest, parts, device)
+    model.begin(source_of(rows["train"], rows["val"], Training(**settings["training"])))  # state that a method makes for its sources
     history = pd.read_csv(folder / "history.csv")
     checkpoints = split(load_file(folder / "checkpoints.safetensors"))
     chosen = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["synthesize", "prepare", "features", "prompts", "train", "score", "collect", "table", "figure", "track"]
+VERBS = ["synthesize", "prepare", "features", "prompts", "train", "curve", "select", "search", "score", "collect", "table", "figure"]
+VERBS += ["track"]
 
 
 def clipdr(*arguments):
@@ -38,7 +39,7 @@ def test_every_verb_has_a_help_without_heavy_imports(verb):
         (["prepare", "NOWHERE", "--raw", "raw"], "NOWHERE"),
         (["synthesize", "x", "--domains", "APTOS"], "APTOS"),
         (["score", "results/runs/dg/erm/X/0", "--domains", "SIM_NONE"], "SIM_NONE"),
-        (["table", "dg_auk", "results/runs/dg/erm/SIM_APTOS/0"], "results/runs/dg/erm/SIM_APTOS/0"),
+        (["table", "dg_auk", "results/runs/dg/erm/SIM_APTOS/0"], "dg_auk"),
         (["figure", "matrix", "results/runs/dg/erm/SIM_APTOS/0"], "similarity"),
     ],
 )
