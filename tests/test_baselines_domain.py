@@ -76,6 +76,16 @@ def test_batches_of_one_domain_one_grade_and_one_image(prepared, name):
         assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("name", ["fishr", "mdlt", "drgen"])
+def test_cached_features_will_do_for_losses_of_features(prepared, name):
+    method, rows, _ = prepared(name, frozen=True, start=0.0)
+    method.after_step(1)
+    parts = method.loss(rows["train"].batch(0, 10, 0, "domain"))
+    assert all(torch.isfinite(value) and value > 0 for value in parts.values())
+    with pytest.raises(DataError, match="photographs"):
+        prepared("gdrnet", frozen=True)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("step", [7, 13])
 def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, monkeypatch, name, step):

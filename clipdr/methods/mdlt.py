@@ -89,8 +89,7 @@ def boda(feature, domain, grade, centroid, count, nu=0.5, temperature=1.0):
     z = -distance / size * (count / size) ** nu / temperature
     other = (count > 0) & (pair != own[:, None])
     positive = other & (pair % len(GRADES) == grade[:, None])
-    # the lowest number, not -inf: an image alone with its pair has no others, and a gradient that is no number
-    log_p = z - z.masked_fill(~other, torch.finfo(z.dtype).min).logsumexp(1, keepdim=True)
+    log_p = z - z.masked_fill(~other, float("-inf")).logsumexp(1, keepdim=True)
     return -torch.where(positive, log_p, 0).sum() / positive.sum().clamp_min(1)
 
 
