@@ -240,6 +240,6 @@ def read_study(mapping: dict) -> Config:
             f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()
         ]
         raise DataError("\n".join(lines)) from None
-    for domain in [*config.domains, *config.targets]:
+    for domain in [*config.domains, *(config.targets if "esdg" in config.protocols else [])]:
         config.splits(domain)
     return config

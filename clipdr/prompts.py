@@ -61,6 +61,19 @@ def interpolation(bases, kind):
     return weight / weight.sum(1, keepdim=True)
 
 
+class Fixed(nn.Module):
+    """Whole sentences of a bank instead of learned prompts: nothing is trained. banks: {bank: (5, templates, dim) features}."""
+
+    def __init__(self, banks, bank):
+        super().__init__()
+        if bank not in banks:
+            raise DataError(f"prompts: bank {bank!r} is unknown; known are {', '.join(banks)}")
+        self.register_buffer("features", ensemble(banks[bank]), persistent=False)
+
+    def forward(self):
+        return self.features
+
+
 class Prompts(nn.Module):
     """Five learned pseudo-sentences -> text features (5, dim): [start] context, tokens of the grade, full stop [end].
 

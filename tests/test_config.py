@@ -1,6 +1,7 @@
 """config.yaml: typed, complete, every wrong key named; the grid; the slice of one job."""
 
 import ast
+import inspect
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import yaml
 
 from clipdr import DataError
 from clipdr.config import read_study
+from clipdr.methods import METHODS
 from clipdr.settings import BACKBONES
+from clipdr.tables import TABLES
 
 ROOT = Path(__file__).parents[1]
 
@@ -129,17 +132,22 @@ def test_local_weights_are_an_input():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "workflow" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_study_is_valid(path, tmp_path):
-    """A study is merged over config.yaml as Snakemake does: lists replaced, mappings merged. Split files are made up."""
-    study = yaml.safe_load(path.read_text())
+    """A study is merged over config.yaml by Snakemake itself: lists replaced, mappings merged. Split files are made up."""
+    from snakemake.utils import update_config
+
     merged = config()
-    for key, value in study.items():
-        merged[key] = merged[key] | value if isinstance(value, dict) else value
+    update_config(merged, yaml.safe_load(path.read_text()))
     merged["raw"] = str(tmp_path)
     (tmp_path / "splits").mkdir()
     for domain in merged["domains"]:
         for part in ("train", "crossval"):
             (tmp_path / "splits" / f"{domain}_{part}.txt").touch()
-    assert read_study(merged).methods
+    study = read_study(merged)
+    assert study.methods
+    assert set(study.tables) <= set(TABLES) and all(TABLES[name].keywords["protocol"] in study.protocols for name in study.tables)
+    for method in study.methods:
+        options = study.settings(method)["options"]
+        assert set(options) <= set(inspect.signature(METHODS[study.base(method)]).parameters), method
 
 
 def test_config_imports_nothing_heavy():

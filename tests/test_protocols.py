@@ -1,9 +1,11 @@
 """Every protocol from the toy study's arrays to its tables, by the verbs that the rules call, with every rule of selection."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import DOMAINS
 from typer.testing import CliRunner
 
@@ -103,3 +105,41 @@ def test_a_variant_says_whose_it_is(finished):
     said = json.loads((finished / "runs" / "dg" / "erm_class" / DOMAINS[0] / "0" / "settings.json").read_text())
     assert (said["method"], said["variant_of"], said["training"]["sampler"]) == ("erm_class", "erm", "class")
     assert "| erm\\_class |" in (finished / "tables" / "ablation.md").read_text()
+
+
+ABLATION = yaml.safe_load((Path(__file__).parents[1] / "workflow" / "studies" / "ablation.yaml").read_text())
+ROWS = [row for row in ABLATION["methods"] if row != "clip_dr"]
+
+
+def row_of(name, settings):
+    """Settings of a row of the ablation study on the toy study's backbone."""
+    options = dict(ABLATION["variants"][name])
+    assert options.pop("method") == "clip_dr"
+    options.pop("backbone", None)
+    return settings(options.pop("frozen", False), **options.pop("training", {}), options=options)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_of_the_ablation_is_another_loss_or_another_training(name, settings, cached, manifests):
+    """Each row takes a step; its options or its rules differ from the full method's."""
+    import torch
+
+    from clipdr import runs, train
+    from clipdr.folds import fold
+    from clipdr.manifest import read_manifests
+    from clipdr.settings import Training
+
+    rules, manifest = row_of(name, settings), read_manifests(manifests)
+    assert rules != settings() or "backbone" in ABLATION["variants"][name]
+    torch.manual_seed(0)
+    model, rows = runs.build(rules, "clip_dr", cached, manifest, fold(manifest, "dg", DOMAINS[0]), torch.device("cpu"))
+    training = Training(**rules["training"])
+    model.begin(train.source_of(rows["train"], rows["val"], training))
+    optimizers = {key: train.OPTIMIZERS["radam"](group, 1e-3, 0) for key, group in model.parameter_groups().items()}
+    parts = train.train_step(model, optimizers, rows["train"].batch(0, 10, 0, training.sampler), 0)
+    assert all(torch.isfinite(value) for value in parts.values())
+    assert (parts["rank"] == 0) == (name in ("no_rank", "plain"))
+    assert (parts["kl"] == 0) == (name == "no_kl")
+    trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any(key.startswith("prompts.") for key in trained) == ("fixed" not in name)
+    assert any(key.startswith("image.") for key in trained) == (name != "image_frozen")

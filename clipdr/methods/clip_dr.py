@@ -7,7 +7,7 @@ from torch import nn
 from clipdr import GRADES, DataError
 from clipdr.losses import rank, text_to_image_kl
 from clipdr.methods.base import Method
-from clipdr.prompts import Prompts, similarity
+from clipdr.prompts import Fixed, Prompts, similarity
 
 RADIUS, SIGMA = 2, 2.0  # of the smoothing kernel over grades
 MOMENTUM = 0.9  # of the running statistics
@@ -16,7 +16,10 @@ FLAT = 1e-10  # a column with less variance is not rescaled
 
 
 class ClipDr(Method):
-    """prompts: a mode of prompts.Prompts;  max_rank, directions, mask: see losses.rank;  smooth, padding: see Smoother."""
+    """prompts : a mode of prompts.Prompts, or "fixed", whole sentences of the bank
+
+    max_rank, directions, mask : see losses.rank;  smooth, padding : see Smoother
+    """
 
     def __init__(
         self,
@@ -36,7 +39,8 @@ class ClipDr(Method):
         super().__init__(backbone)
         self.scale, self.rank_weight, self.kl_weight = backbone.scale, rank_weight, kl_weight
         self.ranking = {"max_rank": max_rank, "directions": directions, "mask": mask}
-        self.prompts = Prompts(backbone.text, prompts, context, context_init, bank=bank)
+        learned = prompts != "fixed"
+        self.prompts = Prompts(backbone.text, prompts, context, context_init, bank=bank) if learned else Fixed(backbone.banks, bank)
         self.smoother = Smoother(padding) if smooth else None
 
     def begin(self, source):
