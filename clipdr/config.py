@@ -156,14 +156,18 @@ class Config(Model):
     def runs(self, name: str, methods: list[str] | None = None, protocol: str | None = None) -> list[str]:
         """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
         return [
-            f"{self.results}/runs/{one}/{method}/{HELD_OUT[one].format(domain)}/{seed}/{name}".rstrip("/")
+            f"{self.results}/runs/{one}/{method}/{held_out}/{seed}/{name}".rstrip("/")
             for one in self.protocols
             if one == (protocol or one)
             for method in self.methods
             if method in (methods or self.methods)
-            for domain in self.domains
+            for held_out in self.held_out(one)
             for seed in self.seeds
         ]
+
+    def held_out(self, protocol: str) -> list[str]:
+        """What the runs of a protocol hold out, as their folders are named."""
+        return [HELD_OUT[protocol].format(domain) for domain in self.domains]
 
     def shown(self, name: str, figure: str) -> list[str]:
         """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
@@ -182,6 +186,10 @@ class Config(Model):
         """The curves that leave-one-source-domain-out validation of a run reads, one per source; none where it is not asked for."""
         folder = f"{self.results}/inner/{protocol}/{method}/{held_out}/{seed}"
         return [f"{folder}/{left_out}.csv" for left_out in self.sources(held_out) if "loso" in self.further(protocol)]
+
+    def everything(self) -> list[str]:
+        """All domains that a job of the study reads."""
+        return list(dict.fromkeys(domain for protocol in self.protocols for domain in self.listed(protocol)))
 
     def listed(self, protocol: str) -> list[str]:
         """The domains that a job of a protocol may read: those of the study, and under esdg those that are only tested."""
@@ -240,6 +248,6 @@ def read_study(mapping: dict) -> Config:
             f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace("config: : Value error, ", "config: ") for e in error.errors()
         ]
         raise DataError("\n".join(lines)) from None
-    for domain in [*config.domains, *(config.targets if "esdg" in config.protocols else [])]:
+    for domain in config.everything():
         config.splits(domain)
     return config

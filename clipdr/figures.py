@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clipdr import GRADES, DataError
-from clipdr.evaluate import AVERAGE, HEADLINE
+from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE
 from clipdr.files import replacing
 from clipdr.predictions import LOGITS
 from clipdr.tables import STYLES, is_synthetic
@@ -43,7 +43,7 @@ def similarity_matrix(predictions):
     predictions : rows of one run, with `scale`
     returns       (5, 5) float64, rows = true grade (NaN without images), columns = grade of the text; None for a method without texts
     """
-    rows = predictions[(predictions["split"] == "test") & (predictions["selection"] == HEADLINE)]
+    rows = predictions[(predictions["split"] == "test") & predictions["selection"].isin(AS_HEADLINE[HEADLINE])]
     if rows.empty or rows["scale"].isna().any():
         return None
     cosine = rows[LOGITS].to_numpy(np.float64) / rows["scale"].to_numpy(np.float64)[:, None]

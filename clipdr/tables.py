@@ -94,12 +94,17 @@ def remarks(runs):
 
 @dataclass(frozen=True)
 class Table:
-    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS."""
+    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS.
+
+    corner : title of the first column, where its rows are not methods
+    """
 
     name: str
     cells: pd.DataFrame
     caption: str
     notes: tuple[str, ...]
+    corner: str = "Method"
+    protocol: str = ""
 
 
 def is_synthetic(held_out):
@@ -139,7 +144,7 @@ def ablation(averages, methods, domains, remarks=NOTHING, *, protocol, metric="a
     differences = _differences(own, {method: (value, first) for method, value in own["value"].items()}, title, metric)
     cells = _in_order(pd.concat([table.cells, differences], ignore_index=True), methods)
     caption = table.caption.rstrip(".") + f"; {title}: difference to {methods[0]}, in points."
-    return Table("ablation", cells.assign(table="ablation", caption=caption), caption, table.notes)
+    return Table("ablation", cells.assign(table="ablation", caption=caption), caption, table.notes, protocol=protocol)
 
 
 def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="auc"):
@@ -164,7 +169,7 @@ def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
     cells = _in_order(pd.concat(parts.values(), ignore_index=True), methods)
-    return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(notes))
+    return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(notes), protocol=protocol)
 
 
 # name of the file -> f(averages, methods, domains, remarks) -> Table; its keyword `protocol` says whose averages it wants
@@ -207,7 +212,7 @@ def _table(name, averages, methods, domains, columns, protocol, caption, remarks
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
     cells = _in_order(cells, methods).assign(table=name, caption=caption)
-    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)], remarks))
+    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)], remarks), protocol=protocol)
 
 
 def _column(known, methods, domains, degenerate, title, held_out, metric):

@@ -169,7 +169,7 @@ def _curve(path):
 def _scores(path):
     """scores.csv -> [(metric, value, 0)] on the test images, [names of undefined values].
 
-    `test/auc` is the value on all test images with the weights selected on source validation, `test_last/auc` that with the last weights;
+    `test/auc` is the value on all test images with the weights selected on source validation (SWAD: averaged), `test_last/auc` the last's;
     `test/auc_low` and `test/auc_high` are its interval. Where several domains are tested, `test/auc/DDR` is one of them.
     """
     rows = [row for row in csv.DictReader(path.read_text().splitlines()) if row["split"] == "test" and row["stratum"] == "all"]
@@ -177,7 +177,7 @@ def _scores(path):
     values, undefined = [], []
     for row in rows:
         part = f"/{row['domain']}" if several and row["domain"] != "pooled" else ""
-        group = "test" if row["selection"] == "source_val" else f"test_{row['selection']}"
+        group = "test" if row["selection"] in ("source_val", "swad") else f"test_{row['selection']}"
         for suffix, column in {"": "value", "_low": "low", "_high": "high"}.items():
             name, number = f"{group}/{row['metric']}{suffix}{part}", _number(row[column])
             if number is None:
