@@ -182,8 +182,10 @@ def test_green_with_silent_embeddings_gives_one_and_a_half_logits(batch):
     assert torch.allclose(method(batch.image), 1.5 * plain, atol=1e-6)
 
 
-def test_green_follows_its_definition(batch):
+def test_green_follows_its_definition():
     method = build("green", hidden=16).eval()
+    features = 3 * torch.randn(8, method.head.in_features)
+    method.image.pooled = lambda image: features
     torch.nn.init.normal_(method.graph.edges, 0, 0.5)
     places = [(i, j) for i in range(5) for j in range(i)]
     a0 = np.zeros((5, 5))
@@ -195,9 +197,12 @@ def test_green_follows_its_definition(batch):
     w1, w2, head = (part.detach().numpy().astype(float) for part in (method.graph.w1, method.graph.w2, method.head.weight))
     h1 = a @ np.eye(5) @ w1
     h2 = a @ np.where(h1 > 0, h1, 0.2 * h1) @ w2
-    f = method.image.pooled(batch.image).detach().numpy().astype(float)
+    f = features.numpy().astype(float)
     l0 = f @ head.T + method.head.bias.detach().numpy()
-    assert np.abs(method(batch.image).detach().numpy() - (l0 + sigmoid(f @ h2.T) * l0)).max() < 1e-4
+    assert np.abs(method(None).detach().numpy() - (l0 + sigmoid(f @ h2.T) * l0)).max() < 1e-4
+    method.graph.activation.forward = torch.Tensor.detach  # closes the way through the first layer; the second adjacency is a constant
+    embeddings = method.graph()
+    assert torch.autograd.grad(embeddings.sum(), method.graph.edges, allow_unused=True) == (None,)
 
 
 def test_green_starts_with_neighbours_linked_and_keeps_the_gate_from_the_tower(batch):
@@ -246,6 +251,9 @@ def test_category_attention_takes_means_over_maps_and_grades():
             maps = [np.maximum(np.tensordot(weight[5 * grade + j], z[image].numpy(), 1) / np.sqrt(1 + 1e-5), 0) for j in range(5)]
             a += np.mean([each.max() for each in maps]) * np.mean(maps, 0) / 5
         assert np.abs(got[image, 0] - a).max() < 1e-5
+    block.dropout.p = 1.0
+    assert torch.equal(block(z), torch.from_numpy(got))  # off in evaluation
+    assert not block.train()(z).any()  # in training it drops scores
 
 
 @pytest.mark.parametrize(("spec", "shape"), [(RESNET, (96, 2, 2)), (EFFICIENTNET, (256, 2, 2)), (VIT, (64, 4, 4))])
