@@ -65,6 +65,7 @@ BACKBONES = {
     "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
     "tiny": Backbone(image="timm/test_efficientnet", text="small"),
     "resnet50": Backbone(image="timm/resnet50", weights="tv_in1k", text="small"),
+    "dinov2_b14": Backbone(image="timm/vit_base_patch14_dinov2", weights="lvd142m", text="small"),
     "rn50": Backbone(image="open_clip/RN50-quickgelu", weights="openai"),
     "vit_b16": Backbone(image="open_clip/ViT-B-16-quickgelu", weights="openai"),
     "vit_b32": Backbone(image="open_clip/ViT-B-32-quickgelu", weights="openai"),
