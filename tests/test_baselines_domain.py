@@ -493,7 +493,10 @@ def test_dahloss_goes_from_views_to_grades(prepared):
     method.domain_weight.copy_(torch.tensor([1.0, 3.0]))
     method.eval()
     with torch.no_grad():
+        spread = method.image.pooled(batch.image).std(0).mean()
+        method.head.weight.normal_().div_(spread)  # so that the views differ in their loss
         ce = F.cross_entropy(method(batch.image), batch.grade, reduction="none").numpy()
+        assert abs(F.cross_entropy(method(batch.twin), batch.grade).item() / ce.mean() - 1) > 0.01
         features = [method.image.pooled(view).numpy() for view in (batch.twin, batch.image)]
     wc, wd = np.array([1.0, 5, 2, 3, 4])[batch.grade], np.array([1.0, 3.0])[batch.domain]
     supervised, unsupervised = np.mean(wc * wd * ce) / (wc.mean() * wd.mean()), numpy_two_view(*features, 0.1)

@@ -174,7 +174,7 @@ def test_a_repeated_row_is_drawn_anew_and_batches_stay_functions_of_seed_and_ste
 
 @pytest.fixture
 def two(monkeypatch):
-    """A policy with two views whose change is to paint the retina white and the rest black, for the part of the plumbing that is not FundusAug's."""
+    """A policy with two views whose change is to paint the retina white, for the part of the plumbing that is not FundusAug's."""
 
     def white(image, mask, draw):
         return mask.expand_as(image).float()
