@@ -249,15 +249,11 @@ def table(
     results: Annotated[Path, typer.Option(help="Folder of results; the table goes to its tables/.")] = Path("results"),
 ):
     """Render one table as CSV, Markdown and LaTeX."""
-    import pandas as pd
-
     from clipdr import evaluate, tables
 
     make = entry(tables.TABLES, "table", name)
     runs = [run for run in runs if run.parts[-4] == make.keywords["protocol"]]
-    scores, rules = evaluate.collect(runs), tables.READS.get(name, (evaluate.HEADLINE,))
-    averages = [evaluate.average(scores, evaluate.collect_draws(runs, rule), rule) for rule in rules]
-    averages = pd.concat([part for part in averages if len(part)], ignore_index=True)
+    averages = tables.READS.get(name, tables.rule_averages)(evaluate.collect(runs), evaluate.collect_draws(runs, selection=None))
     tables.write(make(averages, **axes(runs), remarks=tables.remarks(runs)), results / "tables")
 
 

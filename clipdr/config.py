@@ -173,6 +173,10 @@ class Config(Model):
         """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
         return self.runs(name, self.figures[figure], self.protocols[0])
 
+    def drawn(self) -> list[str]:
+        """The figures of the study: those that show all methods, or one that it runs (a study cannot take out what config.yaml asks for)."""
+        return [name for name, methods in self.figures.items() if not methods or set(methods) & set(self.methods)]
+
     def further(self, protocol: str) -> list[str]:
         """Rules of selection that want a run's checkpoints; loso only where a run has several sources."""
         several = protocol in SEVERAL_SOURCES

@@ -108,11 +108,11 @@ def _value(metric, grade, probability):
     return theirs
 
 
-def average(scores, draws=None, selection=HEADLINE):
+def average(scores, draws=None, selection=HEADLINE, domain=None):
     """Means over seeds, and over held-out domains: the single source of tables and figures.
 
-    A cell of a run is its test pool where there are several test domains, else its one test domain. A row with held_out "average" is the
-    unweighted mean over all held-out domains that any method of the protocol was run on, over the seeds that have them all; it is absent if
+    A cell of a run is its test pool where there are several test domains, else its one test domain; or `domain`, if one is asked for.
+    A row with held_out "average" is the unweighted mean over all held-out domains that any method of the protocol was run on, over the seeds that have them all; it is absent if
     there is no such seed. Missing cells are absent; an undefined cell makes its means undefined. Seeds are averaged inside each resample,
     and so are domains.
 
@@ -121,7 +121,7 @@ def average(scores, draws=None, selection=HEADLINE):
     selection : a rule; for the headline, runs under SWAD enter with theirs, and say so in their rows' `selection`
     returns   columns AVERAGES; se over seeds, NaN for one; DataError if methods were scored on different images
     """
-    cells = _cells(scores, selection)
+    cells = _cells(scores, selection, domain)
     rows = []
     for (protocol, method), group in cells.groupby(["protocol", "method"], sort=False):
         everywhere = list(dict.fromkeys(cells.loc[cells["protocol"] == protocol, "held_out"]))
@@ -153,12 +153,12 @@ def _means(group, domains, seeds, draws, row):
         yield {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)} | bounds | count
 
 
-def _cells(scores, selection):
-    """The rows that stand for a run: its test pool, or its only test domain; the same images for all methods and seeds of a cell."""
+def _cells(scores, selection, domain=None):
+    """The rows that stand for a run, its test pool, only test domain or `domain`; the same images for all methods and seeds of a cell."""
     rules = AS_HEADLINE.get(selection, (selection,))
     test = scores[(scores["split"] == "test") & scores["selection"].isin(rules) & (scores["stratum"] == "all")]
     pooled = test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
-    cells = test[~pooled | (test["domain"] == POOLED)]
+    cells = test[test["domain"] == domain] if domain else test[~pooled | (test["domain"] == POOLED)]
     twice = cells.duplicated([*RUN, "metric"])
     if twice.any():
         raise DataError(f"scores: {'/'.join(map(str, cells.loc[twice, RUN].iloc[0]))} occurs twice; collect each run once")
@@ -219,7 +219,7 @@ def read_scores(path):
 
 
 def collect_draws(run_dirs, selection=HEADLINE):
-    """Run folders .../{protocol}/{method}/{held_out}/{seed} -> draws of each run under one selection, as `average` takes them."""
+    """Run folders .../{protocol}/{method}/{held_out}/{seed} -> draws of each run under one selection (None: all), for `average`."""
     result = {}
     for folder in map(Path, run_dirs):
         path = folder / "draws.npz"
@@ -227,8 +227,8 @@ def collect_draws(run_dirs, selection=HEADLINE):
             raise DataError(f"{path}: missing; score that run first")
         protocol, method, held_out, seed = folder.parts[-4:]
         with np.load(path) as stored:
-            rules = AS_HEADLINE.get(selection, (selection,))
-            result[protocol, method, held_out, int(seed)] = {key: stored[key] for key in stored.files if key.split("/")[0] in rules}
+            wanted = [key for key in stored.files if selection is None or key.split("/")[0] in AS_HEADLINE.get(selection, (selection,))]
+            result[protocol, method, held_out, int(seed)] = {key: stored[key] for key in wanted}
     return result
 
 

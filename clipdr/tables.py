@@ -15,7 +15,7 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE
+from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE, POOLED, average
 from clipdr.settings import HELD_OUT
 from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED, WRITERS, write
 
@@ -172,13 +172,36 @@ def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="
     return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(notes), protocol=protocol)
 
 
+def by_target(averages, methods, domains, remarks=NOTHING, *, protocol, metric):
+    """Methods x the single domains that were tested, each the mean over the sources other than it. averages: of `target_averages`."""
+    targets = list(dict.fromkeys(averages["held_out"]))
+    caption = f"{STYLES[metric].meaning} on each tested domain, the unweighted mean over the {PROTOCOLS[protocol][1]} other than it."
+    columns = [(target, target, metric) for target in targets]
+    everywhere = Remarks({(method, target): why for (method, _), why in remarks.degenerate.items() for target in targets}, remarks.samplers)
+    return _table(f"{protocol}_targets", averages, methods, targets, columns, protocol, caption, everywhere)
+
+
+def target_averages(scores, draws):
+    """Averages over the held-out names of one protocol, of every single test domain; held_out is that domain."""
+    tested = scores.loc[(scores["split"] == "test") & (scores["domain"] != POOLED), "domain"]
+    parts = [(domain, average(scores, draws, domain=domain)) for domain in dict.fromkeys(tested)]
+    return pd.concat([part[part["held_out"] == AVERAGE].assign(held_out=domain) for domain, part in parts], ignore_index=True)
+
+
+def rule_averages(scores, draws, rules=(HEADLINE,)):
+    """Averages under each rule of selection that was run, one below the other."""
+    parts = [average(scores, draws, rule) for rule in rules]
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
+
+
 # name of the file -> f(averages, methods, domains, remarks) -> Table; its keyword `protocol` says whose averages it wants
 TABLES = {}
 for _protocol in PROTOCOLS:
     TABLES[_protocol] = partial(headline, protocol=_protocol)
     TABLES |= {f"{_protocol}_{metric}": partial(by_domain, protocol=_protocol, metric=metric) for metric in STYLES}
 TABLES |= {"ablation": partial(ablation, protocol="dg"), "selection": partial(selection, protocol="dg")}
-READS = {"selection": tuple(RULES)}  # rules of selection whose averages a table wants; the headline's alone where it is not named here
+TABLES |= {"esdg_targets": partial(by_target, protocol="esdg", metric="auc")}
+READS = {"selection": partial(rule_averages, rules=tuple(RULES)), "esdg_targets": target_averages}  # f(scores, draws); else rule_averages
 
 
 def _differences(cells, pairs, title, metric):

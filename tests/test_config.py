@@ -109,6 +109,12 @@ def test_rules_of_selection_ask_for_what_they_need():
     assert read_study(config()).further("dg") == []
 
 
+def test_a_figure_of_methods_that_a_study_does_not_run_is_not_drawn():
+    figures = {"similarity": ["ordinal_clip", "clip_dr"], "scores_by_domain": []}
+    assert read_study(config(figures=figures, methods=["erm"])).drawn() == ["scores_by_domain"]
+    assert read_study(config(figures=figures, methods=["erm", "clip_dr"])).drawn() == list(figures)
+
+
 def test_frozen_methods_read_features_and_others_photographs():
     study = read_study(config())
     assert "data/features/demo/prompts.npz" in study.inputs("coop")

@@ -13,7 +13,7 @@ from clipdr.__main__ import app
 from clipdr.settings import HELD_OUT
 
 METHODS = ("erm", "drgen", "erm_class")  # drgen: Fishr, degenerate with one source, and averaged weights
-TABLES = ("dg", "dg_auc", "esdg", "esdg_auc", "within_auc", "lodo_crossval_auc", "selection", "ablation")
+TABLES = ("dg", "dg_auc", "esdg", "esdg_auc", "within_auc", "lodo_crossval_auc", "selection", "ablation", "esdg_targets")
 
 
 def clipdr(*arguments):
@@ -75,6 +75,16 @@ def test_esdg_is_scored_on_the_pool_and_on_each_domain(finished):
     test = scores[(scores.split == "test") & (scores.metric == "auc") & (scores.selection == "source_val")]
     assert dict(zip(test.domain, test.n, strict=True)) == {"pooled": 80, DOMAINS[1]: 40, DOMAINS[2]: 40}
     assert set(scores[scores.split == "val"].domain) == {"pooled", DOMAINS[0]}
+
+
+def test_esdg_by_target_is_the_mean_over_the_other_sources(finished):
+    cells = table(finished, "esdg_targets").query("method == 'erm'").set_index("held_out")["value"].astype(float)
+    assert set(cells.index) == set(DOMAINS)
+    scores = pd.concat(pd.read_csv(path) for path in sorted((finished / "runs" / "esdg" / "erm").glob("*/*/scores.csv")))
+    test = scores[(scores.split == "test") & (scores.metric == "auc") & (scores.selection == "source_val")]
+    for domain in DOMAINS:
+        values = test[test.domain == domain].value
+        assert len(values) == 2 and cells[domain] == pytest.approx(100 * values.mean(), abs=1e-3)
 
 
 def test_degenerate_cells_and_balanced_batches_are_said(finished):

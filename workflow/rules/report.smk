@@ -96,7 +96,7 @@ rule track:
     input:
         scores=study.runs("scores.csv"),
         tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex"]),
-        figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.figures),
+        figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.drawn()),
         code=["clipdr/track.py", "clipdr/domains.py"],
     output:
         touch(f"{RESULTS}/.tracked"),
