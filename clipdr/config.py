@@ -174,7 +174,7 @@ class Config(Model):
         return self.runs(name, self.figures[figure], self.protocols[0])
 
     def drawn(self) -> list[str]:
-        """The figures of the study: those that show all methods, or one that it runs (a study cannot take out what config.yaml asks for)."""
+        """The figures of the study: those of all methods, or of one that it runs (none can be taken out of config.yaml's)."""
         return [name for name, methods in self.figures.items() if not methods or set(methods) & set(self.methods)]
 
     def further(self, protocol: str) -> list[str]:

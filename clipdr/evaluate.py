@@ -112,9 +112,9 @@ def average(scores, draws=None, selection=HEADLINE, domain=None):
     """Means over seeds, and over held-out domains: the single source of tables and figures.
 
     A cell of a run is its test pool where there are several test domains, else its one test domain; or `domain`, if one is asked for.
-    A row with held_out "average" is the unweighted mean over all held-out domains that any method of the protocol was run on, over the seeds that have them all; it is absent if
-    there is no such seed. Missing cells are absent; an undefined cell makes its means undefined. Seeds are averaged inside each resample,
-    and so are domains.
+    A row with held_out "average" is the unweighted mean over all held-out domains that any method of the protocol was run on, over the
+    seeds that have them all; it is absent if there is no such seed. Missing cells are absent; an undefined cell makes its means undefined.
+    Seeds are averaged inside each resample, and so are domains.
 
     scores  : rows of all runs (`collect`)
     draws   : (protocol, method, held_out, seed) -> draws of the run (`collect_draws`), or None: low and high are NaN
