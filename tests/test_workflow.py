@@ -112,6 +112,21 @@ def test_an_option_of_one_method_reruns_that_method(finished):
     assert jobs(text)["train"] == 3
 
 
+def test_protocols_and_rules_of_selection_are_jobs_of_their_own(project):
+    """Dry run: 3 domains, a method and a variant of it; per dg run 2 curves, each of one source left out; per run one choice."""
+    values = ["protocols=[dg,esdg]", "selections=[source_val,last,loso,oracle]", "tables=[dg,esdg,esdg_targets,selection]"]
+    values += ["methods=[clip_dr,twin]", "variants={twin: {method: clip_dr}}", "results=results/more"]
+    count = jobs(snakemake(project, *SMOKE, "-n", "--config", *values))
+    wanted = {"train": 12, "curve": 12, "select": 12, "score": 12, "table": 4}
+    assert {rule: count[rule] for rule in wanted} == wanted
+
+
+def test_the_search_is_optional_and_asks_for_nothing_of_the_held_out_domain(project):
+    text = snakemake(project, "searched", *SMOKE, "-n", "--config", "results=results/none", "data=data/none")
+    assert jobs(text)["search"] == 1 and "train" not in jobs(text)
+    assert jobs(text)["prepare"] == 2 and "SIM_APTOS.npy" not in text
+
+
 def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, tmp_path):
     """SIGKILL of Snakemake and its jobs at several moments of a fresh study; then the same command: byte-identical scores.csv."""
     folder = tmp_path / "killed"
