@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from clipdr import DataError, fundus, readers
 from clipdr.domains import DOMAINS
@@ -39,6 +39,7 @@ class Prepared(NamedTuple):
     reason: str = ""
     image: np.ndarray | None = None  # (S, S, 3) uint8
     disc: np.ndarray | None = None  # (5,) float32
+    extent: tuple[int, int] = (0, 0)  # width, height of the file's picture, upright, pixels
     flag: str = ""
     sha256: str = ""
     phash: str = ""
@@ -94,24 +95,24 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
 
     data = Path(path).read_bytes()
     try:
-        image, reduced = _decode(data, size)
+        image, extent = _decode(data, size)
         image = fundus.clean(image, domain)
         view = fundus.look(image)
         if view.reason:
             return Prepared(view.reason)
         circle = view.circle
-        if reduced and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
-            width = image.shape[1]
+        width = image.shape[1]
+        if width < extent[0] and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
             image = fundus.clean(_decode(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
             circle = fundus.Circle(*(value * image.shape[1] / width for value in circle))
     except DataError as error:
         return Prepared(str(error))
     square, disc = fundus.crop(image, circle, size)
-    return Prepared("", square, disc, view.flag, hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square))))
+    return Prepared("", square, disc, extent, view.flag, hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square))))
 
 
-def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, bool]:
-    """(H, W, 3) uint8, and whether it is smaller than the file's picture."""
+def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """(H, W, 3) uint8, and width and height of the file's picture, upright: larger where the array was reduced."""
     if not data:
         raise DataError("empty file (0 bytes)")
     if data.startswith(b"version https://git-lfs"):
@@ -133,8 +134,8 @@ def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, bool]:
             if size_hint is not None:
                 image.draft("RGB", (size_hint, size_hint))
             image.load()
-            reduced = image.size != (width, height)
-            return _rgb(ImageOps.exif_transpose(image)), reduced
+            quarter_turn = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+            return _rgb(ImageOps.exif_transpose(image)), (height, width) if quarter_turn else (width, height)
         except MemoryError:
             raise
         except Exception as error:  # so does a broken body
@@ -163,7 +164,7 @@ def _write(records, domain, raw, path, size, processes):
                 refused.append((record.image, record.grade, record.split, prepared.reason))
                 continue
             row = (record.image, len(kept), domain, record.grade, record.split, record.patient, record.eye, record.camera)
-            kept.append((*row, *prepared.disc, prepared.flag, prepared.sha256, prepared.phash))
+            kept.append((*row, *prepared.disc, *prepared.extent, prepared.flag, prepared.sha256, prepared.phash))
             file.write(prepared.image.tobytes())
         file.seek(0)
         _header(file, len(kept), size)

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from clipdr import DataError, fundus
 from clipdr.domains import FOLDERS
 from clipdr.manifest import DTYPES, open_store, read_manifest
-from clipdr.store import decode, photograph, prepare
+from clipdr.store import _decode, decode, photograph, prepare
 
 REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[1] / "../shared/realdata"))
 real = pytest.mark.skipif(not REALDATA.is_dir(), reason="no real photographs here")
@@ -110,6 +110,7 @@ def test_exif_orientation_is_applied_once(tmp_path, suffix, orientation):
     image = decode(tmp_path / f"x.{suffix}")
     assert image.shape == (32, 48, 3)
     assert image[8, 8, 0] > 200 and image[24, 8, 0] < 50 and image[8, 40, 0] < 50
+    assert _decode((tmp_path / f"x.{suffix}").read_bytes(), 8)[1] == (48, 32)
 
 
 def test_a_jpeg_comes_reduced_but_never_below_the_hint(tmp_path):
@@ -127,6 +128,7 @@ def test_a_small_disc_in_a_large_picture_is_decoded_finer(tmp_path, monkeypatch)
     monkeypatch.setattr(fundus, "crop", lambda image, circle, size: shapes.append((image.shape, circle)) or crop(image, circle, size))
     prepared = photograph(tmp_path / "far.jpg", "SIM_APTOS", 150)
     ((shape, circle),) = shapes
+    assert prepared.extent == (1600, 1200)
     assert shape == (300, 400, 3) and 2 * circle.r >= 150 and abs(circle.r - 80) < 1  # at 150 x 200 the disc would be 80 pixels wide
     assert prepared.reason == "" and prepared.image.shape == (150, 150, 3)
 
@@ -197,6 +199,7 @@ def test_manifest_store_and_rejected_list_agree(tmp_path, capsys):
         "h": "float32",
     }
     assert table.loc[0, ["patient", "eye", "camera"]].tolist() == ["train000", "left", ""]
+    assert table["width"].eq(160).all() and table["height"].eq(120).all()
     for row, path in enumerate(kept):
         assert (packed[row] == photograph(path, "SIM_APTOS", 32).image).all()
         outside = ~fundus.mask(table.loc[[row], ["cx", "cy", "r", "w", "h"]].to_numpy(), 32)[0, 0].numpy()
