@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipdr import DataError
+from clipdr import DataError, receipts
 from clipdr.domains import DOMAINS
 
 app = typer.Typer(
@@ -107,6 +107,8 @@ def features(
     from clipdr.features import cache_features
 
     cache_features(json.loads(backbone), side, domain, data)
+    name = f"features/{json.loads(backbone)['name']}/{domain}"
+    receipts.write(data / "receipts" / f"{name}.json", f"features {domain}", data, [f"{name}.npy"])
 
 
 @app.command()
@@ -121,6 +123,8 @@ def prompts(
     from clipdr.features import cache_prompts
 
     cache_prompts(json.loads(backbone), side, data)
+    name = f"features/{json.loads(backbone)['name']}/prompts"
+    receipts.write(data / "receipts" / f"{name}.json", "prompts", data, [f"{name}.npz"])
 
 
 @app.command()
@@ -159,6 +163,7 @@ def score(
     path = folder / "predictions.parquet"
     manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
     evaluate.write(evaluate.score(predictions.read(path), manifest, bootstrap, str(path)), folder)
+    receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz"])
 
 
 @app.command()
@@ -173,6 +178,7 @@ def collect(
     scores = evaluate.collect(runs)
     write_text(results / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
     write_text(results / "summary.json", json.dumps(evaluate.summary(scores), indent=1, allow_nan=False) + "\n")
+    receipts.write(results / "receipts" / "collect.json", "collect", results, ["scores.csv", "summary.json"])
 
 
 @app.command()
@@ -186,6 +192,8 @@ def table(
 
     averages = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
     tables.write(entry(tables.TABLES, "table", name)(averages, **axes(runs)), results / "tables")
+    names = [f"tables/{name}{suffix}" for suffix in tables.WRITERS]
+    receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
 
 
 @app.command()
@@ -203,6 +211,8 @@ def figure(
     else:
         content = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
     figures.write(draw(content, **axes(runs)), name, results / "figures")
+    names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
+    receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
 
 
 @app.command()
@@ -217,6 +227,30 @@ def track(
 
     counts = tracking.publish(results / "runs", f"sqlite:///{results / 'mlflow.db'}", experiment)
     print("MLflow: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@app.command()
+def verify(
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+    raw: Annotated[
+        Path | None, typer.Option(help="Folder of the photographs, if it is not the one they were prepared from.", show_default=False)
+    ] = None,
+    with_raw: Annotated[bool, typer.Option("--with-raw/--no-raw", help="Hash the photographs too.")] = True,
+):
+    """Hash every file again and compare with the receipts: photographs, prepared data, runs, scores, tables, figures.
+
+    One line per damaged, missing or unexpected file; exit status 1 if there is any. DVC and Snakemake trust sizes and times instead.
+
+    Example: python -m clipdr verify --data data/smoke --results results/smoke
+    """
+    from clipdr import verify as verifying
+
+    problems, count = verifying.verify(data, results, raw, with_raw)
+    for problem in problems:
+        print(problem)
+    print(f"verify: {count} files hashed, {len(problems)} problems", file=sys.stderr)
+    raise typer.Exit(bool(problems))
 
 
 def main():

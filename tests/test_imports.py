@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clipdr"
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
-LIGHT = {"clipdr", "clipdr.files"}  # constants and atomic writes: no rule's numbers depend on them
+LIGHT = {"clipdr", "clipdr.files", "clipdr.receipts"}  # constants, atomic writes, digests: no rule's numbers depend on them
 HEAVY = ("torch", "torchvision", "open_clip", "timm", "mlflow", "matplotlib", "seaborn", "sklearn", "transformers")
 
 

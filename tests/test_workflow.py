@@ -64,6 +64,7 @@ def test_the_smoke_study_makes_every_file(finished):
             "model.safetensors",
             "scores.csv",
             "draws.npz",
+            "scores.receipt.json",
         }
     scores = pd.read_csv(results / "scores.csv")
     assert len(scores.groupby(["method", "held_out"])) == len(RUNS)

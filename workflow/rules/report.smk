@@ -12,6 +12,7 @@ rule score:
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
+        receipt=f"{RUN}/scores.receipt.json",
     log:
         f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -33,6 +34,7 @@ rule collect:
     output:
         scores=f"{RESULTS}/scores.csv",
         summary=f"{RESULTS}/summary.json",
+        receipt=f"{RESULTS}/receipts/collect.json",
     log:
         f"{RESULTS}/logs/collect.log",
     conda:
@@ -54,6 +56,7 @@ rule table:
         csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
+        receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     conda:
@@ -75,6 +78,7 @@ rule figure:
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",
     conda:

@@ -10,7 +10,8 @@ rule features:
         store=f"{DATA}/store/{{domain}}.npy",
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        features=f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        receipt=f"{DATA}/receipts/features/{{backbone}}/{{domain}}.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/{{domain}}.log",
     conda:
@@ -32,7 +33,8 @@ rule prompts:
         weights=lambda wildcards: study.weights(wildcards.backbone),
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/prompts.npz",
+        prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
+        receipt=f"{DATA}/receipts/features/{{backbone}}/prompts.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/prompts.log",
     conda:
