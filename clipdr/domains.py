@@ -1,7 +1,7 @@
 """DOMAINS: what is known of every data set, as data. A domain is one hospital's (or one study's) photographs.
 
-Counts are those of GDRBench's official split files (Che et al., 2023), grades 0..4. Longer than other modules: it is the one table of facts,
-read by `fetch`, `prepare`, `datasets` and docs/datasets.md. Licences are quoted in short: the page of each data set is what counts.
+Counts are those of GDRBench's official split files (Che et al., 2023), grades 0..4. Longer than other modules: it is the one table of
+facts, read by `fetch`, `prepare`, `datasets` and docs/datasets.md. Licences are quoted in short: the page of each data set is what counts.
 """
 
 from dataclasses import dataclass
@@ -153,7 +153,8 @@ REAL = {
             Need("validation grades", ("*regular-fundus-validation.csv",), 1, "regular_fundus_images/.../regular-fundus-validation.csv"),
             Need("test grades", ("*challenge1_labels.xlsx",), 1, "regular_fundus_images/.../Challenge1_labels.xlsx"),
         ),
-        citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge. Patterns 3(6):100512, 2022.",
+        citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge. "
+        "Patterns 3(6):100512, 2022.",
     ),
     "FGADR": Domain(
         title="FGADR, Seg-set",
@@ -189,10 +190,27 @@ REAL = {
             "Do not take a copy from Kaggle: 27 grades of one differ from the official ones.",
         ),
         needs=(
-            Need("training photographs", ("*training set/idrid_*.jpg",), 413, "1. Original Images/a. Training Set/IDRiD_001.jpg"),
-            Need("test photographs", ("*testing set/idrid_*.jpg",), 103, "1. Original Images/b. Testing Set/IDRiD_001.jpg"),
-            Need("training grades", ("*grading_training labels.csv",), 1, "2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv"),
-            Need("test grades", ("*grading_testing labels.csv",), 1, "2. Groundtruths/b. IDRiD_Disease Grading_Testing Labels.csv"),
+            Need(
+                "training photographs",
+                ("*training set/idrid_*.jpg",),
+                413,
+                "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_001.jpg",
+            ),
+            Need(
+                "test photographs", ("*testing set/idrid_*.jpg",), 103, "B. Disease Grading/1. Original Images/b. Testing Set/IDRiD_001.jpg"
+            ),
+            Need(
+                "training grades",
+                ("*grading_training labels.csv",),
+                1,
+                "B. Disease Grading/2. Groundtruths/a. IDRiD_Disease Grading_Training Labels.csv",
+            ),
+            Need(
+                "test grades",
+                ("*grading_testing labels.csv",),
+                1,
+                "B. Disease Grading/2. Groundtruths/b. IDRiD_Disease Grading_Testing Labels.csv",
+            ),
         ),
         citation="Porwal P, et al. Indian Diabetic Retinopathy Image Dataset (IDRiD): A Database for Diabetic Retinopathy Screening "
         "Research. Data 3(3):25, 2018.",
@@ -207,16 +225,16 @@ REAL = {
         licence="research and education, after a form; no redistribution",
         page="https://www.adcis.net/en/third-party/messidor2/",
         steps=(
-            "Fill in the form on the page, accept the licence, and wait for the link by e-mail; download all parts (IMAGES.zip.001 and so on).",
+            "Fill in the form on the page, accept the licence, and wait for the link by e-mail; take all parts (IMAGES.zip.001 and so on).",
             f"The grades come from elsewhere: download messidor_data.csv from {KAGGLE}/datasets/google-brain/messidor2-dr-grades.",
         ),
         needs=(
             Need("photographs", ("*.png", "*.jpg", "*.tif"), 1744, "IMAGES/20051020_43808_0100_PP.png"),
             Need("grades", ("*messidor_data.csv",), 1, "messidor_data.csv"),
         ),
-        citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the Messidor Database. Image Analysis & Stereology "
-        "33(3):231-234, 2014. Abramoff MD, et al. JAMA Ophthalmology 131(3):351-357, 2013. Grades: Krause J, et al. Grader Variability and "
-        "the Importance of Reference Standards. Ophthalmology 125(8):1264-1272, 2018.",
+        citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the Messidor Database. "
+        "Image Analysis & Stereology 33(3):231-234, 2014. Abramoff MD, et al. JAMA Ophthalmology 131(3):351-357, 2013. "
+        "Grades: Krause J, et al. Grader Variability and the Importance of Reference Standards. Ophthalmology 125(8):1264-1272, 2018.",
     ),
     "RLDR": Domain(
         title="Retinal-Lesions (1,593 EyePACS photographs, graded again)",
@@ -248,7 +266,7 @@ REAL = {
         steps=(_TOKEN,),
         sources=(Source("ddrdataset.zip", f"{KAGGLE}/api/v1/datasets/download/mariaherrerot/ddrdataset"),),
         needs=(
-            Need("photographs", ("*.jpg",), 12521, "DR_grading/DR_grading/20170413102628830.jpg"),
+            Need("photographs", ("*dr_grading/*.jpg",), 12521, "DR_grading/DR_grading/20170413102628830.jpg"),
             Need("grades", ("*dr_grading.csv", "*train.txt"), 1, "DR_grading.csv"),
         ),
         citation="Li T, et al. Diagnostic Assessment of Deep Learning Algorithms for Diabetic Retinopathy Screening. "
@@ -284,8 +302,8 @@ REAL = {
             Need("test photographs", ("*test/*.jp*g",), 53573, "test/1_left.jpeg"),
             Need("training grades", ("*trainlabels.csv",), 1, "trainLabels.csv"),
         ),
-        citation="Cuadros J and Bresnick G. EyePACS: An Adaptable Telemedicine System for Diabetic Retinopathy Screening. Journal of Diabetes "
-        "Science and Technology 3(3):509-516, 2009. Dugas E, et al. Diabetic Retinopathy Detection. Kaggle, 2015.",
+        citation="Cuadros J and Bresnick G. EyePACS: An Adaptable Telemedicine System for Diabetic Retinopathy Screening. "
+        "Journal of Diabetes Science and Technology 3(3):509-516, 2009. Dugas E, et al. Diabetic Retinopathy Detection. Kaggle, 2015.",
     ),
 }
 
