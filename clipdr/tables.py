@@ -49,12 +49,16 @@ CSV_COLUMNS += ["resamples", "undefined", "selection", "mark", "caption"]
 
 @dataclass(frozen=True)
 class Table:
-    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS."""
+    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS.
+
+    corner : title of the first column, where its rows are not methods
+    """
 
     name: str
     cells: pd.DataFrame
     caption: str
     notes: tuple[str, ...]
+    corner: str = "Method"
 
 
 def is_synthetic(held_out):
@@ -182,7 +186,7 @@ def _grid(table, escape, marks):
         body.append(
             [escape(method), *(marks.get(mark, "{}").format(escape(text)) for text, mark in zip(row["text"], row["mark"], strict=True))]
         )
-    return ["Method", *map(escape, columns)], body
+    return [escape(table.corner), *map(escape, columns)], body
 
 
 def _escape_markdown(text):
