@@ -342,3 +342,5 @@ SYNTHETIC = {
 }
 
 DOMAINS = REAL | SYNTHETIC
+
+SAME_PATIENTS = {"RLDR": "EYEPACS"}  # RLDR's photographs, file names and patient numbers are EyePACS's
