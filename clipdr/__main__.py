@@ -73,8 +73,18 @@ def synthesize(
 def prepare(
     domain: Domain,
     raw: Annotated[
-        Path, typer.Option(help="Folder in GDRBench's layout: images/DOMAIN/GRADE/FILE and splits/DOMAIN_{train,crossval}.txt.")
-    ],
+        Path,
+        typer.Option(
+            help="Folder with splits/DOMAIN_{train,crossval}.txt and photographs: DOMAIN/ as published, or images/DOMAIN/GRADE/FILE."
+        ),
+    ] = Path("data/raw"),
+    table: Annotated[
+        Path | None, typer.Option(help="CSV of a data set of your own (image,grade[,patient,eye,split,camera]); then RAW is not read.")
+    ] = None,
+    tolerance: Annotated[
+        int,
+        typer.Option(min=0, help="Photographs of the split files that may be missing, or graded otherwise by the data set's own labels."),
+    ] = 0,
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 256,
     complete: Annotated[
@@ -84,14 +94,17 @@ def prepare(
 ):
     """Decode, crop to the fundus and pack the photographs of one domain: one uint8 array and one manifest.
 
-    Writes DATA/manifests/DOMAIN.csv, DATA/store/DOMAIN.npy and DATA/rejected/DOMAIN.csv (what could not be used, and why).
+    Writes DATA/manifests/DOMAIN.csv, DATA/store/DOMAIN.npy and DATA/rejected/DOMAIN.csv (what could not be used, and why); where the
+    photographs do not agree with the split files, DATA/rejected/DOMAIN_splits.csv lists how.
 
     Example: python -m clipdr prepare IDRID --raw data/raw --size 256
+
+    Example: python -m clipdr prepare MYCLINIC --table clinic/table.csv
     """
     from clipdr import store
 
     paths = (data / "manifests" / f"{domain}.csv", data / "store" / f"{domain}.npy", data / "rejected" / f"{domain}.csv")
-    store.prepare(domain, raw, *paths, size, processes, complete)
+    store.prepare(domain, raw, *paths, size, processes, complete, tolerance, table)
 
 
 @app.command()

@@ -1,7 +1,9 @@
 """The packed store: photographs decoded within limits, cut to their disc, written as one array per domain and mapped back.
 
-Input: a folder in GDRBench's layout. Output per domain: data/store/{D}.npy (N, S, S, 3) uint8, data/manifests/{D}.csv (one row per
-photograph, in the order of the array) and a list of rejected files with their reasons. Any number of processes writes the same bytes.
+Input: photographs and lists (clipdr.readers, clipdr.own). Output per domain: data/store/{D}.npy (N, S, S, 3) uint8,
+data/manifests/{D}.csv (one row per photograph, in the order of the array) and a list of rejected files with their reasons. Any number of
+processes writes the same bytes. Only pixels and the lists' own columns go into these files: EXIF, XMP, comments, thumbnails and colour
+profiles stay behind.
 """
 
 import hashlib
@@ -22,8 +24,9 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from clipdr import DataError, fundus, readers
+from clipdr import DataError, fundus, letters, own, readers
 from clipdr.domains import DOMAINS
+from clipdr.files import write_text
 from clipdr.manifest import DTYPES
 
 FORMATS = ("JPEG", "PNG", "TIFF")
@@ -57,16 +60,33 @@ def decode(path: Path, size_hint: int | None = None) -> np.ndarray:
     return _decode(Path(path).read_bytes(), size_hint)[0]
 
 
-def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path, size: int, processes: int, complete: bool = False) -> None:
+def prepare(
+    domain: str,
+    raw: Path,
+    manifest: Path,
+    store: Path,
+    rejected: Path,
+    size: int,
+    processes: int,
+    complete: bool = False,
+    tolerance: int = 0,
+    table: Path | None = None,
+) -> None:
     """Prepare all photographs of a domain; the three files appear together at the end, the manifest last, and a summary line is printed.
 
-    raw       : folder with splits/ and images/ (readers.gdrbench)
+    raw       : folder with splits/ and photographs (readers.read); of no concern where a table is given
     rejected  : CSV of image, grade, split, reason: what cannot be read or is no fundus photograph; such rows are in neither of the others
     size      : S, side of the stored square, pixels
     complete  : refuse a domain whose counts differ from the official split files
-    Raises DataError as readers.gdrbench does, and where no photograph can be used.
+    tolerance : photographs of the split files that may be missing or graded otherwise by the data set's own labels; they are listed in
+                {D}_splits.csv beside `rejected`, also where they are too many
+    table     : of a data set of one's own (own.read), whose folder is then `raw`
+    Raises DataError as readers.read and own.read do, and where no photograph can be used.
     """
-    records = readers.gdrbench(raw, domain)
+    raw = Path(table).parent if table else Path(raw)
+    reading = own.read(table, domain) if table else readers.read(raw, domain)
+    _report(reading, domain, Path(rejected).with_name(f"{domain}_splits.csv"), tolerance)
+    records = reading.records
     if complete:
         readers.check_counts(records, domain)
     manifest, store, rejected = (Path(path) for path in (manifest, store, rejected))
@@ -74,11 +94,11 @@ def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path,
     for path in parts:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        kept, refused = _write(records, domain, Path(raw), parts[store], size, processes)
+        kept, refused = _write(records, domain, raw, parts[store], size, processes)
         if not kept:
             raise DataError(f"{domain}: none of {len(records)} photographs could be used; the first, {refused[0][0]}: {refused[0][3]}")
-        table = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
-        table.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
+        rows = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
+        rows.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
         pd.DataFrame(refused, columns=REJECTED).to_csv(parts[rejected], index=False, lineterminator="\n")
         manifest.unlink(missing_ok=True)  # an old manifest must not stand beside a new store
         for path, part in parts.items():
@@ -86,7 +106,16 @@ def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path,
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-    print(_summary(table, refused, domain))
+    print(_summary(rows, refused, reading.extra, domain))
+
+
+def _report(reading, domain, path, tolerance):
+    """List the problems of a reading in a file, or remove an old list; print one line about them. DataError where they are too many."""
+    if reading.problems.empty:
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, reading.problems.to_csv(index=False, lineterminator="\n"))
+    print(readers.refuse(reading, domain, tolerance, str(path)))
 
 
 def photograph(path: Path, domain: str, size: int) -> Prepared:
@@ -95,12 +124,13 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
 
     data = Path(path).read_bytes()
     try:
-        image, extent = _decode(data, size)
-        image = fundus.clean(image, domain)
+        picture, extent = _decode(data, size)
+        image = fundus.clean(picture, domain)
         view = fundus.look(image)
         if view.reason:
             return Prepared(view.reason)
         circle = view.circle
+        flags = [view.flag] * bool(view.flag) + ["text"] * letters.burnt_in(picture, circle)
         width = image.shape[1]
         if width < extent[0] and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
             image = fundus.clean(_decode(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
@@ -108,7 +138,9 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
     except DataError as error:
         return Prepared(str(error))
     square, disc = fundus.crop(image, circle, size)
-    return Prepared("", square, disc, extent, view.flag, hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square))))
+    return Prepared(
+        "", square, disc, extent, " ".join(flags), hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square)))
+    )
 
 
 def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, tuple[int, int]]:
@@ -155,7 +187,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
 def _write(records, domain, raw, path, size, processes):
     """Photographs to a .npy file, one after the other; returns the manifest's rows and the rejected ones."""
     kept, refused = [], []
-    paths = [raw / "images" / image for image in records["image"]]
+    paths = [raw / file for file in records["file"]]
     with open(path, "wb") as file:
         _header(file, len(paths), size)
         start = file.tell()
@@ -212,8 +244,13 @@ def _chunk(paths, domain, size):
     return [photograph(path, domain, size) for path in paths]
 
 
-def _summary(table, refused, domain):
-    flagged = int((table["flag"] != "").sum())
-    line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {flagged} without a disc"
-    official = DOMAINS[domain].counts
+def _summary(table, refused, extra, domain):
+    flags = table["flag"].str.split()
+    whole, text = (int(sum(bool(seen & set(flag)) for flag in flags)) for seen in ({"no_disc", "squeezed"}, {"text"}))
+    line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {whole} without a disc"
+    if text:
+        line += f", {text} with burnt-in text (flag `text` in the manifest)"
+    if extra:
+        line += f", {extra} more in the folder that no split file names"
+    official = DOMAINS[domain].counts if domain in DOMAINS else None
     return line if official is None else f"{line}; official split files hold {sum(map(sum, official.values()))}"

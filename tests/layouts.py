@@ -72,6 +72,8 @@ def build(domain, raw, count=12, seed=0, variant=0, layout="original"):
     records = pd.DataFrame(rows, columns=COLUMNS)
     if layout == "gdrbench":
         records["file"] = "images/" + records["image"]
+        if domain == "DEEPDR":  # without label columns the name decides
+            records["eye"] = ["right" if "_r" in image else "left" for image in records["image"].str.rpartition("/")[2]]
     return records
 
 

@@ -92,4 +92,4 @@ def test_config_imports_nothing_heavy():
     tree = ast.parse((ROOT / "clipdr" / "config.py").read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names <= {"json", "functools", "pathlib", "typing", "pydantic", "clipdr", "clipdr.domains", "clipdr.settings"}
+    assert names <= {"json", "re", "shlex", "functools", "pathlib", "typing", "pydantic", "clipdr", "clipdr.domains", "clipdr.settings"}
