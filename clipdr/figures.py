@@ -30,6 +30,7 @@ SIMILARITY_COLUMNS = ["method", "held_out", "seed", "selection", "split", "grade
 
 @contextmanager
 def style():
+    """The look of every figure, as a context."""
     import matplotlib as mpl
     import seaborn as sns
 
@@ -201,11 +202,11 @@ FIGURES = {"similarity": similarity, "scores_by_domain": scores_by_domain}
 READS = {"similarity": "predictions", "scores_by_domain": "averages"}
 
 
-def write(figure, name, folder):
+def write(figure, name, folder, suffixes=tuple(FORMATS)):
     """Writes {name}.png (200 dpi) and {name}.pdf into the folder, without dates or versions, each beside its final name first."""
     import matplotlib as mpl
 
     with mpl.rc_context(RC):
-        for suffix, metadata in FORMATS.items():
+        for suffix in suffixes:
             with replacing(Path(folder) / f"{name}{suffix}") as path:
-                figure.savefig(path, metadata=metadata)
+                figure.savefig(path, metadata=FORMATS[suffix])

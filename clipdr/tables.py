@@ -160,7 +160,7 @@ def _notes(cells, rows):
     return tuple(notes)
 
 
-def _inert(text):
+def inert(text):
     """A text that no spreadsheet takes for a formula: a leading = + - @, tab or return is preceded by an apostrophe."""
     return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
 
@@ -174,11 +174,11 @@ def to_csv(table):
         frame[column] = [f"{int(number)}" if pd.notna(number) else "" for number in frame[column]]
     frame["value"] = frame["text"].where(frame["text"].isin([MISSING, UNDEFINED]), frame["value"])
     for column in ("table", "method", "held_out", "metric", "scale", "unit", "selection", "mark", "caption"):
-        frame[column] = [_inert(text) if isinstance(text, str) else "" for text in frame[column]]
+        frame[column] = [inert(text) if isinstance(text, str) else "" for text in frame[column]]
     return frame[CSV_COLUMNS].to_csv(index=False, lineterminator="\n")
 
 
-def _grid(table, escape, marks):
+def grid(table, escape, marks):
     """Header and body as lists of str, escaped and marked; marks: "best", "second" -> format with one place."""
     columns = list(dict.fromkeys(table.cells["column"]))
     body = []
@@ -195,7 +195,7 @@ def _escape_markdown(text):
 
 def to_markdown(table):
     """A pipe table with its caption above and its notes below."""
-    head, body = _grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
+    head, body = grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
     return "\n".join(
@@ -214,7 +214,7 @@ def _escape_latex(text):
 
 def to_latex(table):
     """A table environment for booktabs, ready for \\input."""
-    head, body = _grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
+    head, body = grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
     lines = [" & ".join(row) + r" \\" for row in (head, *body)]
     return "\n".join(
         [

@@ -27,6 +27,38 @@ rule score:
         "--bootstrap {params.bootstrap} > {log} 2>&1"
 
 
+rule data_report:
+    input:
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
+        code=[
+            *SCORE_CODE,
+            *expand(
+                "clipdr/{module}.py",
+                module=["datareport", "datapage", "quality", "tables", "figures", "manifest", "fundus", "circle", "domains"],
+            ),
+        ],
+    output:
+        files=expand(
+            f"{RESULTS}/data/{{name}}", name=["counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "samples.csv"]
+        ),
+        figures=expand(f"{RESULTS}/data/{{name}}.png", name=["quality", *expand("samples_{domain}", domain=study.domains)]),
+        page=report(f"{RESULTS}/data/index.html", caption="../report/data.rst", category="Data"),
+        receipt=f"{RESULTS}/receipts/data.json",
+    log:
+        f"{RESULTS}/logs/data_report.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+    shell:
+        "python -m clipdr data_report {params.domains} --data {params.data:q} --results {params.results:q} --threads {threads} > {log} 2>&1"
+
+
 rule collect:
     input:
         scores=study.runs("scores.csv"),
