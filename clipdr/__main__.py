@@ -25,6 +25,7 @@ Domain = Annotated[str, typer.Argument(help="Name of a data set, e.g. APTOS or S
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Data = Annotated[Path, typer.Option(help="Folder with manifests/, store/ and features/.")]
+RawFolder = Annotated[Path, typer.Option(help="Folder of the user's data: one folder per data set, and splits/.")]
 RunFolders = Annotated[list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")]
 
 
@@ -47,6 +48,47 @@ def threads_of(count):
     import torch
 
     torch.set_num_threads(count)
+
+
+@app.command()
+def datasets(
+    name: Annotated[str, typer.Argument(help="One data set in detail: facts, what to do, what to cite. Without it: all of them.")] = "",
+    raw: RawFolder = Path("data/raw"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/datasets.md instead.")] = False,
+):
+    """Show what each data set is, what of it is here, what is missing, and what to do next.
+
+    Example: python -m clipdr datasets APTOS
+    """
+    from clipdr import datasets as listing
+
+    if markdown:
+        print(listing.markdown(), end="")
+    elif name:
+        print(listing.detail(name, raw))
+    else:
+        from rich import print as show
+
+        show(listing.table(raw))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set (python -m clipdr datasets lists them), or splits for GDRBench's split files.")],
+    raw: RawFolder = Path("data/raw"),
+    mirror: Annotated[
+        str, typer.Option(help="Folder or http(s) address that replaces every remote: MIRROR/NAME/SHA256SUMS and the files listed there.")
+    ] = "",
+):
+    """Download and unpack a data set, or say step by step how to get it; then count what is there.
+
+    A transfer that was cut goes on with the same command. Writes RAW/NAME in the publisher's own layout, and RAW/fetch.lock.json.
+
+    Example: python -m clipdr fetch APTOS
+    """
+    from clipdr import fetch as fetching
+
+    fetching.fetch(name, raw, mirror)
 
 
 @app.command()
@@ -240,6 +282,26 @@ def track(
 
     counts = tracking.publish(results / "runs", f"sqlite:///{results / 'mlflow.db'}", experiment)
     print("MLflow: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@app.command("data_report")
+def data_report(
+    domains: Annotated[str, typer.Argument(help="Domains of the report, separated by commas, in its order.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results; the report goes to its data/.")] = Path("results"),
+    threads: Threads = 1,
+):
+    """Say what the data are: counts against the official ones, resolutions, rejected files, quality, and a sheet of samples per domain.
+
+    Writes RESULTS/data/index.html, which needs no network, and the tables and figures it shows as files of their own.
+
+    Example: python -m clipdr data_report SIM_APTOS,SIM_IDRID --data data --results results
+    """
+    threads_of(threads)
+    from clipdr import datareport
+
+    names = datareport.write(domains.split(","), data, results / "data")
+    receipts.write(results / "receipts" / "data.json", "data_report", results, [f"data/{name}" for name in names])
 
 
 @app.command()
