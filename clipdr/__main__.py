@@ -137,7 +137,8 @@ def prepare(
     """Decode, crop to the fundus and pack the photographs of one domain: one uint8 array and one manifest.
 
     Writes DATA/manifests/DOMAIN.csv, DATA/store/DOMAIN.npy and DATA/rejected/DOMAIN.csv (what could not be used, and why); where the
-    photographs do not agree with the split files, DATA/rejected/DOMAIN_splits.csv lists how.
+    photographs do not agree with the split files, DATA/rejected/DOMAIN_splits.csv lists how. DATA/receipts/DOMAIN.json holds the sha256
+    of every file that was read or written (see verify).
 
     Example: python -m clipdr prepare IDRID --raw data/raw --size 256
 
@@ -146,7 +147,7 @@ def prepare(
     from clipdr import store
 
     paths = (data / "manifests" / f"{domain}.csv", data / "store" / f"{domain}.npy", data / "rejected" / f"{domain}.csv")
-    store.prepare(domain, raw, *paths, size, processes, complete, tolerance, table)
+    store.prepare(domain, raw, *paths, size, processes, complete, tolerance, table, data / "receipts" / f"{domain}.json")
 
 
 @app.command()

@@ -42,25 +42,24 @@ def write(path, job, folder, names, **facts):
     write_text(path, sealed({"job": job, "folder": _relative(folder, Path(path).parent), "files": files, **facts}))
 
 
-def prepared(path, domain, data, raw, photographs, lists, **facts):
-    """Write the receipt of a prepared domain: its manifest, store and list of rejected files, and every raw file behind them.
+def prepared(path, domain, written, raw, photographs, lists, **facts):
+    """Write the receipt of a prepared domain: what was written, and every raw file behind it.
 
-    path        : of the receipt
-    data, raw   : folder with manifests/, store/ and rejected/; folder with the photographs
-    photographs : {path below raw: sha256 of the file, or None where it is not known yet}, used or rejected; one that is missing is left out
+    path        : of the receipt, {data}/receipts/{D}.json;  written : paths of the manifest, the store and the other files made
+    raw         : folder with the photographs
+    photographs : {path below raw: sha256 of the file, or None where it is not known yet}, used or rejected
     lists       : paths of the split and grade files that were read
     facts       : counts, size, ...
 
     What else lies in the photographs' folders is named under `unused`, so that a file that appears there later is noticed.
     """
-    data, raw = Path(data), Path(raw)
-    known = {name: known or digest(raw / name) for name, known in photographs.items() if known or (raw / name).is_file()}
+    data, raw = Path(path).parents[1], Path(raw)
+    known = {name: sha256 or digest(raw / name) for name, sha256 in photographs.items()}
     known |= {_relative(file, raw): digest(file) for file in lists}
     folders = sorted({Path(name).parent.as_posix() for name in photographs})
     unused = [name for name in listed(raw, folders) if name not in known]
     inputs = {"folder": _relative(raw, Path(path).parent), "files": known, "folders": folders, "unused": unused}
-    names = [f"manifests/{domain}.csv", f"store/{domain}.npy", f"rejected/{domain}.csv"]
-    write(path, f"prepare {domain}", data, names, raw=inputs, **facts)
+    write(path, f"prepare {domain}", data, [_relative(file, data) for file in written], raw=inputs, **facts)
 
 
 def listed(root, folders):

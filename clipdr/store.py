@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from clipdr import DataError, fundus, letters, own, readers
+from clipdr import GRADES, DataError, fundus, letters, own, readers, receipts
 from clipdr.domains import DOMAINS
 from clipdr.files import write_text
 from clipdr.manifest import DTYPES
@@ -71,6 +71,7 @@ def prepare(
     complete: bool = False,
     tolerance: int = 0,
     table: Path | None = None,
+    receipt: Path | None = None,
 ) -> None:
     """Prepare all photographs of a domain; the three files appear together at the end, the manifest last, and a summary line is printed.
 
@@ -81,11 +82,13 @@ def prepare(
     tolerance : photographs of the split files that may be missing or graded otherwise by the data set's own labels; they are listed in
                 {D}_splits.csv beside `rejected`, also where they are too many
     table     : of a data set of one's own (own.read), whose folder is then `raw`
+    receipt   : {data}/receipts/{D}.json, written after the manifest where it is given (receipts.prepared)
     Raises DataError as readers.read and own.read do, and where no photograph can be used.
     """
     raw = Path(table).parent if table else Path(raw)
     reading = own.read(table, domain) if table else readers.read(raw, domain)
-    _report(reading, domain, Path(rejected).with_name(f"{domain}_splits.csv"), tolerance)
+    problems = Path(rejected).with_name(f"{domain}_splits.csv")
+    _report(reading, domain, problems, tolerance)
     records = reading.records
     if complete:
         readers.check_counts(records, domain)
@@ -106,7 +109,23 @@ def prepare(
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
+    if receipt:
+        _seal(receipt, domain, [manifest, store, rejected, *([problems] if problems.is_file() else [])], raw, reading, rows, size)
     print(_summary(rows, refused, reading.extra, domain))
+
+
+def _seal(path, domain, written, raw, reading, rows, size):
+    """Write the receipt; the photographs in use were hashed when they were read, those that were rejected are hashed here."""
+    digests = dict(zip(rows["image"], rows["sha256"], strict=True))
+    photographs = {record.file: digests.get(record.image) for record in reading.records.itertuples()}
+    counts = {
+        split: [int(((rows["split"] == split) & (rows["grade"] == grade)).sum()) for grade in range(len(GRADES))]
+        for split in readers.SPLITS
+    }
+    facts = {"size": size, "images": len(rows), "rejected": len(reading.records) - len(rows), "counts": counts}
+    if domain in DOMAINS:
+        facts |= {"title": DOMAINS[domain].title, "licence": DOMAINS[domain].licence}
+    receipts.prepared(path, domain, written, raw, photographs, reading.lists, **facts)
 
 
 def _report(reading, domain, path, tolerance):

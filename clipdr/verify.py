@@ -17,7 +17,7 @@ from clipdr import DataError, receipts
 from clipdr.files import digest
 
 # Below {data} and {results}: every file in these folders is named by a receipt, or is one.
-SEALED = ("manifests", "store", "rejected", "features", "runs", "tables", "figures", "data")
+SEALED = ("manifests", "store", "rejected", "features", "gate", "runs", "tables", "figures", "data")
 IN_RUNS = ("provenance.json", "scores.receipt.json")  # receipts that stand in the run folder; all others stand in receipts/
 UNFINISHED = "resume.pt"  # the state of a run that was cut: the next start reads it or throws it away
 THREADS = 4  # hashing holds no lock of Python

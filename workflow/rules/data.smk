@@ -33,6 +33,7 @@ rule prepare:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",
         rejected=f"{DATA}/rejected/{{domain}}.csv",
+        receipt=f"{DATA}/receipts/{{domain}}.json",
     log:
         f"{RESULTS}/logs/prepare/{{domain}}.log",
     conda:
