@@ -59,6 +59,10 @@ CORRUPT = (
 )
 
 
+class Refused(DataError):
+    """The archive itself is at fault: broken, dangerous, or of a kind that is not opened."""
+
+
 class Member(NamedTuple):
     """One file of an archive: its path, its size in bytes as the archive states it, and the archive's own record of it."""
 
@@ -96,9 +100,9 @@ def extract(parts: list[Path], folder: Path, keep: tuple[str, ...] = (), strip: 
     strip   : leading folders to leave out of every path
     returns   number of files
 
-    Raises DataError, with nothing written: a path that is absolute, climbs, has a drive, a back-slash or a control character; a link or
-    device; two paths that differ in case only; more than MAX_FILES members, MAX_BYTES or MAX_RATIO; too little free space; an encrypted, 7z
-    or rar archive. The same, with what was written removed: a broken archive, a disk that runs full.
+    Raises Refused, with nothing written: a path that is absolute, climbs, has a drive, a back-slash or a control character; a link or
+    device; two paths that differ in case only; more than MAX_FILES members, MAX_BYTES or MAX_RATIO; an encrypted, 7z or rar archive; and a
+    broken one, with what was written removed. Raises DataError, with nothing kept: too little free space, a disk that runs full.
     """
     parts, folder = [Path(part) for part in parts], Path(folder)
     name = parts[0].name
@@ -112,10 +116,10 @@ def extract(parts: list[Path], folder: Path, keep: tuple[str, ...] = (), strip: 
             archive.write(members, temporary)
         os.rename(temporary, folder)
     except CORRUPT as error:
-        raise DataError(f"{name}: broken archive ({error}); delete it and download it again") from None
+        raise Refused(f"{name}: broken archive ({error}); delete it and download it again") from None
     except OSError as error:
         if error.errno is None:  # gzip and bz2 say so that their input is broken
-            raise DataError(f"{name}: broken archive ({error}); delete it and download it again") from None
+            raise Refused(f"{name}: broken archive ({error}); delete it and download it again") from None
         raise DataError(f"{name}: cannot unpack into {folder.parent}: {reason(error)}; nothing was kept") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -166,9 +170,9 @@ class Zip:
         for info in infos:
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise DataError(f"{self.name}: refused: {info.filename!r} is a link or a device")
+                raise Refused(f"{self.name}: refused: {info.filename!r} is a link or a device")
             if info.flag_bits & 1:
-                raise DataError(f"{self.name}: refused: it is encrypted; unpack it with `unzip {self.name}` and its password")
+                raise Refused(f"{self.name}: refused: it is encrypted; unpack it with `unzip {self.name}` and its password")
             yield Member(info.orig_filename, 0 if info.is_dir() else info.file_size, info)
 
     def write(self, members, folder):
@@ -199,9 +203,9 @@ class Tar:
             _limits(self.name, count, total, self.packed)
             _limits(self.name, 0, info.offset_data, max(self.raw.tell(), 1))  # so far: a bomb shows itself early
             if count > MANY and info.offset_data < TINY * count:
-                raise DataError(f"{self.name}: refused: more than {MANY:,} members of under {TINY:,} bytes each are no photographs")
+                raise Refused(f"{self.name}: refused: more than {MANY:,} members of under {TINY:,} bytes each are no photographs")
             if not (info.isreg() or info.isdir()):
-                raise DataError(f"{self.name}: refused: {info.name!r} is a link or a device")
+                raise Refused(f"{self.name}: refused: {info.name!r} is a link or a device")
             yield Member(info.name + ("/" if info.isdir() else ""), info.size, info.offset)
 
     def write(self, members, folder):
@@ -269,9 +273,9 @@ def _opened(parts, folder):
     word, name = kind(parts[0]), parts[0].name
     if word in REFUSED:
         command = REFUSED[word].format(folder=folder, archive=parts[0])
-        raise DataError(f"{name}: a {word} archive, which clipdr does not open; unpack it yourself, e.g. `{command}`")
+        raise Refused(f"{name}: a {word} archive, which clipdr does not open; unpack it yourself, e.g. `{command}`")
     if not word or (word != "zip" and len(parts) > 1):
-        raise DataError(f"{name}: no zip or tar archive; if it was downloaded, delete it and download it again")
+        raise Refused(f"{name}: no zip or tar archive; if it was downloaded, delete it and download it again")
     with ExitStack() as stack:
         yield Zip(parts, stack) if word == "zip" else Tar(parts[0], OPENERS[word], stack)
 
@@ -297,16 +301,16 @@ def _check_list(file, name):
         count, size = struct.unpack_from("<QQ", tail, long + 32)
     _limits(name, count, 0, 1)
     if size > MAX_LIST * MAX_FILES:
-        raise DataError(f"{name}: refused: its list of members alone has {size:,} bytes")
+        raise Refused(f"{name}: refused: its list of members alone has {size:,} bytes")
 
 
 def _limits(name, count, size, packed):
     if count > MAX_FILES:
-        raise DataError(f"{name}: refused: more than {MAX_FILES:,} members")
+        raise Refused(f"{name}: refused: more than {MAX_FILES:,} members")
     if size > MAX_BYTES:
-        raise DataError(f"{name}: refused: unpacked it has more than {MAX_BYTES / 1e9:.0f} GB")
+        raise Refused(f"{name}: refused: unpacked it has more than {MAX_BYTES / 1e9:.0f} GB")
     if size > SMALL and size > MAX_RATIO * packed:
-        raise DataError(f"{name}: refused: {packed:,} bytes would become {size:,} or more (a bomb; photographs do not shrink so)")
+        raise Refused(f"{name}: refused: {packed:,} bytes would become {size:,} or more (a bomb; photographs do not shrink so)")
 
 
 def _selected(members, name, keep, strip):
@@ -315,14 +319,14 @@ def _selected(members, name, keep, strip):
     for member in members:
         problem = safe(member.path)
         if problem:
-            raise DataError(f"{name}: refused: the path {member.path!r} {problem}")
+            raise Refused(f"{name}: refused: the path {member.path!r} {problem}")
         parts = PurePosixPath(member.path).parts
         key = unicodedata.normalize("NFC", "/".join(parts)).casefold()
         if member.path.endswith("/"):
             folders.add(key)
             continue
         if key in seen:
-            raise DataError(f"{name}: refused: {member.path!r} and {seen[key]!r} are one file on many disks (equal, or but for their case)")
+            raise Refused(f"{name}: refused: {member.path!r} and {seen[key]!r} are one file on many disks (equal, or but for their case)")
         seen[key] = member.path
         folders.update(key[: match.start()] for match in re.finditer("/", key))
         path = "/".join(parts[strip:])
@@ -330,9 +334,9 @@ def _selected(members, name, keep, strip):
             chosen.append(member._replace(path=path))
     both = next((path for key, path in seen.items() if key in folders), None)
     if both is not None:
-        raise DataError(f"{name}: refused: {both!r} is a file and a folder")
+        raise Refused(f"{name}: refused: {both!r} is a file and a folder")
     if not chosen:
-        raise DataError(f"{name}: it holds {len(seen)} files but none of those wanted{f' ({keep[0]} ...)' if keep else ''}")
+        raise Refused(f"{name}: it holds {len(seen)} files but none of those wanted{f' ({keep[0]} ...)' if keep else ''}")
     return chosen
 
 

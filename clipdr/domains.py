@@ -63,6 +63,7 @@ class Domain:
     licence  : what the publisher allows, in short
     page     : the page to visit
     rules    : the page whose terms must be accepted before a download, "" where there is none
+    click    : what must be clicked before, in a few words
     steps    : what the user must do, one sentence each
     sources  : what `fetch` downloads; () where the user must place files by hand
     needs    : what a complete folder data/raw/{D} holds
@@ -80,6 +81,7 @@ class Domain:
     licence: str = ""
     page: str = ""
     rules: str = ""
+    click: str = ""
     steps: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     needs: tuple[Need, ...] = ()
@@ -101,7 +103,7 @@ def _counts(train, val):
 
 KAGGLE = "https://www.kaggle.com"
 _COMPETITION = f"{KAGGLE}/api/v1/competitions/data"
-_TOKEN = "Make an API token (kaggle.com, Settings, API) and save it as ~/.kaggle/access_token, or set KAGGLE_API_TOKEN."
+_TOKEN = "Make an API token (kaggle.com, Settings, API); save it in ~/.kaggle/access_token or set KAGGLE_API_TOKEN."
 _DEEPDRID_COMMIT = "0657068f2437eddd37d6b09a4ce9f7c2c5f97958"
 
 REAL = {
@@ -113,9 +115,10 @@ REAL = {
         counts=_counts((1452, 298, 800, 147, 224), (353, 72, 199, 46, 71)),
         layout="aptos",
         licence="Kaggle competition rules; no redistribution",
+        click="accept the rules, make a token",
         page=f"{KAGGLE}/competitions/aptos2019-blindness-detection",
         rules=f"{KAGGLE}/competitions/aptos2019-blindness-detection/rules",
-        steps=("Log in to Kaggle, open the rules page and click 'I Understand and Accept' (Late Submission).", _TOKEN),
+        steps=("Log in, open its tab Rules and accept them (the button may be called Late Submission).", _TOKEN),
         sources=(
             Source(
                 "aptos2019-blindness-detection.zip",
@@ -125,7 +128,7 @@ REAL = {
         ),
         needs=(
             Need("photographs", ("*train_images/*.png",), 3662, "train_images/000c1434d8d7.png"),
-            Need("grades", ("*train.csv",), 1, "train.csv"),
+            Need("file of grades", ("*train.csv",), 1, "train.csv"),
         ),
         citation="Karthik, Maggie and Dane S. APTOS 2019 Blindness Detection. Kaggle, 2019.",
     ),
@@ -138,6 +141,7 @@ REAL = {
         counts=_counts((714, 186, 326, 282, 92), (200, 36, 72, 72, 20)),
         layout="deepdrid",
         licence="no licence file: public for research, see the repository",
+        click="nothing to click",
         page="https://github.com/deepdrdoc/DeepDRiD",
         sources=(
             Source(
@@ -149,21 +153,27 @@ REAL = {
         ),
         needs=(
             Need("photographs", ("*images/*.jpg",), 2000, "regular_fundus_images/regular-fundus-training/Images/1/1_l1.jpg"),
-            Need("training grades", ("*regular-fundus-training.csv",), 1, "regular_fundus_images/.../regular-fundus-training.csv"),
-            Need("validation grades", ("*regular-fundus-validation.csv",), 1, "regular_fundus_images/.../regular-fundus-validation.csv"),
-            Need("test grades", ("*challenge1_labels.xlsx",), 1, "regular_fundus_images/.../Challenge1_labels.xlsx"),
+            Need("file of training grades", ("*regular-fundus-training.csv",), 1, "regular_fundus_images/.../regular-fundus-training.csv"),
+            Need(
+                "file of validation grades",
+                ("*regular-fundus-validation.csv",),
+                1,
+                "regular_fundus_images/.../regular-fundus-validation.csv",
+            ),
+            Need("file of test grades", ("*challenge1_labels.xlsx",), 1, "regular_fundus_images/.../Challenge1_labels.xlsx"),
         ),
         citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge. "
         "Patterns 3(6):100512, 2022.",
     ),
     "FGADR": Domain(
-        title="FGADR, Seg-set",
+        title="Fine-Grained Annotated Diabetic Retinopathy, Seg-set",
         country="United Arab Emirates",
         camera="not documented",
         access="request",
         counts=_counts((81, 170, 454, 527, 222), (20, 42, 141, 120, 65)),
         layout="fgadr",
         licence="research only, after a signed agreement; no redistribution",
+        click="send a signed agreement",
         page="https://csyizhou.github.io/FGADR/",
         steps=(
             "Fill in and sign the agreement on the page, send it by e-mail, and wait for a link.",
@@ -171,7 +181,7 @@ REAL = {
         ),
         needs=(
             Need("photographs", ("*original_images/*.png",), 1842, "Seg-set/Original_Images/0000_1.png"),
-            Need("grades", ("*dr_seg_grading_label.csv",), 1, "Seg-set/DR_Seg_Grading_Label.csv"),
+            Need("file of grades", ("*dr_seg_grading_label.csv",), 1, "Seg-set/DR_Seg_Grading_Label.csv"),
         ),
         citation="Zhou Y, et al. A Benchmark for Studying Diabetic Retinopathy: Segmentation, Grading, and Transferability. "
         "IEEE Transactions on Medical Imaging 40(3):818-828, 2021.",
@@ -184,6 +194,7 @@ REAL = {
         counts=_counts((134, 20, 136, 74, 49), (34, 5, 32, 19, 13)),
         layout="idrid",
         licence="CC BY 4.0",
+        click="make a free account",
         page="https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
         steps=(
             "Make a free IEEE account, log in on the page and download 'B. Disease Grading.zip'.",
@@ -223,6 +234,7 @@ REAL = {
         counts=_counts((798, 217, 276, 63, 30), (219, 53, 71, 12, 5)),
         layout="messidor",
         licence="research and education, after a form; no redistribution",
+        click="fill in a form",
         page="https://www.adcis.net/en/third-party/messidor2/",
         steps=(
             "Fill in the form on the page, accept the licence, and wait for the link by e-mail; take all parts (IMAGES.zip.001 and so on).",
@@ -230,7 +242,7 @@ REAL = {
         ),
         needs=(
             Need("photographs", ("*.png", "*.jpg", "*.tif"), 1744, "IMAGES/20051020_43808_0100_PP.png"),
-            Need("grades", ("*messidor_data.csv",), 1, "messidor_data.csv"),
+            Need("file of grades", ("*messidor_data.csv",), 1, "messidor_data.csv"),
         ),
         citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the Messidor Database. "
         "Image Analysis & Stereology 33(3):231-234, 2014. Abramoff MD, et al. JAMA Ophthalmology 131(3):351-357, 2013. "
@@ -245,6 +257,7 @@ REAL = {
         counts=_counts((136, 266, 742, 83, 54), (30, 71, 187, 16, 8)),
         layout="rldr",
         licence="on request, for research; the photographs are under EyePACS' rules",
+        click="fill in a form",
         page="https://github.com/WeiQijie/retinal-lesions",
         steps=(
             "Fill in the request form that the page links to, and wait for the link by e-mail.",
@@ -254,20 +267,21 @@ REAL = {
         citation="Wei Q, et al. Learn to Segment Retinal Lesions and Beyond. International Conference on Pattern Recognition, 2020.",
     ),
     "DDR": Domain(
-        title="DDR",
+        title="DDR, diabetic retinopathy graded and segmented",
         country="China, 147 hospitals",
         camera="42 models",
         access="kaggle",
         counts=_counts((4385, 441, 3133, 165, 638), (1880, 189, 1344, 71, 275)),
         layout="ddr",
         licence="see the page; original: https://github.com/nkicsl/DDR-dataset",
+        click="make a token",
         page=f"{KAGGLE}/datasets/mariaherrerot/ddrdataset",
         rules=f"{KAGGLE}/datasets/mariaherrerot/ddrdataset",
         steps=(_TOKEN,),
         sources=(Source("ddrdataset.zip", f"{KAGGLE}/api/v1/datasets/download/mariaherrerot/ddrdataset"),),
         needs=(
             Need("photographs", ("*dr_grading/*.jpg",), 12521, "DR_grading/DR_grading/20170413102628830.jpg"),
-            Need("grades", ("*dr_grading.csv", "*train.txt"), 1, "DR_grading.csv"),
+            Need("file of grades", ("*dr_grading.csv", "*train.txt"), 1, "DR_grading.csv"),
         ),
         citation="Li T, et al. Diagnostic Assessment of Deep Learning Algorithms for Diabetic Retinopathy Screening. "
         "Information Sciences 501:511-522, 2019.",
@@ -281,10 +295,11 @@ REAL = {
         counts=_counts((25808, 2443, 5292, 873, 708), (39531, 3762, 7860, 1214, 1206)),
         layout="eyepacs",
         licence="Kaggle competition rules; no redistribution",
+        click="accept the rules, make a token",
         page=f"{KAGGLE}/competitions/diabetic-retinopathy-detection",
         rules=f"{KAGGLE}/competitions/diabetic-retinopathy-detection/rules",
         steps=(
-            "Log in to Kaggle, open the rules page and click 'I Understand and Accept' (Late Submission).",
+            "Log in, open its tab Rules and accept them (the button may be called Late Submission).",
             _TOKEN,
             "Have 180 GB free: about 85 GB of parts, and the photographs in them.",
             "The grades of the test half come from GDRBench's split files: `python -m clipdr fetch splits`.",
@@ -300,7 +315,7 @@ REAL = {
         needs=(
             Need("training photographs", ("*train/*.jp*g",), 35124, "train/10_left.jpeg"),
             Need("test photographs", ("*test/*.jp*g",), 53573, "test/1_left.jpeg"),
-            Need("training grades", ("*trainlabels.csv",), 1, "trainLabels.csv"),
+            Need("file of training grades", ("*trainlabels.csv",), 1, "trainLabels.csv"),
         ),
         citation="Cuadros J and Bresnick G. EyePACS: An Adaptable Telemedicine System for Diabetic Retinopathy Screening. "
         "Journal of Diabetes Science and Technology 3(3):509-516, 2009. Dugas E, et al. Diabetic Retinopathy Detection. Kaggle, 2015.",
