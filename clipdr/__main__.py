@@ -184,6 +184,58 @@ def prompts(
 
 
 @app.command()
+def leaks(
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder to write leaks.csv to.")] = Path("results"),
+):
+    """List the photographs that are one, and those of one patient, across splits and data sets: RESULTS/leaks.csv and a summary.
+
+    Copies are found whatever their name: re-encoded, resized, flipped, or cut by about 5 %.
+
+    Example: python -m clipdr leaks --domains APTOS,IDRID,MESSIDOR
+    """
+    from clipdr import gate as gates
+    from clipdr.files import write_text
+    from clipdr.manifest import open_store, read_manifest
+
+    manifests = {domain: read_manifest(data / "manifests" / f"{domain}.csv") for domain in domains.split(",")}
+    stores = {domain: open_store(data / "store" / f"{domain}.npy", manifest) for domain, manifest in manifests.items()}
+    pairs, aligned = gates.find(manifests, stores)
+    write_text(results / "leaks.csv", pairs.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    receipts.write(results / "receipts" / "leaks.json", "leaks", results, ["leaks.csv"])
+    print("\n".join(gates.summary(pairs, sum(map(len, manifests.values())), aligned)))
+
+
+@app.command()
+def gate(
+    protocol: Annotated[str, typer.Argument(help="A protocol, e.g. dg.")],
+    held_out: Annotated[str, typer.Argument(help="Held-out domain of the fold.")],
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder with leaks.csv; the report goes to its gate/.")] = Path("results"),
+    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Do not refuse a leaking fold: its tables are marked LEAKY.")] = False,
+):
+    """Refuse a fold whose training or validation photographs or patients are in its test set: RESULTS/gate/PROTOCOL/HELD_OUT.json.
+
+    Example: python -m clipdr gate dg IDRID --domains APTOS,IDRID,MESSIDOR
+    """
+    from clipdr import gate as gates
+    from clipdr.files import write_text
+    from clipdr.folds import fold
+    from clipdr.manifest import read_manifests
+
+    manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
+    report = gates.check(gates.read(results / "leaks.csv"), fold(manifest, protocol, held_out))
+    if not allow_leaks:
+        gates.refuse(report, f"{protocol}/{held_out}", results / "leaks.csv")
+    name = f"gate/{protocol}/{held_out}.json"
+    write_text(results / name, json.dumps(report, indent=1) + "\n")
+    receipts.write(results / "receipts" / name, f"gate {protocol}/{held_out}", results, [name])
+    print(f"fold {protocol}/{held_out}: {report['verdict'] or 'nothing'} shared between training or validation and test")
+
+
+@app.command()
 def train(
     folder: Annotated[Path, typer.Argument(help="Run folder to write: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")],
     settings: Annotated[str, typer.Option(help="JSON of backbone, frozen, image, training and options: the whole of what matters.")],
@@ -247,7 +299,8 @@ def table(
     from clipdr import evaluate, tables
 
     averages = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    tables.write(entry(tables.TABLES, "table", name)(averages, **axes(runs)), results / "tables")
+    made = entry(tables.TABLES, "table", name)(averages, **axes(runs))
+    tables.write(tables.marked(made, tables.leaks(results, runs, made.protocol)), results / "tables")
     names = [f"tables/{name}{suffix}" for suffix in tables.WRITERS]
     receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
 

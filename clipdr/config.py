@@ -39,6 +39,7 @@ class Config(Model):
     protocols: list[Literal["dg"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+    allow_leaks: bool = Field(False, description="train although test photographs or patients are known; tables are marked LEAKY")
     image: Image
     backbone: str
     backbones: dict[str, Backbone] = Field(default_factory=dict, description="further backbones, by name")

@@ -25,7 +25,7 @@ KINDS = {  # the first that holds names a pair
 FIRST = 10  # pairs written out per fold; leaks.csv has them all
 
 
-def find(manifest, stores):
+def find(manifests, stores):
     """All pairs of photographs that no train and test set may share.
 
     exact   : equal sha256 of the files or equal stored pixels
@@ -33,11 +33,11 @@ def find(manifest, stores):
     name    : the same stem in data sets that share their file names (RLDR and EYEPACS); equal names elsewhere mean nothing
     patient : the same patient in another split or data set; patients of different data sets are different unless they share patient numbers
 
-    manifest : rows of all domains;  stores : {domain: (N, S, S, 3) uint8}
-    returns    (pairs, number of pairs that were aligned): columns COLUMNS, sorted by kind and images; distance: Hamming distance of the
-               perceptual hashes, 0..64, NA if unknown; correlation: of aligned pixels (near only)
+    manifests : {domain: manifest};  stores : {domain: (N, S, S, 3) uint8}
+    returns     (pairs, number of pairs that were aligned): columns COLUMNS, sorted by kind and images; distance: Hamming distance of the
+                perceptual hashes, 0..64, NA if unknown; correlation: of aligned pixels (near only)
     """
-    manifest = manifest.sort_values("image", kind="stable").reset_index(drop=True)
+    manifest = pd.concat(manifests.values()).sort_values("image", kind="stable").reset_index(drop=True)
     digests, views, prints = duplicates.looked_at(manifest, stores)
     near, correlation, proposed = duplicates.near(manifest, stores, views, prints)
     found = {"exact": duplicates.exact(manifest, digests), "near": near, "name": _same_name(manifest), "patient": _same_patient(manifest)}
@@ -111,8 +111,9 @@ def check(pairs, parts):
     """What the parts of a fold share.
 
     pairs : as `find` returns them;  parts : as folds.fold returns them
-    returns {"images": {part: number}, "leaks": case, "warnings": case, "twice_in_test": case}: pairs between train or val and test;
-            between train and val; within test. A case is {"pairs": {kind: number}, "first": [the first FIRST pairs, as dicts]}
+    returns {"images": {part: number}, "leaks": case, "warnings": case, "twice_in_test": case, "verdict": the first case in words}:
+            pairs between train or val and test; between train and val; within test. A case is {"pairs": {kind: number},
+            "first": [the first FIRST pairs, as dicts]}
     """
     part_of = {image: name for name, part in parts.items() for image in part["image"]}
     a, b = pairs["image_a"].map(part_of), pairs["image_b"].map(part_of)
@@ -126,11 +127,11 @@ def check(pairs, parts):
             "pairs": {kind: int((rows["kind"] == kind).sum()) for kind in KINDS if (rows["kind"] == kind).any()},
             "first": first,
         }
-    return report
+    return {"verdict": counted(report["leaks"])} | report
 
 
 def counted(case):
-    """ "27 pairs (20 exact, 7 patient)" of a case of a report; "" if there are none."""
+    """A case of a report in words, e.g. 27 pairs (20 exact, 7 patient); "" if there are none."""
     total = sum(case["pairs"].values())
     kinds = ", ".join(f"{number} {kind}" for kind, number in case["pairs"].items())
     return f"{total} pair{'s' * (total > 1)} ({kinds})" if total else ""
@@ -138,10 +139,10 @@ def counted(case):
 
 def refuse(report, fold, leaks_csv):
     """Raise DataError, in one line, where a fold's training or validation knows test photographs or patients. fold: "dg/RLDR"."""
-    if report["leaks"]["pairs"]:
+    if report["verdict"]:
         first = report["leaks"]["first"][0]
         raise DataError(
-            f"fold {fold} leaks: {counted(report['leaks'])} between training or validation and test, the first {first['kind']}: "
+            f"fold {fold} leaks: {report['verdict']} between training or validation and test, the first {first['kind']}: "
             f"{first['image_a']} ({first['part_a']}) and {first['image_b']} ({first['part_b']}); all are in {leaks_csv}. Take one of each "
             f"out of the split files, or set allow_leaks: true in config.yaml, which marks every table as LEAKY"
         )

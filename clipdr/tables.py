@@ -4,8 +4,9 @@ Input: averages, the order of methods (rows) and of held-out domains (columns). 
 in the units of the table, with interval and standard error), Markdown and LaTeX (booktabs). X = not run, n/a = undefined.
 """
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Table:
     caption: str
     notes: tuple[str, ...]
     corner: str = "Method"
+    protocol: str = ""
 
 
 def is_synthetic(held_out):
@@ -107,7 +109,29 @@ def _table(name, averages, methods, domains, columns, protocol, caption):
     order = {title: place for place, (title, _, _) in enumerate(columns)}
     place = cells["method"].map({method: row for row, method in enumerate(methods)}) * len(order) + cells["column"].map(order)
     cells = cells.assign(table=name, caption=caption).iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
-    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)]))
+    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)]), protocol=protocol)
+
+
+def leaks(results, runs, protocol):
+    """What training knew of the test images, per held-out domain of the runs: "27 pairs (...)", "" nothing, None nobody looked."""
+    found = {}
+    for held_out in dict.fromkeys(run.parts[-2] for run in map(Path, runs) if run.parts[-4] == protocol):
+        path = Path(results) / "gate" / protocol / f"{held_out}.json"
+        found[held_out] = json.loads(path.read_text())["verdict"] if path.is_file() else None
+    return found
+
+
+def marked(table, leaks):
+    """The table, LEAKY in its caption and with a note if training knew test images. leaks : as `leaks` returns them"""
+    leaky = [f"{held_out}: {text}" for held_out, text in leaks.items() if text]
+    unknown = [held_out for held_out, text in leaks.items() if text is None]
+    notes = table.notes
+    if leaky:
+        notes += (f"LEAKY: training or validation holds photographs or patients of the test set ({'; '.join(leaky)}).",)
+    if unknown:
+        notes += (f"Leaks between training and test were not looked for: {', '.join(unknown)} (clipdr leaks, clipdr gate).",)
+    caption = f"LEAKY: {table.caption}" if leaky else table.caption
+    return replace(table, caption=caption, cells=table.cells.assign(caption=caption), notes=notes)
 
 
 def _column(known, methods, domains, title, held_out, metric):

@@ -62,7 +62,21 @@ def code_lists():
     return found
 
 
-RULES = ["synthesize", "prepare", "data_report", "features", "prompts", "train", "score", "collect", "table", "figure", "track"]
+RULES = [
+    "synthesize",
+    "prepare",
+    "data_report",
+    "features",
+    "prompts",
+    "leaks",
+    "gate",
+    "train",
+    "score",
+    "collect",
+    "table",
+    "figure",
+    "track",
+]
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -81,6 +81,7 @@ rule collect:
 
 rule table:
     input:
+        gate=expand(f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json", protocol=study.protocols, held_out=study.domains),
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
         code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/domains.py"],

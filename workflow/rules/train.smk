@@ -51,6 +51,7 @@ rule prompts:
 rule train:
     input:
         data=lambda wildcards: study.inputs(wildcards.method),
+        gate=ancient(f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json"),  # must be there; a run depends on its images, not on this report
         code=[
             *TOWER_CODE,
             *expand("clipdr/{module}.py", module=["runs", "folds", "train", "settings", "losses", "metrics", "methods/base"]),
