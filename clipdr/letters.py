@@ -12,7 +12,7 @@ from clipdr.circle import Circle, inside
 
 LONGEST = 1000  # pixels, longest side of the copy that is searched; letters of 1 % of it are then 10 pixels high
 DARK, WHITE = 60, 225  # grey levels up to which and from which a corner counts as background
-CONTRAST = 60  # grey levels between letters and background
+CONTRAST, FAINT = 60, 15  # grey levels between background and letters, and between background and the darkest retina
 RIM = 1.06  # radii of the circle beyond which nothing belongs to the disc
 TALLEST = 0.12  # of the picture's height: a line of text is no taller
 STROKES = 4  # strokes beside each other, at least, in the busiest row of a line: "R" and "08" have fewer, dates and names more
@@ -27,15 +27,16 @@ def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
     factor = -(-max(image.shape[:2]) // LONGEST)
     small = np.asarray(Image.fromarray(image).reduce(factor)) if factor > 1 else image
     height, width = small.shape[:2]
-    ink = _ink(small)
-    if ink is None:
+    contrast = _contrast(small)
+    if contrast is None:
         return False
+    ink = contrast > CONTRAST
     if circle is not None:
         ink &= ~inside(Circle(*(value / factor for value in circle)), RIM, 1, height, width)
     else:
-        part, count = ndimage.label(ink, np.ones((3, 3)))
+        part, count = ndimage.label(contrast > FAINT, np.ones((3, 3)))
         if count:
-            ink &= part != 1 + np.argmax(ndimage.sum_labels(ink, part, np.arange(1, count + 1)))
+            ink &= part != 1 + np.argmax(np.bincount(part.ravel())[1:])
     if ink.sum() < 4 * STROKES:
         return False
     gap = max(2, round(0.015 * height))  # letters of one line stand nearer than twice this
@@ -43,13 +44,13 @@ def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
     return any(_reads(ink[box] & (lines[box] == number), height) for number, box in enumerate(ndimage.find_objects(lines), start=1))
 
 
-def _ink(small):
-    """(H, W) bool, what stands out from the background; None without a dark or white background."""
+def _contrast(small):
+    """(H, W) grey levels by which each pixel stands out from the background; None without a dark or white background."""
     corners = np.stack([small[:6, :6], small[:6, -6:], small[-6:, :6], small[-6:, -6:]])
     if np.sum(np.median(corners.min(axis=3), axis=(1, 2)) >= WHITE) >= 2:
-        return small.min(axis=2) < 255 - CONTRAST
+        return 255 - small.min(axis=2).astype(np.int16)
     level = np.median(corners.max(axis=3), axis=(1, 2)).min()
-    return small.max(axis=2) > level + CONTRAST if level <= DARK else None
+    return small.max(axis=2) - np.int16(level) if level <= DARK else None
 
 
 def _reads(ink, height):
