@@ -163,8 +163,8 @@ def features(
     from clipdr.features import cache_features
 
     cache_features(json.loads(backbone), side, domain, data)
-    name = f"features/{json.loads(backbone)['name']}/{domain}"
-    receipts.write(data / "receipts" / f"{name}.json", f"features {domain}", data, [f"{name}.npy"])
+    folder = data / "features" / json.loads(backbone)["name"]
+    receipts.write(folder / f"{domain}.receipt.json", f"features {domain}", folder, [f"{domain}.npy"])
 
 
 @app.command()
@@ -179,8 +179,8 @@ def prompts(
     from clipdr.features import cache_prompts
 
     cache_prompts(json.loads(backbone), side, data)
-    name = f"features/{json.loads(backbone)['name']}/prompts"
-    receipts.write(data / "receipts" / f"{name}.json", "prompts", data, [f"{name}.npz"])
+    folder = data / "features" / json.loads(backbone)["name"]
+    receipts.write(folder / "prompts.receipt.json", "prompts", folder, ["prompts.npz"])
 
 
 @app.command()

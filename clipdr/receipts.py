@@ -1,7 +1,7 @@
 """Receipts: what a job wrote, and what `prepare` read, by sha256, so that `clipdr verify` can tell a damaged file from a sound one.
 
-Input: the files of a finished job. Output: one JSON file per job, in {data}/receipts/, {results}/receipts/ or the run folder. It holds no
-date and no absolute path: the same job on the same files writes the same receipt, and a folder that is moved takes its receipts along.
+Input: the files of a finished job. Output: one JSON file per job, in {data}/receipts/, {results}/receipts/ or beside features and runs.
+It holds no date and no absolute path: the same job on the same files writes the same receipt, and a study may be moved with its receipts.
 A receipt guards against accidents (disks, copies, editors), not against someone who rewrites file and receipt together.
 """
 

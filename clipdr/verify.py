@@ -18,7 +18,7 @@ from clipdr.files import digest
 
 # Below {data} and {results}: every file in these folders is named by a receipt, or is one.
 SEALED = ("manifests", "store", "rejected", "features", "gate", "runs", "tables", "figures", "data")
-IN_RUNS = ("provenance.json", "scores.receipt.json")  # receipts that stand in the run folder; all others stand in receipts/
+RECEIPTS = ("receipts/**/*.json", "features/*/*.receipt.json", "runs/*/*/*/*/provenance.json", "runs/*/*/*/*/scores.receipt.json")
 UNFINISHED = "resume.pt"  # the state of a run that was cut: the next start reads it or throws it away
 THREADS = 4  # hashing holds no lock of Python
 
@@ -69,8 +69,7 @@ def verify(data, results, raw=None, with_raw=True) -> tuple[list[Problem], int]:
 
 
 def _receipts(data, results) -> tuple[list[receipts.Receipt], list[Problem]]:
-    places = [*data.glob("receipts/**/*.json"), *results.glob("receipts/**/*.json")]
-    places += [path for name in IN_RUNS for path in results.glob(f"runs/*/*/*/*/{name}")]
+    places = {path for root in (data, results) for pattern in RECEIPTS for path in root.glob(pattern)}
     sound, problems = [], []
     for path in sorted(places):
         try:

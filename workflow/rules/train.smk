@@ -11,7 +11,7 @@ rule features:
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
         features=f"{DATA}/features/{{backbone}}/{{domain}}.npy",
-        receipt=f"{DATA}/receipts/features/{{backbone}}/{{domain}}.json",
+        receipt=f"{DATA}/features/{{backbone}}/{{domain}}.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/{{domain}}.log",
     conda:
@@ -34,7 +34,7 @@ rule prompts:
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
         prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
-        receipt=f"{DATA}/receipts/features/{{backbone}}/prompts.json",
+        receipt=f"{DATA}/features/{{backbone}}/prompts.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/prompts.log",
     conda:
