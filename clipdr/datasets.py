@@ -89,8 +89,8 @@ def table(raw: Path):
 
     shown = Table(title=f"Data sets in {raw}", title_justify="left", title_style="bold", show_lines=True, caption_justify="left")
     shown.caption = "`next` is what follows python -m clipdr. Steps, terms and citation: python -m clipdr datasets NAME"
-    for column in ("name", "what it is", "how to have it", "what is here", "next"):
-        shown.add_column(column, no_wrap=column in ("name", "next"), min_width=min(13, 4 + len(column)))
+    for column, width in {"name": 8, "what it is": 15, "how to have it": 11, "what is here": 13, "next": 17}.items():  # fit into 80
+        shown.add_column(column, min_width=width, no_wrap=column in ("name", "next"))
     for name, domain in REAL.items():
         now = state(name, raw)
         route = f"{ROUTES[domain.access]}: {domain.click}"
