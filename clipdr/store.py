@@ -1,4 +1,4 @@
-"""The packed store: photographs decoded within limits, cut to their disc, written as one array per domain and mapped back.
+"""The packed store: photographs cut to their disc, written as one array per domain and mapped back.
 
 Input: photographs and lists (clipdr.readers, clipdr.own). Output per domain: data/store/{D}.npy (N, S, S, 3) uint8,
 data/manifests/{D}.csv (one row per photograph, in the order of the array) and a list of rejected files with their reasons. Any number of
@@ -7,10 +7,8 @@ profiles stay behind.
 """
 
 import hashlib
-import io
 import math
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,15 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from clipdr import GRADES, DataError, fundus, letters, own, readers, receipts
+from clipdr.decode import decode_bytes
 from clipdr.domains import DOMAINS
 from clipdr.files import write_text
 from clipdr.manifest import DTYPES
 
-FORMATS = ("JPEG", "PNG", "TIFF")
-MAX_PIXELS = 100_000_000  # a larger picture is refused from its header; the largest fundus cameras stay below half of it
 CHUNK = 8  # photographs per task of a worker
 SMALL_JOB = 32  # photographs per worker below which a further process costs more than it gives
 REJECTED = ["image", "grade", "split", "reason"]
@@ -46,18 +43,6 @@ class Prepared(NamedTuple):
     flag: str = ""
     sha256: str = ""
     phash: str = ""
-
-
-def decode(path: Path, size_hint: int | None = None) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB, upright.
-
-    EXIF orientation is applied, an alpha channel is dropped (its colours stay), CMYK, palette, 1-bit and grey pictures become RGB,
-    samples of more than 8 bits are shifted down to 8. Only the first page of a TIFF is read.
-
-    size_hint : pixels; a JPEG may come reduced (by 2, 4 or 8, while decoding), its shorter side at least this long. None: full size
-    Raises DataError: unreadable, empty, truncated, not a JPEG, PNG or TIFF file, or more than MAX_PIXELS.
-    """
-    return _decode(Path(path).read_bytes(), size_hint)[0]
 
 
 def prepare(
@@ -143,16 +128,16 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
 
     data = Path(path).read_bytes()
     try:
-        picture, extent = _decode(data, size)
+        picture, extent = decode_bytes(data, size)
         image = fundus.clean(picture, domain)
         view = fundus.look(image)
         if view.reason:
             return Prepared(view.reason)
         circle = view.circle
-        flags = [view.flag] * bool(view.flag) + ["text"] * letters.burnt_in(picture, circle)
+        flags = [view.flag] * bool(view.flag) + ["text"] * (letters.burnt_in(picture, circle) or fundus.red_text(picture, domain))
         width = image.shape[1]
         if width < extent[0] and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
-            image = fundus.clean(_decode(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
+            image = fundus.clean(decode_bytes(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
             circle = fundus.Circle(*(value * image.shape[1] / width for value in circle))
     except DataError as error:
         return Prepared(str(error))
@@ -160,47 +145,6 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
     return Prepared(
         "", square, disc, extent, " ".join(flags), hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square)))
     )
-
-
-def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, tuple[int, int]]:
-    """(H, W, 3) uint8, and width and height of the file's picture, upright: larger where the array was reduced."""
-    if not data:
-        raise DataError("empty file (0 bytes)")
-    if data.startswith(b"version https://git-lfs"):
-        raise DataError("a git-LFS pointer, not the photograph: fetch it with `git lfs pull`")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; sizes are checked below
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise DataError("not a JPEG, PNG or TIFF image") from None
-        except Image.DecompressionBombError:
-            raise DataError(f"more than {MAX_PIXELS:,} pixels") from None
-        except Exception as error:  # a broken header raises many kinds of error
-            raise DataError(f"broken image ({error})") from None
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(f"{width} x {height}: more than {MAX_PIXELS:,} pixels")
-        try:
-            if size_hint is not None:
-                image.draft("RGB", (size_hint, size_hint))
-            image.load()
-            quarter_turn = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return _rgb(ImageOps.exif_transpose(image)), (height, width) if quarter_turn else (width, height)
-        except MemoryError:
-            raise
-        except Exception as error:  # so does a broken body
-            raise DataError(f"broken or truncated image ({error})") from None
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode == "F":
-        raise ValueError("floating-point samples have no known range")
-    if image.mode.startswith("I"):
-        samples = np.asarray(image).clip(0)
-        shift = max(int(samples.max()).bit_length() - 8, 0)  # 12-bit samples in 16 bits keep their contrast
-        return np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
 
 
 def _write(records, domain, raw, path, size, processes):

@@ -17,9 +17,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from clipdr import DataError, fundus
+from clipdr.decode import decode, decode_bytes
 from clipdr.domains import FOLDERS
 from clipdr.manifest import DTYPES, open_store, read_manifest
-from clipdr.store import _decode, decode, photograph, prepare
+from clipdr.store import photograph, prepare
 
 REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[1] / "../shared/realdata"))
 real = pytest.mark.skipif(not REALDATA.is_dir(), reason="no real photographs here")
@@ -110,7 +111,7 @@ def test_exif_orientation_is_applied_once(tmp_path, suffix, orientation):
     image = decode(tmp_path / f"x.{suffix}")
     assert image.shape == (32, 48, 3)
     assert image[8, 8, 0] > 200 and image[24, 8, 0] < 50 and image[8, 40, 0] < 50
-    assert _decode((tmp_path / f"x.{suffix}").read_bytes(), 8)[1] == (48, 32)
+    assert decode_bytes((tmp_path / f"x.{suffix}").read_bytes(), 8)[1] == (48, 32)
 
 
 def test_a_jpeg_comes_reduced_but_never_below_the_hint(tmp_path):

@@ -27,7 +27,8 @@ rule prepare:
         lists=lambda wildcards: study.lists(wildcards.domain),
         images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else [],
         code=expand(
-            "clipdr/{module}.py", module=["store", "readers", "originals", "own", "fundus", "letters", "circle", "manifest", "domains"]
+            "clipdr/{module}.py",
+            module=["store", "decode", "readers", "originals", "own", "fundus", "letters", "circle", "manifest", "domains"],
         ),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
@@ -45,3 +46,9 @@ rule prepare:
         options=lambda wildcards: study.prepare_options(wildcards.domain),
     shell:
         "python -m clipdr prepare {wildcards.domain} --raw {params.raw:q} --data {params.data:q} {params.options} --processes {threads} > {log} 2>&1"
+
+
+rule prepared:
+    # the target of the DVC stage `data`
+    input:
+        MANIFESTS,
