@@ -40,7 +40,7 @@ def find(manifests, stores):
     manifest = pd.concat(manifests.values()).sort_values("image", kind="stable").reset_index(drop=True)
     digests, views, prints = duplicates.looked_at(manifest, stores)
     near, correlation, proposed = duplicates.near(manifest, stores, views, prints)
-    found = {"exact": duplicates.exact(manifest, digests), "near": near, "name": _same_name(manifest), "patient": _same_patient(manifest)}
+    found = {"exact": duplicates.exact(manifest, digests), "near": near, "name": same_name(manifest), "patient": same_patient(manifest)}
     pairs = pd.DataFrame(np.concatenate(list(found.values())), columns=["a", "b"])
     pairs.insert(0, "kind", np.repeat(list(found), [len(part) for part in found.values()]))
     pairs["correlation"] = pairs.merge(pd.DataFrame(near, columns=["a", "b"]).assign(value=correlation), "left", on=["a", "b"])["value"]
@@ -50,17 +50,17 @@ def find(manifests, stores):
         rows = manifest.loc[pairs[side], [*SIDE, "phash"]].reset_index(drop=True).add_suffix(f"_{side}").set_index(pairs.index)
         pairs = pairs.join(rows)
     pairs["distance"] = pd.array(list(map(_distance, pairs["phash_a"], pairs["phash_b"])), "Int64")
-    return pairs[COLUMNS].reset_index(drop=True), proposed
+    return pairs[COLUMNS].astype(DTYPES).reset_index(drop=True), proposed
 
 
-def _same_name(manifest):
+def same_name(manifest):
     """(P, 2) rows of different data sets that share file names, with the same stem."""
     shared = manifest["domain"].isin([*SAME_PATIENTS, *SAME_PATIENTS.values()])
     key = _family(manifest) + "/" + manifest["image"].map(lambda image: PurePosixPath(image).stem)
     return _pairs(manifest, key.where(shared, ""), ["domain"])
 
 
-def _same_patient(manifest):
+def same_patient(manifest):
     """(P, 2) rows of one patient in different splits or data sets."""
     key = (_family(manifest) + "/" + manifest["patient"]).where(manifest["patient"] != "", "")
     return _pairs(manifest, key, ["domain", "split"])
