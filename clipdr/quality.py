@@ -10,7 +10,7 @@ import pandas as pd
 from clipdr.fundus import mask
 
 COLUMNS = ["sharpness", "brightness", "bright_clipped", "dark_clipped"]
-INNER = 0.95  # of the disc's radius: its rim is an edge of the camera, not of the retina
+RIM = 0.05, 2  # share of the radius, and least pixels, left out at the rim: an edge of the camera, not of the retina
 WHITE, BLACK = 250, 5  # grey levels from which a channel has lost its highlights, below which all three have lost the shadows
 BATCH = 64  # photographs
 
@@ -27,7 +27,9 @@ def measure(manifest, store):
               NaN where the disc holds no pixel
     """
     discs = manifest[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32)
-    discs[:, 2:] *= INNER
+    rim = np.maximum(RIM[0] * discs[:, 2:3], RIM[1])
+    discs[:, 2:] -= rim * (1, 2, 2)  # radius; width and height
+    discs[:, 2] = discs[:, 2].clip(0)
     parts = [_measure(store[start : start + BATCH], discs[start : start + BATCH]) for start in range(0, len(manifest), BATCH)]
     numbers = pd.DataFrame(np.concatenate(parts), columns=COLUMNS)
     return pd.concat([manifest[["image", "domain", "grade", "split"]].reset_index(drop=True), numbers], axis=1)
