@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from clipdr import DataError, archive, datasets
+from clipdr.containers import Refused
 from clipdr.domains import SPLITS, SPLITS_PAGE
 from clipdr.download import copy, download, shown
 from clipdr.files import digest, write_text
@@ -164,7 +165,7 @@ def _place(name, raw, files):
     sources = {source.file: (source.keep, source.strip) for source in datasets.known(name).sources}
     try:
         _unpack({path: sources.get(file, ((), 0)) for file, path in files.items() if FIRST.search(file)}, staging, whole)
-    except archive.Refused:
+    except Refused:
         shutil.rmtree(staging)  # else the next run would take the same bytes again
         raise
     for file, path in files.items():
