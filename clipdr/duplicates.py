@@ -43,11 +43,11 @@ class View(NamedTuple):
 
 
 def looked_at(manifest, stores):
-    """What is compared, read once: digests of the stored pixels (N,), views (N,), fingerprints (N, COARSE, COARSE) float32.
+    """What is compared, read once: digests of the stored pixels (N,), views (N,), fingerprints (N, 4, COARSE² / 4) float32.
 
     manifest : rows of one or several domains;  stores : {domain: (N, S, S, 3) uint8}
     """
-    digests, views, prints = [], [], np.empty((len(manifest), COARSE, COARSE), np.float32)
+    digests, views, prints = [], [], np.empty((len(manifest), 4, COARSE**2 // 4), np.float32)
     for place, row in enumerate(progress(list(manifest.itertuples()), "fingerprints")):
         picture = square(stores, row)
         digests.append(hashlib.blake2b(picture, digest_size=16).hexdigest())
@@ -135,45 +135,43 @@ def flatten(grey, blur):
 
 
 def fingerprint(picture, where):
-    """(COARSE, COARSE) float32 of length 1; all 0 where nothing is lit."""
+    """The flattened view by symmetry, (4, COARSE² / 4) float32, length 1: even or odd along rows and columns, so that a flip changes only
+    the signs of two quarters. All 0 where nothing is lit."""
     flat = flatten(sample(picture, where, COARSE), 0.5)
-    return flat / max(np.linalg.norm(flat), 1e-6)
+    return parities(flat / max(np.linalg.norm(flat), 1e-6))
+
+
+def parities(flat):
+    """(COARSE, COARSE) -> (4, COARSE² / 4): even, odd along columns, odd along rows, odd along both; products of two are kept."""
+    half, quarters = COARSE // 2, []
+    upper, lower = flat[:half], flat[half:][::-1]
+    for rows in (upper + lower, upper - lower):
+        left, right = rows[:, :half], rows[:, half:][:, ::-1]
+        quarters += [(left + right) / 2, (left - right) / 2]
+    return np.stack(quarters).reshape(4, -1)
 
 
 def propose(prints, rows=None, framed=None):
     """Pairs that may be copies of each other, in any of four flips; memory stays at a few blocks whatever N is.
 
-    prints  : (N, COARSE, COARSE) float32, length 1
-    rows, framed : other framings (M, COARSE, COARSE) of some rows (M,), to be compared with all; without them all are compared with all
+    prints       : (N, 4, K) float32, fingerprints
+    rows, framed : other framings (M, 4, K) of some rows (M,), to be compared with all; without them all are compared with all
     returns   (P, 2) int64, first < second, sorted, unique
     """
-    base, pairs = parities(prints), [np.empty((0, 2), np.int64)]
-    asked = base if framed is None else parities(framed)
+    asked, pairs = prints if framed is None else framed, [np.empty((0, 2), np.int64)]
     number = np.arange(len(prints)) if rows is None else rows
     starts = range(0, len(number), BLOCK)
     for start in progress(starts, "comparing"):
-        part = [block[start : start + BLOCK] for block in asked]
         for other in range(start if framed is None else 0, len(prints), BLOCK):
-            first, second = np.nonzero(likeness(part, [block[other : other + BLOCK] for block in base]) >= PROPOSE)
+            first, second = np.nonzero(likeness(asked[start : start + BLOCK], prints[other : other + BLOCK]) >= PROPOSE)
             pairs.append(np.stack([number[start + first], other + second], axis=1))
     found = np.sort(np.concatenate(pairs), axis=1)
     return np.unique(found[found[:, 0] < found[:, 1]], axis=0)
 
 
-def parities(prints):
-    """Fingerprints by symmetry: four (N, COARSE² / 4) blocks, even or odd along rows and columns; a flip changes the sign of two."""
-    half = COARSE // 2
-    upper, lower = prints[:, :half], prints[:, half:][:, ::-1]
-    blocks = []
-    for rows in (upper + lower, upper - lower):
-        left, right = rows[:, :, :half], rows[:, :, half:][:, :, ::-1]
-        blocks += [(left + right) / 2, (left - right) / 2]
-    return [np.ascontiguousarray(block.reshape(len(prints), -1)) for block in blocks]
-
-
 def likeness(a, b):
-    """Largest product of fingerprints over the four flips of b, at the price of one. a, b: parities of N and M prints -> (N, M) float32"""
-    even, odd_columns, odd_rows, odd = (x @ y.T for x, y in zip(a, b, strict=True))
+    """Largest product of fingerprints over the four flips of b, at the price of one. (N, 4, K), (M, 4, K) -> (N, M) float32"""
+    even, odd_columns, odd_rows, odd = (a[:, quarter] @ b[:, quarter].T for quarter in range(4))
     upright = even + odd_rows + np.abs(odd_columns + odd)  # as it is or flipped along columns
     return np.maximum(upright, even - odd_rows + np.abs(odd_columns - odd), out=upright)
 

@@ -138,13 +138,17 @@ def test_likeness_is_the_best_of_four_flips():
     a, b = rng.normal(size=(2, 30, duplicates.COARSE, duplicates.COARSE)).astype(np.float32)
     flipped = [b[:, ::rows, ::columns].reshape(30, -1) for rows, columns in duplicates.FLIPS.values()]
     expected = np.maximum.reduce([a.reshape(30, -1) @ flip.T for flip in flipped])
-    np.testing.assert_allclose(duplicates.likeness(duplicates.parities(a), duplicates.parities(b)), expected, atol=1e-3)
+    np.testing.assert_allclose(
+        duplicates.likeness(*(np.stack([duplicates.parities(one) for one in many]) for many in (a, b))), expected, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("block", [7, 2048])
 def test_blocks_change_no_pair(originals, monkeypatch, block):
     _, _, prints = duplicates.looked_at(originals[0], {"SIM_APTOS": originals[1]})
-    prints[[90, 40]] = prints[3, :, ::-1], prints[4, ::-1]
+    prints[[90, 40]] = prints[[3, 4]]
+    prints[90, [1, 3]] *= -1  # flipped along columns
+    prints[40, [2, 3]] *= -1  # along rows
     monkeypatch.setattr(duplicates, "BLOCK", block)
     assert duplicates.propose(prints).tolist() == [[3, 90], [4, 40]]
     assert duplicates.propose(prints, np.array([3, 4]), prints[[3, 4]]).tolist() == [[3, 90], [4, 40]]
