@@ -52,7 +52,10 @@ def code_lists():
         constants[name] = set(re.findall(r'"([a-z_/]+)"', body))
     found = {}
     for rule, body in re.findall(r"rule (\w+):(.*?)(?=\n *rule |\Z)", text, re.S):
-        code = re.search(r"code=(.*?)\n +output:", body, re.S)[1]
+        code = re.search(r"code=(.*?)\n +output:", body, re.S)
+        if code is None:  # a rule that only names files runs nothing
+            continue
+        code = code[1]
         modules = set(re.findall(r'"(?:clipdr/)?([a-z_/]+?)(?:\.py)?"', code))
         for name in constants:
             modules |= constants[name] if name in code else set()
