@@ -143,6 +143,7 @@ REAL = {
         licence="no licence file: public for research, see the repository",
         click="nothing to click",
         page="https://github.com/deepdrdoc/DeepDRiD",
+        steps=("The archive also holds ultra-widefield photographs, which are left out. GitHub does not resume a download that is cut.",),
         sources=(
             Source(
                 "DeepDRiD.zip",

@@ -59,9 +59,10 @@ def download(url: str, path: Path, sha256: str = "", auth=None, answers: dict[in
         except Interrupted as error:
             failures = 1 if _size(part) - before >= PROGRESS else failures + 1
             if failures == ATTEMPTS:
-                raise DataError(
-                    f"{where}: {error}; given up after {ATTEMPTS} attempts, {_size(part):,} bytes are kept: the same command goes on there"
-                ) from None
+                kept = f"{_size(part):,} bytes are kept: the same command goes on there"
+                if not sha256 and not _read(_validator(part)):
+                    kept = "this server cannot resume: the same command starts again"
+                raise DataError(f"{where}: {error}; given up after {ATTEMPTS} attempts; {kept}") from None
             time.sleep(min(max(error.wait, WAIT * 2 ** (failures - 1)), LONGEST_WAIT))
         except OSError as error:
             raise DataError(f"{where}: cannot write {part}: {reason(error)}; the same command goes on where it stopped") from None

@@ -43,7 +43,8 @@ def fetch(name: str, raw: Path, mirror: str = "") -> None:
             return
         domain, now = datasets.known(name), datasets.state(name, raw)
         if now.files and not now.complete(domain.total):
-            _unpack(_archives(raw / name), raw / STAGING / name, raw / name)
+            given = [path for path in sorted((raw / name).iterdir()) if path.is_file() and FIRST.search(path.name)]
+            _unpack(dict.fromkeys(given, ((), 0)), raw / STAGING / name, raw / name)
             shutil.rmtree(raw / STAGING / name, ignore_errors=True)
         elif not now.files and (mirror or (domain.sources and not now.complete(domain.total))):
             _place(name, raw, _from_mirror(name, raw, mirror) if mirror else _from_publisher(name, raw))
@@ -172,17 +173,10 @@ def _place(name, raw, files):
         if not FIRST.search(file) and not FURTHER.search(file):
             _merge(path, whole / file)
     today = date.today().isoformat()
-    _write_lock(raw, {file: entry | {"date": today} for file, entry in sums.items()})
+    entries = {file: entry | {"date": today} for file, entry in sums.items()} | _locked(raw)
+    write_text(raw / LOCK, json.dumps(entries, indent=1, sort_keys=True) + "\n")
     _merge(whole, raw / name)
     shutil.rmtree(staging)
-
-
-def _write_lock(raw, entries):
-    write_text(raw / LOCK, json.dumps(entries | _locked(raw), indent=1, sort_keys=True) + "\n")
-
-
-def _archives(folder):
-    return {path: ((), 0) for path in sorted(folder.iterdir()) if path.is_file() and FIRST.search(path.name)}
 
 
 def _unpack(archives, staging, into):

@@ -71,12 +71,21 @@ def test_a_cut_transfer_is_resumed_and_byte_identical(server, tmp_path):
 def test_a_transfer_that_is_cut_for_ever_is_given_up_and_kept_for_the_next_call(server, tmp_path):
     server.files["/a.zip"] = DATA
     server.faults["/a.zip"] = iter([mirror.cut(10_000)] * download.ATTEMPTS)
-    with pytest.raises(DataError, match=r"given up after 5 attempts, 50,000 bytes are kept") as error:
+    with pytest.raises(DataError, match=r"given up after 5 attempts; 50,000 bytes are kept") as error:
         download.download(f"{server.url}/a.zip", tmp_path / "a.zip")
     one_line(error)
     assert not (tmp_path / "a.zip").exists()
     assert download.download(f"{server.url}/a.zip", tmp_path / "a.zip") == SHA
     assert server.asked[-1][1]["Range"] == "bytes=50000-"
+
+
+def test_a_server_that_cannot_resume_is_asked_for_the_whole_file_again(server, tmp_path):
+    server.files["/a.zip"] = DATA
+    server.faults["/a.zip"] = iter([mirror.cut(10_000, version=False)] * download.ATTEMPTS)
+    with pytest.raises(DataError, match="this server cannot resume: the same command starts again"):
+        download.download(f"{server.url}/a.zip", tmp_path / "a.zip")
+    assert download.download(f"{server.url}/a.zip", tmp_path / "a.zip") == SHA
+    assert not any("Range" in headers for _, headers in server.asked)
 
 
 def test_an_end_that_arrived_before_the_kill_is_not_fetched_again(server, tmp_path):
