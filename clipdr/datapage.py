@@ -14,7 +14,7 @@ from PIL import Image
 from clipdr import tables
 
 SHOWN = 20  # rejected files and sizes named on the page; the rest is counted
-HEADS = ["Domain", "Images", "Patients", "Rejected", "Flagged", "Sizes", "Sharpness", "Brightness", "Over %", "Under %"]
+HEADS = ["Domain", "Images", "Patients", "Rejected", "Flagged", "Sizes", "Measured", "Sharpness", "Brightness", "Over %", "Under %"]
 STYLE = """
 body { margin: 2rem auto; max-width: 66rem; padding: 0 1.25rem; color: #1c2430; background: #fff;
   font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
@@ -47,6 +47,7 @@ class Summary(NamedTuple):
     flagged: int
     flags: list[str]
     rejected: list[tuple[str, str]]
+    measured: int
     quality: list[str]
 
 
@@ -85,9 +86,9 @@ def counts(table):
 
 def overview(summaries):
     """One line per domain: numbers, and medians of the quality."""
-    numbers = [[str(one.images), one.patients, str(len(one.rejected)), str(one.flagged), str(len(one.sizes))] for one in summaries]
-    body = [[escape(cell) for cell in (one.name, *first, *one.quality)] for one, first in zip(summaries, numbers, strict=True)]
-    caption = "Photographs, and medians of their quality inside the disc at the stored size."
+    numbers = [(one.images, one.patients, len(one.rejected), one.flagged, len(one.sizes), one.measured) for one in summaries]
+    body = [[escape(str(cell)) for cell in (one.name, *first, *one.quality)] for one, first in zip(summaries, numbers, strict=True)]
+    caption = "Photographs, and medians of their quality inside the disc at the stored size; not measured where the disc is unknown."
     return _table(HEADS, body, caption)
 
 

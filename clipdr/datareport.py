@@ -142,7 +142,8 @@ def summary(part):
         flagged=int((manifest["flag"] != "").sum()),
         flags=[f"{name}: {count}" for name, count in flags.items()],
         rejected=list(part.rejected[["image", "reason"]].itertuples(index=False, name=None)),
-        quality=[f"{factor * numbers[column]:.{1 if factor == 1 else 2}f}" for column, (_, factor, _) in PANELS.items()],
+        measured=int(part.quality["sharpness"].notna().sum()),
+        quality=[_printed(factor * numbers[column], 1 if factor == 1 else 2) for column, (_, factor, _) in PANELS.items()],
     )
 
 
@@ -202,6 +203,10 @@ def quality_figure(parts):
         axes[0, 0].invert_yaxis()
         figures.suptitle(figure, names, "sharpness and exposure inside the disc, at the stored size")
     return figure
+
+
+def _printed(number, decimals):
+    return tables.UNDEFINED if np.isnan(number) else f"{number:.{decimals}f}"
 
 
 def _csv(frame):

@@ -11,6 +11,7 @@ from clipdr.fundus import mask
 
 COLUMNS = ["sharpness", "brightness", "bright_clipped", "dark_clipped"]
 RIM = 0.05, 2  # share of the radius, and least pixels, left out at the rim: an edge of the camera, not of the retina
+NO_DISC = {"no_disc", "squeezed"}  # flags of pictures kept whole: their black background would be taken for retina
 WHITE, BLACK = 250, 5  # grey levels from which a channel has lost its highlights, below which all three have lost the shadows
 BATCH = 64  # photographs
 
@@ -19,19 +20,19 @@ def measure(manifest, store):
     """Quality of every photograph, in the manifest's order.
 
     store   : (N, S, S, 3) uint8
-    returns   frame of image, domain, grade, split and COLUMNS:
+    returns   frame of image, domain, grade, split and COLUMNS, NaN where the disc is unknown (NO_DISC) or holds no pixel:
               sharpness      variance of the Laplacian of the green channel, grey levels squared (Pech-Pacheco et al., 2000)
               brightness     mean of the three channels, grey levels, 0..255
               bright_clipped share of pixels with a channel of at least WHITE, 0..1
               dark_clipped   share of pixels with no channel above BLACK, 0..1
-              NaN where the disc holds no pixel
     """
     discs = manifest[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32)
     rim = np.maximum(RIM[0] * discs[:, 2:3], RIM[1])
     discs[:, 2:] -= rim * (1, 2, 2)  # radius; width and height
     discs[:, 2] = discs[:, 2].clip(0)
     parts = [_measure(store[start : start + BATCH], discs[start : start + BATCH]) for start in range(0, len(manifest), BATCH)]
-    numbers = pd.DataFrame(np.concatenate(parts), columns=COLUMNS)
+    unknown = manifest["flag"].map(lambda flag: bool(NO_DISC & set(flag.split()))).to_numpy(bool)
+    numbers = pd.DataFrame(np.where(unknown[:, None], np.nan, np.concatenate(parts)), columns=COLUMNS)
     return pd.concat([manifest[["image", "domain", "grade", "split"]].reset_index(drop=True), numbers], axis=1)
 
 

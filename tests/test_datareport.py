@@ -76,6 +76,17 @@ def test_quality_looks_inside_the_disc_only():
     assert np.isnan(quality.measure(manifest(1, r=0.0), store)[quality.COLUMNS]).all(axis=None)
 
 
+def test_a_photograph_without_a_known_disc_is_not_measured():
+    """Its background would count as underexposed retina, and its rim as sharpness; a page of nothing else is drawn all the same."""
+    store = np.full((3, SIDE, SIDE, 3), 80, np.uint8)
+    measured = quality.measure(manifest(3, flag=["squeezed", "text", "no_disc text"]), store)
+    assert measured["brightness"].isna().to_list() == [True, False, True]
+    flagged = part("CLINIC", manifest(10, "CLINIC", flag="squeezed"))
+    assert datareport.summary(flagged).quality == ["n/a"] * 4
+    assert datareport.summary(flagged).measured == 0
+    assert datareport.quality_figure([flagged]) is not None
+
+
 def test_blur_lowers_sharpness_photograph_by_photograph(toy):
     from scipy import ndimage
 
