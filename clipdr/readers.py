@@ -193,7 +193,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"no split file {path}: put GDRBench's splits/ and images/ below one folder and name that folder as raw") from None
+        raise DataError(
+            f"no split file {path}: put GDRBench's split files there (`clipdr fetch` does), or name another folder as raw"
+        ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save the split file as plain UTF-8 text") from None
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
