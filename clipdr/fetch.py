@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from urllib.parse import quote
@@ -89,11 +89,10 @@ def _from_mirror(name, raw, mirror) -> dict[str, Path]:
     where = f"{shown(base) if remote else base}/{SUMS}"
     answers = {404: f"not in the mirror (HTTP 404); it must hold {name}/{SUMS} and the files listed there (docs/datasets.md)"}
     try:
-        listing = _fetched_text(f"{base}/{SUMS}", raw / STAGING / SUMS, answers) if remote else Path(where).read_text(encoding="utf-8")
+        listing = (_fetched(f"{base}/{SUMS}", raw / STAGING / SUMS, answers) if remote else Path(where)).read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no {where}: the mirror must list its files there (docs/datasets.md, Without a network)") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{where}: not UTF-8 text; make the list with sha256sum") from None
+    (raw / STAGING / SUMS).unlink(missing_ok=True)
     sums, locked, files = _sums(listing, where), _locked(raw), {}
     print(f"{name}: {len(sums)} file{'s' * (len(sums) > 1)} from {shown(base) if remote else base}", flush=True)
     for file, sha256 in sums.items():
@@ -102,12 +101,9 @@ def _from_mirror(name, raw, mirror) -> dict[str, Path]:
     return files
 
 
-def _fetched_text(url, path, answers):
-    path.unlink(missing_ok=True)
+def _fetched(url, path, answers):
     download(url, path, answers=answers)
-    listing = path.read_text(encoding="utf-8")
-    path.unlink()
-    return listing
+    return path
 
 
 def _sums(listing, where) -> dict[str, str]:
@@ -241,14 +237,16 @@ def _kaggle(name, raw):
 @contextmanager
 def _alone(raw):
     """Hold the folder against a second `fetch`; the system lets go when the process ends, however it ends."""
-    raw.mkdir(parents=True, exist_ok=True)
-    place = os.open(raw, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+    with ExitStack() as stack:
+        try:
+            raw.mkdir(parents=True, exist_ok=True)
+            place = os.open(raw, os.O_RDONLY)
+            stack.callback(os.close, place)
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise DataError(f"another `clipdr fetch` is working in {raw}; wait for it") from None
+        except OSError as error:
+            raise DataError(f"cannot work in {raw}: {archive.reason(error)}; the same command goes on where it stopped") from None
         with suppress(OSError):
             (raw / STAGING).rmdir()  # where nothing is left in it
-    except BlockingIOError:
-        raise DataError(f"another `clipdr fetch` is working in {raw}; wait for it") from None
-    finally:
-        os.close(place)

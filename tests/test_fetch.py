@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import resource
 import secrets
 import signal
 import subprocess
@@ -398,6 +399,33 @@ def test_killed_while_it_gives_names(originals, kept, tmp_path, call, count):
     fetch.fetch("IDRID", raw, str(kept))
     assert files(raw / "IDRID") == files(originals / "IDRID")
     assert sorted(entry.name for entry in raw.iterdir()) == ["IDRID", "fetch.lock.json"]
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 20_000])
+def test_a_full_disk_at_the_command_line(kept, originals, tmp_path, limit):
+    """No file may grow beyond `limit` bytes: one line, status 2, nothing under a final name; with room the same command ends well."""
+    raw = tmp_path / "raw"
+    command = [sys.executable, "-m", "clipdr", "fetch", "IDRID", "--raw", str(raw), "--mirror", str(kept)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2),
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "the disk is full" in done.stderr
+    assert not (raw / "IDRID").exists() and not (raw / "fetch.lock.json").exists()
+    fetch.fetch("IDRID", raw, str(kept))
+    assert files(raw / "IDRID") == files(originals / "IDRID")
+
+
+def test_a_folder_that_cannot_be_one(tmp_path):
+    (tmp_path / "raw").write_text("a file")
+    with pytest.raises(DataError, match="cannot work in") as error:
+        fetch.fetch("IDRID", tmp_path / "raw")
+    one_line(error)
 
 
 def wait_for(condition, seconds=20):
