@@ -209,3 +209,46 @@ def test_photographs_of_the_user_are_followed_by_a_pointer_in_git(checkout):
     checkout.git("add", "data/raw/APTOS.dvc")
     checkout.git("add", "-A")
     assert [name for name in checkout.git("ls-files", "data").splitlines() if not name.endswith((".dvc", ".gitignore"))] == []
+
+
+@pytest.mark.nightly
+def test_a_clone_that_pulled_has_nothing_to_run(tmp_path):
+    """The real workflow, small: repro, push; clone, `make pull`; then neither Snakemake nor DVC finds anything to do."""
+    origin = tmp_path / "origin"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, listed):
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, origin / name)
+    study, smoke = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "workflow/studies/smoke.yaml"))
+    folders = {"raw": "data/synthetic", "data": "data", "results": "results"}
+    study |= smoke | {"training": study["training"] | smoke["training"], "methods": ["zero_shot"], **folders}
+    (origin / "config.yaml").write_text(yaml.safe_dump(study | {"figures": {"similarity": ["zero_shot"], "scores_by_domain": []}}))
+
+    def ready(root):
+        """A checkout whose environment is the one of the tests, and whose modules are its own."""
+        (root / ".venv").symlink_to(Path(sys.prefix))
+        (root / ".git/info/exclude").write_text("/.venv\n/.bin\n/.home\n/.site\n")
+        checkout = Checkout(root)
+        checkout.environment |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        return checkout
+
+    subprocess.run(["git", "init", "-q", str(origin)], check=True)
+    first = ready(origin)
+    first.dvc("repro")
+    first.git("add", "-A")
+    first.git("commit", "-qm", "results")
+    first.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    first.dvc("push")
+    again = first.run(str(origin / ".venv/bin/snakemake"), "--cores", "1", "-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+    subprocess.run(["git", "clone", "-q", str(origin), str(tmp_path / "clone")], check=True)
+    clone = ready(tmp_path / "clone")
+    clone.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    pulled = clone.run("make", "-o", "install", "pull")
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    again = clone.run(str(clone.root / ".venv/bin/snakemake"), "--cores", "1", "-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert clone.dvc("repro").count("didn't change") == 2
+    assert clone.git("status", "--short") == ""
+    assert (clone.root / "results/mlflow.db").is_file()

@@ -158,6 +158,16 @@ def test_an_unexpected_file_is_named(copy, file):
     assert found(copy) == [("unexpected", file)]
 
 
+def test_features_have_receipts_beside_them(copy):
+    folder = copy / "data/features/tiny"
+    folder.mkdir(parents=True)
+    np.save(folder / "SIM_APTOS.npy", np.zeros((3, 2), np.float32))
+    receipts.write(folder / "SIM_APTOS.receipt.json", "features SIM_APTOS", folder, ["SIM_APTOS.npy"])
+    assert found(copy) == []
+    flip(folder / "SIM_APTOS.npy", np.random.default_rng(1))
+    assert found(copy) == [("damaged", "data/features/tiny/SIM_APTOS.npy")]
+
+
 def test_what_lay_beside_the_photographs_is_no_surprise(copy):
     """A file that was there at preparation is not asked about; hidden and half-written ones and a cut run's state never are."""
     (copy / "data/synthetic/images/SIM_IDRID/nodr/notes.txt").write_text("seen")
