@@ -8,6 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 VERBS = [
+    "datasets",
+    "fetch",
     "synthesize",
     "prepare",
     "features",
