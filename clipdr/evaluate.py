@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipdr import DataError
+from clipdr.domains import SAME_PATIENTS
 from clipdr.files import replacing, write_text
 from clipdr.metrics import METRICS, reference
 from clipdr.predictions import PROBABILITIES, RUN, check
@@ -32,7 +33,6 @@ AS_HEADLINE = {HEADLINE: (HEADLINE, "swad")}  # a run that averages its weights 
 SUMMARY = ("auc", "accuracy", "macro_f1", "qwk", "mae")  # metrics of summary.json
 TOLERANCE = 1e-12  # our metric at weights of one against scikit-learn
 WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
-SAME_PATIENTS = {"RLDR": "EYEPACS"}  # RLDR's photographs, and patient numbers, are EyePACS's: one cluster in a pool of both
 
 
 class Scores(NamedTuple):

@@ -2,7 +2,10 @@
 
 import warnings
 
+import pandas as pd
+
 from clipdr import DataError
+from clipdr.domains import SAME_PATIENTS
 from clipdr.settings import HELD_OUT
 from clipdr.statistics import clusters
 
@@ -56,6 +59,7 @@ def within(manifest, held_out):
 
 
 PROTOCOLS = {"dg": dg, "esdg": esdg, "lodo_crossval": lodo_crossval, "within": within}
+INSIDE = next(iter(SAME_PATIENTS.items()))  # RLDR, EYEPACS: every photograph of the first is one of the second's, often with another grade
 
 
 def fold(manifest, protocol, held_out):
@@ -65,17 +69,42 @@ def fold(manifest, protocol, held_out):
     protocol : a key of PROTOCOLS
     held_out : what is tested: a domain, or all_but_SOURCE under esdg
 
+    Whatever the protocol, no EYEPACS photograph is in a part whose other side holds it as one of RLDR's (`leak_free`).
     Raises DataError where a part is empty.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"protocol {protocol!r} is unknown; known are {', '.join(PROTOCOLS)}")
-    parts = PROTOCOLS[protocol](manifest, held_out)
+    parts = leak_free(PROTOCOLS[protocol](manifest, held_out))
     for name, part in parts.items():
         if part.empty:
             raise DataError(f"fold {protocol}/{held_out}: no {name} image; the domains at hand are {sorted(set(manifest.domain))}")
     return parts
 
 
+def leak_free(parts):
+    """The parts without the rows of EYEPACS whose photograph or patient is RLDR's on the other side (training with validation, or test).
+
+    GDRBench's guideline for ESDG (Che et al., 2023) asks for it where RLDR trains and EYEPACS is tested, by photograph (87104 of EYEPACS's
+    88697 would stay; its files do not do it). A fellow eye is no fresh test either: here its patients go too (85687 stay), in both
+    directions and for any protocol. On one side both copies stay: the gate counts them.
+    """
+    inner, outer = INSIDE
+    held = {name: part[part.domain == inner] for name, part in parts.items()}
+    other = {"train": held["test"], "val": held["test"], "test": pd.concat([held["train"], held["val"]])}
+    return {name: part[~_shared(part, outer, other[name])] for name, part in parts.items()}
+
+
 def source_domains(parts):
     """Domains of the training part in the manifest's order: index = the domain number of a batch."""
     return list(dict.fromkeys(parts["train"].domain))
+
+
+def _stems(part):
+    """File names without folders, in lower case and without their extension."""
+    return part.image.str.replace(r"^.*/|\.[^./]*$", "", regex=True).str.lower()
+
+
+def _shared(part, domain, other):
+    """Bool per row: of this domain, with the file name of one of the other rows, or the patient ("" is nobody)."""
+    copies = _stems(part).isin(set(_stems(other))) | part.patient.isin(set(other.patient) - {""})
+    return (part.domain == domain) & copies

@@ -48,6 +48,13 @@ def test_the_default_study_is_offline_and_synthetic():
         ({"variants": {"erm": {"method": "clip_dr"}}}, "'erm' must be a new name"),
         ({"variants": {"a/b": {"method": "clip_dr"}}}, "a/b"),
         ({"variants": {"no_sms": {"method": "clip_dr", "training": {"epoch": 3}}}, "methods": ["no_sms"]}, "epoch"),
+        ({"tolerance": -1}, "tolerance"),
+        ({"own": {"MYCLINIC": {"tabel": "x.csv"}}}, "own.MYCLINIC.tabel"),
+        ({"own": {"myclinic": {"table": "x.csv"}}}, "'myclinic': use capitals"),
+        ({"own": {"SIM_MINE": {"table": "x.csv"}}}, "SIM_MINE"),
+        ({"own": {"APTOS": {"table": "x.csv"}}}, "take a new name"),
+        ({"own": {"MYCLINIC": {"table": "gone.csv"}}, "domains": ["MYCLINIC", "SIM_APTOS"]}, "own.MYCLINIC.table: there is no gone.csv"),
+        ({"domains": ["MYCLINIC", "SIM_APTOS"]}, "MYCLINIC"),
         ({"raw": "nowhere", "domains": ["APTOS", "IDRID"]}, "nowhere/splits/APTOS_train.txt"),
     ],
 )
@@ -62,6 +69,15 @@ def test_options_of_a_method_override_the_shared_training():
     assert erm["training"] == clip_dr["training"] | {"lr": 0.5}
     assert (erm["backbone"]["name"], clip_dr["backbone"]["name"]) == ("tiny", "demo")
     assert json.loads(study.job("erm")) == erm
+
+
+def test_a_data_set_of_ones_own_is_prepared_from_its_table(tmp_path):
+    table = tmp_path / "my table.csv"
+    table.touch()
+    study = read_study(config(own={"MYCLINIC": {"table": str(table)}}, domains=["MYCLINIC", "SIM_APTOS"], tolerance=3, complete=True))
+    assert study.lists("MYCLINIC") == [str(table)] and study.synthetic_domains() == ["SIM_APTOS"]
+    assert study.prepare_options("MYCLINIC") == f"--size 112 --tolerance 3 --complete --table '{table}'"
+    assert study.prepare_options("SIM_APTOS") == "--size 112 --tolerance 3 --complete"
 
 
 def test_the_grid_is_in_the_order_of_the_tables():
@@ -161,4 +177,4 @@ def test_config_imports_nothing_heavy():
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {"clipdr", "clipdr.domains", "clipdr.search", "clipdr.settings"}
-    assert names <= ours | {"json", "re", "functools", "pathlib", "typing", "pydantic"}
+    assert names <= ours | {"json", "re", "shlex", "functools", "pathlib", "typing", "pydantic"}

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from clipdr import DataError
+from clipdr import DataError, readers
 from clipdr.domains import DOMAINS
-from clipdr.folds import PROTOCOLS, fold, source_domains
+from clipdr.folds import PROTOCOLS, fold, leak_free, source_domains
 from clipdr.settings import HELD_OUT
 
 SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
@@ -31,13 +31,13 @@ POOLS = {  # source: test (Che et al., 2023), RLDR's photographs not yet taken o
 
 def table(domains):
     rows = [
-        (domain, split, grade)
+        (domain, split, grade, f"{domain}/x/{domain}{split}{grade}_{number}.png")
         for domain in domains
         for split, counts in DOMAINS[domain].counts.items()
         for grade, count in enumerate(counts)
-        for _ in range(count)
+        for number in range(count)
     ]
-    return pd.DataFrame(rows, columns=["domain", "split", "grade"]).assign(patient="")
+    return pd.DataFrame(rows, columns=["domain", "split", "grade", "image"]).assign(patient="")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,9 @@ def eyes():
     """40 patients of domain A, two eyes each; the last 8 are in the crossval files, patient 0 in both; and an image of another domain."""
     rows = [("A", "val" if patient >= 32 else "train", (patient + eye) % 5, f"p{patient}") for patient in range(40) for eye in range(2)]
     rows += [("A", "val", 0, "p0"), ("B", "train", 0, "p1")]
-    return pd.DataFrame(rows, columns=["domain", "split", "grade", "patient"])
+    return pd.DataFrame(rows, columns=["domain", "split", "grade", "patient"]).assign(
+        image=lambda rows: [f"A/x/{n}.png" for n in rows.index]
+    )
 
 
 def test_within_splits_a_domains_own_train_files_by_patient(eyes):
@@ -125,7 +127,41 @@ def test_every_protocol_names_what_it_holds_out():
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_test_images_are_in_no_other_part(everything, protocol):
-    rows = everything.assign(image=range(len(everything)))
-    parts = fold(rows, protocol, HELD_OUT[protocol].format("IDRID"))
+    parts = fold(everything, protocol, HELD_OUT[protocol].format("IDRID"))
     assert not set(parts["test"].image) & (set(parts["train"].image) | set(parts["val"].image))
     assert not set(parts["train"].image) & set(parts["val"].image)
+
+
+def twins(rldr="train", eyepacs="test"):
+    """Parts with photograph 1_left of RLDR and of EYEPACS in the parts named, and others."""
+    rows = {name: [("IDRID", f"IDRID/nodr/{name}.jpg", 0, "")] for name in ("train", "val", "test")}
+    rows[rldr].append(("RLDR", "RLDR/pdr/1_left.jpg", 4, "1"))
+    rows[eyepacs] += [("EYEPACS", f"EYEPACS/Images/{name}.jpeg", 3, name.split("_")[0]) for name in ("1_left", "1_right", "11_left")]
+    return {name: pd.DataFrame(part, columns=["domain", "image", "grade", "patient"]) for name, part in rows.items()}
+
+
+@pytest.mark.parametrize(("rldr", "eyepacs"), [("train", "test"), ("val", "test"), ("test", "train"), ("test", "val")])
+def test_what_rldr_holds_leaves_eyepacs_on_the_other_side_with_the_fellow_eye(rldr, eyepacs):
+    parts = leak_free(twins(rldr, eyepacs))
+    assert parts[eyepacs].image.tolist() == [f"IDRID/nodr/{eyepacs}.jpg", "EYEPACS/Images/11_left.jpeg"]
+    assert len(parts[rldr]) == 2
+
+
+@pytest.mark.parametrize(("rldr", "eyepacs"), [("train", "train"), ("train", "val"), ("test", "test")])
+def test_both_copies_stay_on_one_side(rldr, eyepacs):
+    parts = leak_free(twins(rldr, eyepacs))
+    assert sum(map(len, parts.values())) == 7
+
+
+@pytest.mark.realdata
+def test_the_leak_rule_leaves_the_known_numbers_of_eyepacs(realdata, tmp_path):
+    (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
+    listed = {name: pd.DataFrame(readers.split_files(tmp_path, name)).assign(domain=name) for name in ("RLDR", "EYEPACS", "IDRID")}
+    manifest = pd.concat(listed.values(), ignore_index=True)
+    patient = manifest.image.str.extract(r"/(\d+)_(?:left|right)\.", expand=False).fillna("")
+    tested = fold(manifest.assign(patient=patient), "dg", "EYEPACS")["test"]
+    assert tested.grade.value_counts().sort_index().tolist() == [65047, 5875, 11418, 1644, 1703] and len(tested) == 85687
+    tested = fold(manifest.assign(patient=""), "dg", "EYEPACS")["test"]  # by photograph alone
+    assert tested.grade.value_counts().sort_index().tolist() == [65272, 6021, 12176, 1831, 1804] and len(tested) == 87104
+    trained = fold(manifest.assign(patient=""), "dg", "RLDR")
+    assert [(trained[name].domain == "EYEPACS").sum() for name in ("train", "val")] == [34147, 52957]

@@ -7,8 +7,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["synthesize", "prepare", "features", "prompts", "train", "curve", "select", "search", "score", "collect", "table", "figure"]
-VERBS += ["track"]
+VERBS = [
+    "datasets",
+    "fetch",
+    "synthesize",
+    "prepare",
+    "features",
+    "prompts",
+    "leaks",
+    "gate",
+    "train",
+    "curve",
+    "select",
+    "search",
+    "score",
+    "collect",
+    "table",
+    "figure",
+    "track",
+    "data_report",
+    "verify",
+]
 
 
 def clipdr(*arguments):

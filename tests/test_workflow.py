@@ -64,6 +64,7 @@ def test_the_smoke_study_makes_every_file(finished):
             "model.safetensors",
             "scores.csv",
             "draws.npz",
+            "scores.receipt.json",
         }
     scores = pd.read_csv(results / "scores.csv")
     assert len(scores.groupby(["method", "held_out"])) == len(RUNS)
@@ -89,11 +90,20 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
     ("file", "reruns"),
     [
         ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/tables.py", {"table": 2, "figure": 2, "track": 1}),
-        ("clipdr/figures.py", {"figure": 2, "track": 1}),
+        ("clipdr/tables.py", {"data_report": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/figures.py", {"data_report": 1, "figure": 2, "track": 1}),
         ("clipdr/track.py", {"track": 1}),
-        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/store.py", {"prepare": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        (
+            "clipdr/duplicates.py",
+            {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1},
+        ),
+        ("clipdr/folds.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/metrics.py", {"data_report": 1, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        (
+            "clipdr/store.py",
+            {"prepare": 3, "data_report": 1, "leaks": 1, "gate": 3, "features": 3, "train": 9, "score": 9}
+            | {"collect": 1, "table": 2, "figure": 2, "track": 1},
+        ),
     ],
 )
 def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):
@@ -125,6 +135,26 @@ def test_the_search_is_optional_and_asks_for_nothing_of_the_held_out_domain(proj
     text = snakemake(project, "searched", *SMOKE, "-n", "--config", "results=results/none", "data=data/none")
     assert jobs(text)["search"] == 1 and "train" not in jobs(text)
     assert jobs(text)["prepare"] == 2 and "SIM_APTOS.npy" not in text
+
+
+def test_allowing_leaks_asks_the_gate_again(finished):
+    counts = jobs(snakemake(finished, *SMOKE, "-n", "--config", "allow_leaks=true"))
+    assert counts["gate"] == 3
+    assert "leaks" not in counts
+
+
+def test_a_study_that_leaks_stops_before_training_and_says_why(finished, tmp_path):
+    """A test photograph is written over a training photograph: the gate says so on the screen, and neither fold is trained on."""
+    folder = tmp_path / "leaking"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".snakemake", "results"))
+    images = folder / "data" / "smoke" / "synthetic" / "images"
+    copied, replaced = (next((images / domain).rglob("[!.]*.*")) for domain in ("SIM_APTOS", "SIM_IDRID"))
+    replaced.write_bytes(copied.read_bytes())
+    shutil.rmtree(folder / "data" / "smoke" / "manifests")
+    shown = snakemake(folder, *SMOKE, check=False)
+    assert "leaks: 1 pair (1 exact) between training or validation and test" in shown
+    for held_out in ("SIM_APTOS", "SIM_IDRID"):
+        assert not list((folder / "results").glob(f"smoke/runs/dg/*/{held_out}/0/settings.json"))
 
 
 def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, tmp_path):

@@ -1,7 +1,7 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions"])
-TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "settings", "domains"])
+SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions", "domains"])
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "settings"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
@@ -14,6 +14,7 @@ rule score:
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
+        receipt=f"{RUN}/scores.receipt.json",
     log:
         f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -29,6 +30,39 @@ rule score:
         "--bootstrap {params.bootstrap}{params.also} > {log} 2>&1"
 
 
+rule data_report:
+    input:
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
+        code=[
+            *SCORE_CODE,
+            *TABLE_CODE,
+            *expand(
+                "clipdr/{module}.py",
+                module=["datareport", "datapage", "quality", "figures", "manifest", "fundus", "circle"],
+            ),
+        ],
+    output:
+        files=expand(
+            f"{RESULTS}/data/{{name}}", name=["counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "samples.csv"]
+        ),
+        figures=expand(f"{RESULTS}/data/{{name}}.png", name=["quality", *expand("samples_{domain}", domain=study.domains)]),
+        page=report(f"{RESULTS}/data/index.html", caption="../report/data.rst", category="Data"),
+        receipt=f"{RESULTS}/receipts/data.json",
+    log:
+        f"{RESULTS}/logs/data_report.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+    shell:
+        "python -m clipdr data_report {params.domains} --data {params.data:q} --results {params.results:q} --threads {threads} > {log} 2>&1"
+
+
 rule collect:
     input:
         scores=study.runs("scores.csv"),
@@ -36,6 +70,7 @@ rule collect:
     output:
         scores=f"{RESULTS}/scores.csv",
         summary=f"{RESULTS}/summary.json",
+        receipt=f"{RESULTS}/receipts/collect.json",
     log:
         f"{RESULTS}/logs/collect.log",
     conda:
@@ -50,15 +85,17 @@ rule collect:
 
 rule table:
     input:
+        gate=study.gates(),
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
         settings=study.runs("settings.json"),
         provenance=study.runs("provenance.json"),
-        code=[*SCORE_CODE, *TABLE_CODE],
+        code=[*SCORE_CODE, *TABLE_CODE, "clipdr/leakage.py"],
     output:
         csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
+        receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     conda:
@@ -80,6 +117,7 @@ rule figure:
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",
     conda:

@@ -7,7 +7,7 @@ TOWER_CODE = expand(
 
 LOOP_CODE = expand(
     "clipdr/{part}.py",
-    part=["runs", "folds", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
+    part=["runs", "folds", "domains", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
 )
 CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
 
@@ -19,7 +19,8 @@ rule features:
         store=f"{DATA}/store/{{domain}}.npy",
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        features=f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        receipt=f"{DATA}/features/{{backbone}}/{{domain}}.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/{{domain}}.log",
     conda:
@@ -41,7 +42,8 @@ rule prompts:
         weights=lambda wildcards: study.weights(wildcards.backbone),
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/prompts.npz",
+        prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
+        receipt=f"{DATA}/features/{{backbone}}/prompts.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/prompts.log",
     conda:
@@ -58,6 +60,8 @@ rule prompts:
 rule train:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
+        # not ancient(): Snakemake 9 would then overlook edits of this rule's other inputs whenever a gate has to be asked again
+        gate=f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json",
         code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method)],
     output:
         *expand(
@@ -119,6 +123,7 @@ rule select:
     output:
         predictions=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.parquet",
         chosen=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.json",
+        receipt=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.receipt.json",
     log:
         f"{RESULTS}/logs/select/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
