@@ -8,7 +8,7 @@ RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 rule score:
     input:
         predictions=f"{RUN}/predictions.parquet",
-        also=lambda wildcards: RUN.format(**wildcards) + "/selected.parquet" if study.further(wildcards.protocol) else [],
+        also=lambda wildcards: f"{RUN}/selected.parquet".format(**wildcards) if study.further(wildcards.protocol) else [],
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
         code=[*SCORE_CODE, "clipdr/manifest.py"],
     output:
