@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from clipdr import tables
+from clipdr import typeset
 
 SHOWN = 20  # rejected files and sizes named on the page; the rest is counted
 HEADS = ["Domain", "Images", "Patients", "Rejected", "Flagged", "Sizes", "Measured", "Sharpness", "Brightness", "Over %", "Under %"]
@@ -79,7 +79,7 @@ def fragment(table, summaries, folder):
 
 def counts(table):
     """A tables.Table as HTML, its caption above and its notes below."""
-    head, body = tables.grid(table, escape, {})
+    head, body = typeset.grid(table, escape, {})
     notes = " ".join(map(escape, table.notes))
     return f'{_table(head, body, escape(table.caption))}\n<p class="quiet">{notes}</p>'
 

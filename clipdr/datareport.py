@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from clipdr import GRADES, DataError, datapage, figures, quality, tables
+from clipdr import GRADES, DataError, datapage, figures, quality, tables, typeset
 from clipdr.domains import DOMAINS
 from clipdr.files import write_text
 from clipdr.manifest import open_store, read_manifest
@@ -49,7 +49,7 @@ def write(domains, data, folder):
     parts = [read(name, Path(data)) for name in track(domains, "data report", console=console, disable=not console.is_terminal)]
     table = count_table(counts(parts))
     for suffix in (".md", ".tex"):
-        write_text(folder / f"counts{suffix}", tables.WRITERS[suffix](table))
+        write_text(folder / f"counts{suffix}", typeset.WRITERS[suffix](table))
     write_text(folder / "counts.csv", _csv(counts(parts)))
     write_text(folder / "resolutions.csv", _csv(pd.concat([resolutions(part) for part in parts])))
     write_text(folder / "quality.csv", _csv(pd.concat([part.quality for part in parts])))
@@ -206,11 +206,11 @@ def quality_figure(parts):
 
 
 def _printed(number, decimals):
-    return tables.UNDEFINED if np.isnan(number) else f"{number:.{decimals}f}"
+    return typeset.UNDEFINED if np.isnan(number) else f"{number:.{decimals}f}"
 
 
 def _csv(frame):
     """CSV text; a file name that a spreadsheet would take for a formula is disarmed."""
     if "image" in frame:
-        frame = frame.assign(image=frame["image"].map(tables.inert))
+        frame = frame.assign(image=frame["image"].map(typeset.inert))
     return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
