@@ -152,7 +152,7 @@ def score(
     data: Data = Path("data"),
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")] = 2000,
 ):
-    """Score the predictions of one run: scores.csv and draws.npz beside them."""
+    """Score the predictions of one run: scores.csv, draws.npz and operating.json beside them."""
     from clipdr import evaluate, predictions
     from clipdr.manifest import read_manifests
 
@@ -173,6 +173,20 @@ def collect(
     scores = evaluate.collect(runs)
     write_text(results / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
     write_text(results / "summary.json", json.dumps(evaluate.summary(scores), indent=1, allow_nan=False) + "\n")
+
+
+@app.command()
+def compare(
+    runs: RunFolders,
+    reference: Annotated[str, typer.Option(help="Method that all others are compared with.")] = "clip_dr",
+    results: Annotated[Path, typer.Option(help="Folder to write comparisons.csv to.")] = Path("results"),
+):
+    """Compare every method with a reference method, paired by resample and corrected for their number: RESULTS/comparisons.csv."""
+    from clipdr import compare, evaluate
+    from clipdr.files import write_text
+
+    comparisons = compare.compare(evaluate.collect(runs), evaluate.collect_draws(runs), reference)
+    write_text(results / "comparisons.csv", comparisons.to_csv(index=False, lineterminator="\n"))
 
 
 @app.command()

@@ -36,6 +36,7 @@ class Config(Model):
     backbones: dict[str, Backbone] = Field(default_factory=dict, description="further backbones, by name")
     training: Training
     options: dict[str, dict] = Field(default_factory=dict)
+    reference: str = Field("clip_dr", description="method that the others are compared with; no comparison where `methods` lacks it")
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
     tables: list[str] = Field(description="names of clipdr.tables.TABLES")
     figures: dict[str, list[str]] = Field(description="names of clipdr.figures.FIGURES, each with the methods it shows; none: all")
@@ -52,7 +53,7 @@ class Config(Model):
                 raise ValueError(f"{key}: {values} holds a value twice")
         folder = Path(__file__).parent / "methods"
         known = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "base")
-        for method in [*self.methods, *self.options]:
+        for method in [*self.methods, *self.options, self.reference]:
             if method not in known:
                 raise ValueError(f"methods: {method!r} is unknown; known are {', '.join(known)}")
         for method in self.methods:

@@ -62,7 +62,9 @@ def code_lists():
     return found
 
 
-@pytest.mark.parametrize("rule", ["synthesize", "prepare", "features", "prompts", "train", "score", "collect", "table", "figure", "track"])
+@pytest.mark.parametrize(
+    "rule", ["synthesize", "prepare", "features", "prompts", "train", "score", "collect", "compare", "table", "figure", "track"]
+)
 def test_a_rule_names_the_modules_its_verb_imports(rule):
     """Snakemake does not see an edit of an imported module, so each rule lists them; no more and no fewer."""
     needed = closure(verbs()[rule])

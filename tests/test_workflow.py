@@ -64,6 +64,7 @@ def test_the_smoke_study_makes_every_file(finished):
             "model.safetensors",
             "scores.csv",
             "draws.npz",
+            "operating.json",
         }
     scores = pd.read_csv(results / "scores.csv")
     assert len(scores.groupby(["method", "held_out"])) == len(RUNS)
@@ -74,6 +75,9 @@ def test_the_smoke_study_makes_every_file(finished):
     for name in ("similarity.png", "similarity.pdf", "scores_by_domain.png", "scores_by_domain.pdf"):
         assert (results / "figures" / name).stat().st_size > 5000
     assert (results / "mlflow.db").is_file()
+    comparisons = pd.read_csv(results / "comparisons.csv")
+    assert set(comparisons.method) == {"zero_shot", "linear_probe"} and set(comparisons.reference) == {"clip_dr"}
+    assert set(comparisons.held_out) == {"SIM_APTOS", "SIM_IDRID", "SIM_RLDR", "average"}
 
 
 def test_a_second_run_does_nothing(finished):
@@ -88,12 +92,15 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
 @pytest.mark.parametrize(
     ("file", "reruns"),
     [
-        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1}),
         ("clipdr/tables.py", {"table": 2, "figure": 2, "track": 1}),
         ("clipdr/figures.py", {"figure": 2, "track": 1}),
         ("clipdr/track.py", {"track": 1}),
-        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/store.py", {"prepare": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1}),
+        (
+            "clipdr/store.py",
+            {"prepare": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1},
+        ),
     ],
 )
 def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):

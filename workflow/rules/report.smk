@@ -1,6 +1,6 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions"])
+SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
@@ -12,6 +12,7 @@ rule score:
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
+        operating=f"{RUN}/operating.json",
     log:
         f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -43,6 +44,26 @@ rule collect:
         runs=study.runs(""),
     shell:
         "python -m clipdr collect {params.runs} --results {params.results:q} > {log} 2>&1"
+
+
+rule compare:
+    input:
+        scores=study.runs("scores.csv"),
+        draws=study.runs("draws.npz"),
+        code=[*SCORE_CODE, "clipdr/compare.py"],
+    output:
+        f"{RESULTS}/comparisons.csv",
+    log:
+        f"{RESULTS}/logs/compare.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+        reference=study.reference,
+        runs=study.runs(""),
+    shell:
+        "python -m clipdr compare {params.runs} --reference {params.reference} --results {params.results:q} > {log} 2>&1"
 
 
 rule table:
