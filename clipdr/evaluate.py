@@ -189,7 +189,8 @@ def _facts(group, domains):
 def mean_draws(group, domains, seeds, draws, row):
     """(metrics, R), rows in the order of MEASURES: mean over seeds and held-out domains inside each resample.
 
-    row, group, domains, seeds: as `spans` yields them; draws: as `average`, None gives R = 0. DataError if a run has none, or another number of resamples than the others
+    row, group, domains, seeds: as `spans` yields them; draws: as `average`, None gives R = 0.
+    DataError if a run has none, or another number of resamples than the others.
     """
     if draws is None:
         return np.empty((len(MEASURES), 0))
