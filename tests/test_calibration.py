@@ -264,3 +264,14 @@ def test_cumulative_and_events():
     np.testing.assert_allclose(cumulative(PROBABILITY)[1], [0.65, 0.35, 0.10, 0.05])
     assert exceeds([0, 2, 4]).tolist() == [[False] * 4, [True, True, False, False], [True] * 4]
     assert (cumulative(np.full((1, 5), 0.2 + 1e-12)) <= 1).all() and module.EDGES[-1] == 1
+
+
+def test_after_the_temperature_each_measure_is_that_of_the_tempered_probabilities_at_their_own_threshold():
+    grade, probability = simulated(seed=3, sharpness=1.0)
+    point = fit(grade[:200], probability[:200])
+    tempered = temper(probability, point.temperature)
+    assert point.threshold_t == frozen_threshold(grade[:200], tempered[:200]) != point.threshold
+    value = {name: one[0] for name, one in clinical(point, grade[200:], probability[200:]).items()}
+    expected = referable(grade[200:], tempered[200:], point.threshold_t) | calibration(grade[200:], tempered[200:])
+    assert {name: value[f"{name}_t"] for name in CLINICAL} == {name: one[0] for name, one in expected.items()}
+    assert value["sensitivity"] > 0.8 and value["sensitivity_t"] > 0.8
