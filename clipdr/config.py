@@ -53,9 +53,10 @@ class Config(Model):
                 raise ValueError(f"{key}: {values} holds a value twice")
         folder = Path(__file__).parent / "methods"
         known = sorted(path.stem for path in folder.glob("[a-z]*.py") if path.stem != "base")
-        for method in [*self.methods, *self.options, self.reference]:
-            if method not in known:
-                raise ValueError(f"methods: {method!r} is unknown; known are {', '.join(known)}")
+        for key, names in {"methods": self.methods, "options": self.options, "reference": [self.reference]}.items():
+            for method in names:
+                if method not in known:
+                    raise ValueError(f"{key}: {method!r} is unknown; known are {', '.join(known)}")
         for method in self.methods:
             self.settings(method)
         return self

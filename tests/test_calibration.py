@@ -186,7 +186,9 @@ def test_the_frozen_threshold_is_the_largest_that_is_sensitive_enough(table):
     assume((grade >= 2).any())
     score, event = cumulative(probability)[:, 1], grade >= 2
     enough = [cut for cut in score if 10 * int((event & (score >= cut)).sum()) >= 9 * int(event.sum())]
-    assert frozen_threshold(grade, probability) == max(enough)
+    threshold = frozen_threshold(grade, probability)
+    assert threshold == max(enough)
+    assert referable(grade, probability, threshold)["sensitivity"][0] >= 0.9 - 1e-12
 
 
 def test_nine_of_ten_are_enough():

@@ -29,6 +29,7 @@ def test_the_default_study_is_offline_and_synthetic():
     [
         ({"methodz": []}, "methodz"),
         ({"methods": ["clip_rd"]}, "clip_rd"),
+        ({"reference": "clip_rd"}, "reference: 'clip_rd' is unknown"),
         ({"domains": ["SIM_APTOS", "APTSO"]}, "APTSO"),
         ({"domains": ["SIM_APTOS", "SIM_APTOS"]}, "twice"),
         ({"seeds": ["one"]}, "seeds"),
