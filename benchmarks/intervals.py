@@ -1,7 +1,7 @@
 """Do the intervals cover, is the paired test honest, and how long does the bootstrap of a whole benchmark take?
 
 Input: none (simulated eyes). Output: coverage of the 95 % interval by patient and by image, share of false positives of the paired test
-under the null, seconds of the bootstrap. Run: python benchmarks/intervals.py [--sets 2000] [--resamples 1000] [--methods 20]
+under the null, CPU seconds of the bootstrap. Run: python benchmarks/intervals.py [--sets 2000] [--resamples 1000] [--methods 20]
 
 Each patient has two eyes. Severity and what a method sees share most of their randomness between the two, as real eyes do. The truth is the
 metric on 800,000 such eyes. For the null two methods see the same eyes with errors of one distribution, half of each error's variance in
@@ -81,36 +81,40 @@ def false_positives(sets, resamples, patients=150):
 
 
 def seconds(methods, resamples):
-    """Seconds to draw the resamples of six domains, evaluate METRICS and the clinical measures of all methods on them, and pair them."""
-    spent = dict.fromkeys(("draw", "METRICS", "clinical", "pair"), 0.0)
+    """CPU seconds: draw the resamples of six domains, evaluate every measure of all methods on them, pair the methods with the first."""
+    spent, since = {}, time.process_time()
 
-    def timed(what, work):
-        start = time.perf_counter()
-        result = work()
-        spent[what] += time.perf_counter() - start
-        return result
+    def lap(what):
+        nonlocal since
+        now = time.process_time()
+        spent[what] = spent.get(what, 0) + now - since
+        since = now
 
-    for domain in _sets(len(DOMAINS), "bootstrap"):
-        name, images = list(DOMAINS.items())[domain]
-        grade, probability, patient = eyes(images // 2, np.random.default_rng(domain), methods)
-        weight = timed("draw", lambda patient=patient, name=name: resample(patient, resamples, name))
+    for number, (domain, images) in zip(_sets(len(DOMAINS), "bootstrap"), DOMAINS.items(), strict=True):
+        grade, probability, patient = eyes(images // 2, np.random.default_rng(number), methods)
+        lap("simulate")
+        weight = resample(patient, resamples, domain)
+        lap("draw")
         draws = []
         for one in probability:
-            point = fit(grade, one)
-            general = timed("METRICS", lambda one=one: [metric(grade, one, weight) for metric in METRICS.values()])  # noqa: B023
-            further = timed("clinical", lambda one=one, point=point: list(clinical(point, grade, one, weight).values()))  # noqa: B023
-            draws.append(np.stack(general + further))
-        timed("pair", lambda draws=draws: [paired(a, b) for other in draws[1:] for a, b in zip(other, draws[0], strict=True)])
-    return spent
+            general = [metric(grade, one, weight) for metric in METRICS.values()]
+            lap("METRICS")
+            draws.append(np.stack([*general, *clinical(fit(grade, one), grade, one, weight).values()]))
+            lap("clinical")
+        for other in draws[1:]:
+            for a, b in zip(other, draws[0], strict=True):
+                paired(a, b)
+        lap("pair")
+    return {what: value for what, value in spent.items() if what != "simulate"}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=2000, help="simulated data sets")
+    parser.add_argument("--sets", type=int, default=2000, help="simulated data sets; 0: the seconds only")
     parser.add_argument("--resamples", type=int, default=1000, help="resamples of each")
     parser.add_argument("--methods", type=int, default=20, help="methods of the timed benchmark, 2,000 resamples")
     arguments = parser.parse_args()
-    print(f"150 patients with two eyes, {arguments.sets} data sets x {arguments.resamples} resamples")
+    print(f"150 patients with two eyes, {arguments.sets} data sets x {arguments.resamples} resamples of each")
     share, width = coverage(arguments.sets, arguments.resamples)
     for (name, cluster), value in share.items():
         print(f"95 % interval of {name:9} by {cluster:8} covers {100 * value:5.1f} %, mean width {width[name, cluster]:.3f}")
@@ -118,7 +122,7 @@ def main():
         print(f"paired test of {name:11} by {cluster:8} p <= 0.05 under the null in {100 * value:5.1f} %")
     spent = seconds(arguments.methods, 2000)
     parts = ", ".join(f"{what} {value:.1f}" for what, value in spent.items())
-    print(f"2,000 resamples of six domains x {arguments.methods} methods: {sum(spent.values()):.1f} s ({parts})")
+    print(f"2,000 resamples of six domains x {arguments.methods} methods: {sum(spent.values()):.1f} CPU-s ({parts})")
 
 
 if __name__ == "__main__":
