@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint ui clean
+.PHONY: help install demo test lint ui pull clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,12 @@ ui: install ## open the runs in MLflow at http://127.0.0.1:5000 (another port: P
 	mlflow ui --backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts \
 	  --host 127.0.0.1 --port $(PORT) --workers 1
 
+pull: install ## fetch data and results that another clone pushed, verify them, and leave nothing to run (docs/dvc.md)
+	dvc pull
+	python -m clipdr verify
+	snakemake --touch --cores 1 --quiet all
+	snakemake --cores all --quiet reason
+
 clean: ## delete what was made: results, and in data all but raw and splits
 	rm -rf results .snakemake .pytest_cache .ruff_cache .hypothesis
-	rm -rf data/synthetic data/manifests data/store data/rejected data/features data/smoke
+	rm -rf data/synthetic data/manifests data/store data/rejected data/receipts data/features data/smoke

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from clipdr import fundus, store
+from clipdr.decode import decode
 
 
 def notebook_circle(image: np.ndarray, corners: int = 2) -> fundus.Circle | None:
@@ -97,7 +98,7 @@ def circles(folder: Path) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     shares = {2: [], 4: []}
     for path in paths:
-        image = store.decode(path)
+        image = decode(path)
         ours = fundus.find_circle(image)
         for corners, found in shares.items():
             theirs = notebook_circle(image, corners)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clipdr import DataError
+from clipdr import DataError, receipts
 from clipdr.domains import DOMAINS
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ Domain = Annotated[str, typer.Argument(help="Name of a data set, e.g. APTOS or S
 Processes = Annotated[int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Data = Annotated[Path, typer.Option(help="Folder with manifests/, store/ and features/.")]
+RawFolder = Annotated[Path, typer.Option(help="Folder of the user's data: one folder per data set, and splits/.")]
 RunFolders = Annotated[list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")]
 
 
@@ -47,6 +48,47 @@ def threads_of(count):
     import torch
 
     torch.set_num_threads(count)
+
+
+@app.command()
+def datasets(
+    name: Annotated[str, typer.Argument(help="One data set in detail: facts, what to do, what to cite. Without it: all of them.")] = "",
+    raw: RawFolder = Path("data/raw"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/datasets.md instead.")] = False,
+):
+    """Show what each data set is, what of it is here, what is missing, and what to do next.
+
+    Example: python -m clipdr datasets APTOS
+    """
+    from clipdr import datasets as listing
+
+    if markdown:
+        print(listing.markdown(), end="")
+    elif name:
+        print(listing.detail(name, raw))
+    else:
+        from rich import print as show
+
+        show(listing.table(raw))
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A data set (python -m clipdr datasets lists them), or splits for GDRBench's split files.")],
+    raw: RawFolder = Path("data/raw"),
+    mirror: Annotated[
+        str, typer.Option(help="Folder or http(s) address that replaces every remote: MIRROR/NAME/SHA256SUMS and the files listed there.")
+    ] = "",
+):
+    """Download and unpack a data set, or say step by step how to get it; then count what is there.
+
+    A transfer that was cut goes on with the same command. Writes RAW/NAME in the publisher's own layout, and RAW/fetch.lock.json.
+
+    Example: python -m clipdr fetch APTOS
+    """
+    from clipdr import fetch as fetching
+
+    fetching.fetch(name, raw, mirror)
 
 
 @app.command()
@@ -73,8 +115,18 @@ def synthesize(
 def prepare(
     domain: Domain,
     raw: Annotated[
-        Path, typer.Option(help="Folder in GDRBench's layout: images/DOMAIN/GRADE/FILE and splits/DOMAIN_{train,crossval}.txt.")
-    ],
+        Path,
+        typer.Option(
+            help="Folder with splits/DOMAIN_{train,crossval}.txt and photographs: DOMAIN/ as published, or images/DOMAIN/GRADE/FILE."
+        ),
+    ] = Path("data/raw"),
+    table: Annotated[
+        Path | None, typer.Option(help="CSV of a data set of your own (image,grade[,patient,eye,split,camera]); then RAW is not read.")
+    ] = None,
+    tolerance: Annotated[
+        int,
+        typer.Option(min=0, help="Photographs of the split files that may be missing, or graded otherwise by the data set's own labels."),
+    ] = 0,
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 256,
     complete: Annotated[
@@ -84,14 +136,18 @@ def prepare(
 ):
     """Decode, crop to the fundus and pack the photographs of one domain: one uint8 array and one manifest.
 
-    Writes DATA/manifests/DOMAIN.csv, DATA/store/DOMAIN.npy and DATA/rejected/DOMAIN.csv (what could not be used, and why).
+    Writes DATA/manifests/DOMAIN.csv, DATA/store/DOMAIN.npy and DATA/rejected/DOMAIN.csv (what could not be used, and why); where the
+    photographs do not agree with the split files, DATA/rejected/DOMAIN_splits.csv lists how. DATA/receipts/DOMAIN.json holds the sha256
+    of every file that was read or written (see verify).
 
     Example: python -m clipdr prepare IDRID --raw data/raw --size 256
+
+    Example: python -m clipdr prepare MYCLINIC --table clinic/table.csv
     """
     from clipdr import store
 
     paths = (data / "manifests" / f"{domain}.csv", data / "store" / f"{domain}.npy", data / "rejected" / f"{domain}.csv")
-    store.prepare(domain, raw, *paths, size, processes, complete)
+    store.prepare(domain, raw, *paths, size, processes, complete, tolerance, table, data / "receipts" / f"{domain}.json")
 
 
 @app.command()
@@ -107,6 +163,8 @@ def features(
     from clipdr.features import cache_features
 
     cache_features(json.loads(backbone), side, domain, data)
+    folder = data / "features" / json.loads(backbone)["name"]
+    receipts.write(folder / f"{domain}.receipt.json", f"features {domain}", folder, [f"{domain}.npy"])
 
 
 @app.command()
@@ -121,6 +179,60 @@ def prompts(
     from clipdr.features import cache_prompts
 
     cache_prompts(json.loads(backbone), side, data)
+    folder = data / "features" / json.loads(backbone)["name"]
+    receipts.write(folder / "prompts.receipt.json", "prompts", folder, ["prompts.npz"])
+
+
+@app.command()
+def leaks(
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder to write leaks.csv to.")] = Path("results"),
+):
+    """List the photographs that are one, and those of one patient, across splits and data sets: RESULTS/leaks.csv and a summary.
+
+    Copies are found whatever their name: re-encoded, resized, flipped, or cut by about 5 %.
+
+    Example: python -m clipdr leaks --domains APTOS,IDRID,MESSIDOR
+    """
+    from clipdr import gate as gates
+    from clipdr.files import write_text
+    from clipdr.manifest import open_store, read_manifest
+
+    manifests = {domain: read_manifest(data / "manifests" / f"{domain}.csv") for domain in domains.split(",")}
+    stores = {domain: open_store(data / "store" / f"{domain}.npy", manifest) for domain, manifest in manifests.items()}
+    pairs, aligned = gates.find(manifests, stores)
+    write_text(results / "leaks.csv", pairs.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    receipts.write(results / "receipts" / "leaks.json", "leaks", results, ["leaks.csv"])
+    print("\n".join(gates.summary(pairs, sum(map(len, manifests.values())), aligned)))
+
+
+@app.command()
+def gate(
+    protocol: Annotated[str, typer.Argument(help="A protocol, e.g. dg.")],
+    held_out: Annotated[str, typer.Argument(help="Held-out domain of the fold.")],
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder with leaks.csv; the report goes to its gate/.")] = Path("results"),
+    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Do not refuse a leaking fold: its tables are marked LEAKY.")] = False,
+):
+    """Refuse a fold whose training or validation photographs or patients are in its test set: RESULTS/gate/PROTOCOL/HELD_OUT.json.
+
+    Example: python -m clipdr gate dg IDRID --domains APTOS,IDRID,MESSIDOR
+    """
+    from clipdr import gate as gates
+    from clipdr.files import write_text
+    from clipdr.folds import fold
+    from clipdr.manifest import read_manifests
+
+    manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
+    report = gates.check(gates.read(results / "leaks.csv"), fold(manifest, protocol, held_out))
+    if not allow_leaks:
+        gates.refuse(report, f"{protocol}/{held_out}", results / "leaks.csv")
+    name = f"gate/{protocol}/{held_out}.json"
+    write_text(results / name, json.dumps(report, indent=1) + "\n")
+    receipts.write(results / "receipts" / name, f"gate {protocol}/{held_out}", results, [name])
+    print(f"fold {protocol}/{held_out}: {report['verdict'] or 'nothing'} shared between training or validation and test")
 
 
 @app.command()
@@ -159,6 +271,7 @@ def score(
     path = folder / "predictions.parquet"
     manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
     evaluate.write(evaluate.score(predictions.read(path), manifest, bootstrap, str(path)), folder)
+    receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz", "operating.json"])
 
 
 @app.command()
@@ -173,6 +286,7 @@ def collect(
     scores = evaluate.collect(runs)
     write_text(results / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
     write_text(results / "summary.json", json.dumps(evaluate.summary(scores), indent=1, allow_nan=False) + "\n")
+    receipts.write(results / "receipts" / "collect.json", "collect", results, ["scores.csv", "summary.json"])
 
 
 @app.command()
@@ -187,6 +301,7 @@ def compare(
 
     comparisons = compare.compare(evaluate.collect(runs), evaluate.collect_draws(runs), reference)
     write_text(results / "comparisons.csv", comparisons.to_csv(index=False, lineterminator="\n"))
+    receipts.write(results / "receipts" / "compare.json", "compare", results, ["comparisons.csv"])
 
 
 @app.command()
@@ -199,7 +314,10 @@ def table(
     from clipdr import evaluate, tables
 
     averages = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    tables.write(entry(tables.TABLES, "table", name)(averages, **axes(runs)), results / "tables")
+    made = entry(tables.TABLES, "table", name)(averages, **axes(runs))
+    tables.write(tables.marked(made, tables.leaks(results, runs, made.protocol)), results / "tables")
+    names = [f"tables/{name}{suffix}" for suffix in tables.WRITERS]
+    receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
 
 
 @app.command()
@@ -217,6 +335,8 @@ def figure(
     else:
         content = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
     figures.write(draw(content, **axes(runs)), name, results / "figures")
+    names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
+    receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
 
 
 @app.command()
@@ -231,6 +351,50 @@ def track(
 
     counts = tracking.publish(results / "runs", f"sqlite:///{results / 'mlflow.db'}", experiment)
     print("MLflow: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@app.command("data_report")
+def data_report(
+    domains: Annotated[str, typer.Argument(help="Domains of the report, separated by commas, in its order.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results; the report goes to its data/.")] = Path("results"),
+    threads: Threads = 1,
+):
+    """Say what the data are: counts against the official ones, resolutions, rejected files, quality, and a sheet of samples per domain.
+
+    Writes RESULTS/data/index.html, which needs no network, and the tables and figures it shows as files of their own.
+
+    Example: python -m clipdr data_report SIM_APTOS,SIM_IDRID --data data --results results
+    """
+    threads_of(threads)
+    from clipdr import datareport
+
+    names = datareport.write(domains.split(","), data, results / "data")
+    receipts.write(results / "receipts" / "data.json", "data_report", results, [f"data/{name}" for name in names])
+
+
+@app.command()
+def verify(
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
+    raw: Annotated[
+        Path | None, typer.Option(help="Folder of the photographs, if it is not the one they were prepared from.", show_default=False)
+    ] = None,
+    with_raw: Annotated[bool, typer.Option("--with-raw/--no-raw", help="Hash the photographs too.")] = True,
+):
+    """Hash every file again and compare with the receipts: photographs, prepared data, runs, scores, tables, figures.
+
+    One line per damaged, missing or unexpected file; exit status 1 if there is any. DVC and Snakemake trust sizes and times instead.
+
+    Example: python -m clipdr verify --data data/smoke --results results/smoke
+    """
+    from clipdr import verify as verifying
+
+    problems, count = verifying.verify(data, results, raw, with_raw)
+    for problem in problems:
+        print(problem)
+    print(f"verify: {count} files hashed, {len(problems)} problems", file=sys.stderr)
+    raise typer.Exit(bool(problems))
 
 
 def main():

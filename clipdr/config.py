@@ -4,6 +4,8 @@ Only the Snakefile reads config.yaml: it validates it here and hands every job i
 """
 
 import json
+import re
+import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,8 +23,14 @@ class Synthetic(Model):
     seed: int = Field(ge=0, description="another seed, other patients")
 
 
+class Own(Model):
+    table: str = Field(description="CSV of a data set of one's own: image,grade[,patient,eye,split,camera] (docs/own_data.md)")
+
+
 class Config(Model):
-    raw: str = Field(description="folder of photographs in GDRBench's layout: images/DOMAIN/GRADE/FILE, splits/DOMAIN_{train,crossval}.txt")
+    raw: str = Field(description="folder with splits/DOMAIN_{train,crossval}.txt and photographs: DOMAIN/ as published, or images/DOMAIN/")
+    own: dict[str, Own] = Field(default_factory=dict, description="data sets of one's own, by name")
+    tolerance: int = Field(0, ge=0, description="photographs per domain that may be missing, or graded otherwise by its own labels")
     data: str = Field(description="folder of what `prepare` and `features` make")
     results: str = Field(description="folder of runs, scores, tables and figures")
     synthetic: Synthetic
@@ -31,6 +39,7 @@ class Config(Model):
     protocols: list[Literal["dg"]] = Field(min_length=1)
     methods: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
+    allow_leaks: bool = Field(False, description="train although test photographs or patients are known; tables are marked LEAKY")
     image: Image
     backbone: str
     backbones: dict[str, Backbone] = Field(default_factory=dict, description="further backbones, by name")
@@ -44,9 +53,12 @@ class Config(Model):
 
     @model_validator(mode="after")
     def check_names(self):
+        for domain in self.own:
+            if domain in DOMAINS or not re.fullmatch("(?!SIM_)[A-Z][A-Z0-9_]*", domain):
+                raise ValueError(f"own: {domain!r}: use capitals, digits and _, begin with a letter but not with SIM_, and take a new name")
         for domain in self.domains:
-            if domain not in DOMAINS:
-                raise ValueError(f"domains: {domain!r} is unknown; known are {', '.join(DOMAINS)}")
+            if domain not in DOMAINS and domain not in self.own:
+                raise ValueError(f"domains: {domain!r} is unknown; known are {', '.join([*DOMAINS, *self.own])}")
         for key in ("domains", "protocols", "methods", "seeds"):
             values = getattr(self, key)
             if len(set(values)) < len(values):
@@ -95,19 +107,33 @@ class Config(Model):
             for seed in self.seeds
         ]
 
-    def splits(self, domain: str) -> list[str]:
-        """GDRBench's two split files of a domain.
+    def synthetic_domains(self) -> list[str]:
+        """The domains of the study that are drawn."""
+        return [domain for domain in self.domains if domain in DOMAINS and DOMAINS[domain].synthetic]
 
-        Raises DataError where they are missing and nothing can make them: synthetic domains are drawn, real ones are the user's.
+    def lists(self, domain: str) -> list[str]:
+        """The files that say which photographs a domain has: GDRBench's two split files, or the table of a data set of one's own.
+
+        Raises DataError where they are missing and nothing can make them: synthetic domains are drawn, others are the user's.
         """
+        if domain in self.own:
+            table = self.own[domain].table
+            if not Path(table).is_file():
+                raise DataError(f"config: own.{domain}.table: there is no {table}; name the CSV of your photographs (docs/own_data.md)")
+            return [table]
         files = [f"{self.raw}/splits/{domain}_{part}.txt" for part in ("train", "crossval")]
         for file in files:
             if not DOMAINS[domain].synthetic and not Path(file).is_file():
                 raise DataError(
-                    f"config: raw: there is no {file}; {self.raw} must hold images/{domain}/ and splits/{domain}_{{train,crossval}}.txt "
-                    f"in GDRBench's layout (another folder: --config raw=PATH)"
+                    f"config: raw: there is no {file}; {self.raw} must hold GDRBench's splits/{domain}_{{train,crossval}}.txt and the "
+                    f"photographs, in {domain}/ as published or in images/{domain}/ (another folder: --config raw=PATH)"
                 )
         return files
+
+    def prepare_options(self, domain: str) -> str:
+        """What `prepare` of a domain depends on, as options of its command line."""
+        options = f"--size {self.image.size} --tolerance {self.tolerance}" + (" --complete" if self.complete else "")
+        return options + (f" --table {shlex.quote(self.own[domain].table)}" if domain in self.own else "")
 
     def tower(self, backbone: str) -> str:
         """One backbone as a line of sorted JSON, for a command line."""
@@ -142,5 +168,5 @@ def read_study(mapping: dict) -> Config:
         ]
         raise DataError("\n".join(lines)) from None
     for domain in config.domains:
-        config.splits(domain)
+        config.lists(domain)
     return config

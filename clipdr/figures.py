@@ -29,7 +29,8 @@ SIMILARITY_COLUMNS = ["method", "held_out", "seed", "selection", "split", "grade
 
 
 @contextmanager
-def _style():
+def style():
+    """The look of every figure, as a context."""
     import matplotlib as mpl
     import seaborn as sns
 
@@ -97,7 +98,7 @@ def similarity(runs, methods, domains):
     low, high = (limit([limit(matrix) for matrix in matrices.values()]) for limit in (np.nanmin, np.nanmax))
     columns = min(len(matrices), 2)
     rows = -(-len(matrices) // columns)
-    with _style():
+    with style():
         figure = Figure(figsize=(WIDTH * (0.1 + 0.45 * columns), 2.35 * rows + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(matrices) :]:
@@ -119,7 +120,7 @@ def similarity(runs, methods, domains):
         bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.7, aspect=18, pad=0.02)
         bar.set_label("mean cosine")
         bar.outline.set_visible(False)
-        _title(figure, domains, f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}", "\n" if columns == 1 else " ")
+        suptitle(figure, domains, f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}", "\n" if columns == 1 else " ")
     return figure
 
 
@@ -142,7 +143,7 @@ def scores_by_domain(averages, methods, domains, metrics=("auc", "qwk")):
         raise DataError("scores_by_domain: averages of several protocols or selections; choose one")
     places = [*domains, AVERAGE]
     offset = (np.arange(len(methods)) - (len(methods) - 1) / 2) * 0.8 / max(len(methods), 4)
-    with _style():
+    with style():
         width = WIDTH if len(places) * len(methods) <= 60 else 1.5 * WIDTH
         figure = Figure(figsize=(width, 1.9 * len(metrics) + 0.7), layout="constrained")
         axes = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
@@ -166,7 +167,7 @@ def scores_by_domain(averages, methods, domains, metrics=("auc", "qwk")):
         _mark_places(axes[-1], averages[averages["metric"].isin(metrics)], places)
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False)
-        _title(figure, domains, "held-out domains with 95 % bootstrap intervals")
+        suptitle(figure, domains, "held-out domains with 95 % bootstrap intervals")
     return figure
 
 
@@ -189,7 +190,7 @@ def _two_lines(name):
     return name.replace("_", "_\n", 1) if len(name) > 6 and "_" in name else name
 
 
-def _title(figure, domains, text, gap=" "):
+def suptitle(figure, domains, text, gap=" "):
     """The title; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
     synthetic = any(map(is_synthetic, domains))
     shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
@@ -201,11 +202,11 @@ FIGURES = {"similarity": similarity, "scores_by_domain": scores_by_domain}
 READS = {"similarity": "predictions", "scores_by_domain": "averages"}
 
 
-def write(figure, name, folder):
+def write(figure, name, folder, suffixes=tuple(FORMATS)):
     """Writes {name}.png (200 dpi) and {name}.pdf into the folder, without dates or versions, each beside its final name first."""
     import matplotlib as mpl
 
     with mpl.rc_context(RC):
-        for suffix, metadata in FORMATS.items():
+        for suffix in suffixes:
             with replacing(Path(folder) / f"{name}{suffix}") as path:
-                figure.savefig(path, metadata=metadata)
+                figure.savefig(path, metadata=FORMATS[suffix])

@@ -110,18 +110,35 @@ def _white_border(image):
     return np.where(ndimage.binary_dilation(white, np.ones((3, 3)), _fringe(image))[:, :, None], np.uint8(0), image)
 
 
+def red_text(image: np.ndarray, domain: str) -> bool:
+    """Whether the cleaners of a domain would remove red letters from a photograph. (H, W, 3) uint8."""
+    return _red_text in CLEANERS.get(domain, ()) and _red_letters(image) is not None
+
+
 def _red_text(image):
-    """Red letters (R > 150, G and B < 80) in the top 15 % and left 30 % -> 0 where they stand on the background; haemorrhages stay."""
+    """Red letters -> 0."""
+    letters = _red_letters(image)
+    if letters is None:
+        return image
+    image = image.copy()
+    image[: letters.shape[0], : letters.shape[1]][letters] = 0
+    return image
+
+
+def _red_letters(image):
+    """Red (R > 150, G and B < 80) in the top 15 % and left 30 % where it stands on the background, haemorrhages left out.
+
+    Bool of that corner's shape; None without any.
+    """
     height, width = image.shape[:2]
     corner = image[: int(0.15 * height), : int(0.30 * width)]
     letters = (corner[:, :, 0] > 150) & (corner[:, :, 1] < 80) & (corner[:, :, 2] < 80)
     if not letters.any():
-        return image
+        return None
     background = (corner.max(axis=2) <= 15) | (corner.min(axis=2) >= WHITE)
     part, _ = ndimage.label(background | ndimage.binary_dilation(letters, iterations=_fringe(image)))
-    image = image.copy()
-    image[: corner.shape[0], : corner.shape[1]][letters & (part == part[0, 0]) & (part > 0)] = 0
-    return image
+    letters &= (part == part[0, 0]) & (part > 0)
+    return letters if letters.any() else None
 
 
 def _near_black(image):

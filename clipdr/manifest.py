@@ -7,7 +7,8 @@ from clipdr import DataError
 
 DTYPES = {
     "image": str, "row": "int32", "domain": str, "grade": "int8", "split": str, "patient": str, "eye": str, "camera": str,
-    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32", "flag": str, "sha256": str, "phash": str,
+    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32",
+    "width": "int32", "height": "int32", "flag": str, "sha256": str, "phash": str,
 }  # fmt: skip
 
 

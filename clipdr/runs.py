@@ -1,7 +1,7 @@
 """A run folder: what one training job reads and writes. results/runs/{protocol}/{method}/{held_out}/{seed}/
 
-settings.json (complete, nothing about the machine), provenance.json (everything about it), history.csv, predictions.parquet,
-model.safetensors.
+settings.json (complete, nothing about the machine), provenance.json (everything about it, and the receipt of the other files),
+history.csv, predictions.parquet, model.safetensors.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from clipdr import GRADES, DataError
+from clipdr import GRADES, DataError, receipts
 from clipdr.backbones import Backbone
 from clipdr.data import Features, Images
 from clipdr.files import digest, replacing, write_text
@@ -68,11 +68,14 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
         ]
     write_text(folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n")
     write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
-    write_text(folder / "provenance.json", json.dumps(provenance(model, inputs, device, began), indent=1, sort_keys=True) + "\n")
     with replacing(folder / "model.safetensors") as path:
         save_file(result.states["source_val"], path)
     with replacing(folder / "predictions.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
+        files = {name: digest(folder / name) for name in ("settings.json", "history.csv", "model.safetensors")}
+        files |= {"predictions.parquet": digest(path)}
+        receipt = provenance(model, inputs, device, began) | {"job": f"train {method} {held_out} {seed}", "folder": ".", "files": files}
+        write_text(folder / "provenance.json", receipts.sealed(receipt))
     (folder / "resume.pt").unlink(missing_ok=True)
 
 

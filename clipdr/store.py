@@ -1,14 +1,14 @@
-"""The packed store: photographs decoded within limits, cut to their disc, written as one array per domain and mapped back.
+"""The packed store: photographs cut to their disc, written as one array per domain and mapped back.
 
-Input: a folder in GDRBench's layout. Output per domain: data/store/{D}.npy (N, S, S, 3) uint8, data/manifests/{D}.csv (one row per
-photograph, in the order of the array) and a list of rejected files with their reasons. Any number of processes writes the same bytes.
+Input: photographs and lists (clipdr.readers, clipdr.own). Output per domain: data/store/{D}.npy (N, S, S, 3) uint8,
+data/manifests/{D}.csv (one row per photograph, in the order of the array) and a list of rejected files with their reasons. Any number of
+processes writes the same bytes. Only pixels and the lists' own columns go into these files: EXIF, XMP, comments, thumbnails and colour
+profiles stay behind.
 """
 
 import hashlib
-import io
 import math
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,14 +20,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from clipdr import DataError, fundus, readers
+from clipdr import GRADES, DataError, fundus, letters, own, readers, receipts
+from clipdr.decode import decode_bytes
 from clipdr.domains import DOMAINS
+from clipdr.files import write_text
 from clipdr.manifest import DTYPES
 
-FORMATS = ("JPEG", "PNG", "TIFF")
-MAX_PIXELS = 100_000_000  # a larger picture is refused from its header; the largest fundus cameras stay below half of it
 CHUNK = 8  # photographs per task of a worker
 SMALL_JOB = 32  # photographs per worker below which a further process costs more than it gives
 REJECTED = ["image", "grade", "split", "reason"]
@@ -39,33 +39,42 @@ class Prepared(NamedTuple):
     reason: str = ""
     image: np.ndarray | None = None  # (S, S, 3) uint8
     disc: np.ndarray | None = None  # (5,) float32
+    extent: tuple[int, int] = (0, 0)  # width, height of the file's picture, upright, pixels
     flag: str = ""
     sha256: str = ""
     phash: str = ""
 
 
-def decode(path: Path, size_hint: int | None = None) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB, upright.
-
-    EXIF orientation is applied, an alpha channel is dropped (its colours stay), CMYK, palette, 1-bit and grey pictures become RGB,
-    samples of more than 8 bits are shifted down to 8. Only the first page of a TIFF is read.
-
-    size_hint : pixels; a JPEG may come reduced (by 2, 4 or 8, while decoding), its shorter side at least this long. None: full size
-    Raises DataError: unreadable, empty, truncated, not a JPEG, PNG or TIFF file, or more than MAX_PIXELS.
-    """
-    return _decode(Path(path).read_bytes(), size_hint)[0]
-
-
-def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path, size: int, processes: int, complete: bool = False) -> None:
+def prepare(
+    domain: str,
+    raw: Path,
+    manifest: Path,
+    store: Path,
+    rejected: Path,
+    size: int,
+    processes: int,
+    complete: bool = False,
+    tolerance: int = 0,
+    table: Path | None = None,
+    receipt: Path | None = None,
+) -> None:
     """Prepare all photographs of a domain; the three files appear together at the end, the manifest last, and a summary line is printed.
 
-    raw       : folder with splits/ and images/ (readers.gdrbench)
+    raw       : folder with splits/ and photographs (readers.read); of no concern where a table is given
     rejected  : CSV of image, grade, split, reason: what cannot be read or is no fundus photograph; such rows are in neither of the others
     size      : S, side of the stored square, pixels
     complete  : refuse a domain whose counts differ from the official split files
-    Raises DataError as readers.gdrbench does, and where no photograph can be used.
+    tolerance : photographs of the split files that may be missing or graded otherwise by the data set's own labels; they are listed in
+                {D}_splits.csv beside `rejected`, also where they are too many
+    table     : of a data set of one's own (own.read), whose folder is then `raw`
+    receipt   : {data}/receipts/{D}.json, written after the manifest where it is given (receipts.prepared)
+    Raises DataError as readers.read and own.read do, and where no photograph can be used.
     """
-    records = readers.gdrbench(raw, domain)
+    raw = Path(table).parent if table else Path(raw)
+    reading = own.read(table, domain) if table else readers.read(raw, domain)
+    problems = Path(rejected).with_name(f"{domain}_splits.csv")
+    _report(reading, domain, problems, tolerance)
+    records = reading.records
     if complete:
         readers.check_counts(records, domain)
     manifest, store, rejected = (Path(path) for path in (manifest, store, rejected))
@@ -73,11 +82,11 @@ def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path,
     for path in parts:
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        kept, refused = _write(records, domain, Path(raw), parts[store], size, processes)
+        kept, refused = _write(records, domain, raw, parts[store], size, processes)
         if not kept:
             raise DataError(f"{domain}: none of {len(records)} photographs could be used; the first, {refused[0][0]}: {refused[0][3]}")
-        table = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
-        table.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
+        rows = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
+        rows.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
         pd.DataFrame(refused, columns=REJECTED).to_csv(parts[rejected], index=False, lineterminator="\n")
         manifest.unlink(missing_ok=True)  # an old manifest must not stand beside a new store
         for path, part in parts.items():
@@ -85,7 +94,32 @@ def prepare(domain: str, raw: Path, manifest: Path, store: Path, rejected: Path,
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-    print(_summary(table, refused, domain))
+    if receipt:
+        _seal(receipt, domain, [manifest, store, rejected, *([problems] if problems.is_file() else [])], raw, reading, rows, size)
+    print(_summary(rows, refused, reading.extra, domain))
+
+
+def _seal(path, domain, written, raw, reading, rows, size):
+    """Write the receipt; the photographs in use were hashed when they were read, those that were rejected are hashed here."""
+    digests = dict(zip(rows["image"], rows["sha256"], strict=True))
+    photographs = {record.file: digests.get(record.image) for record in reading.records.itertuples()}
+    counts = {
+        split: [int(((rows["split"] == split) & (rows["grade"] == grade)).sum()) for grade in range(len(GRADES))]
+        for split in readers.SPLITS
+    }
+    facts = {"size": size, "images": len(rows), "rejected": len(reading.records) - len(rows), "counts": counts}
+    if domain in DOMAINS:
+        facts |= {"title": DOMAINS[domain].title, "licence": DOMAINS[domain].licence}
+    receipts.prepared(path, domain, written, raw, photographs, reading.lists, **facts)
+
+
+def _report(reading, domain, path, tolerance):
+    """List the problems of a reading in a file, or remove an old list; print one line about them. DataError where they are too many."""
+    if reading.problems.empty:
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, reading.problems.to_csv(index=False, lineterminator="\n"))
+    print(readers.refuse(reading, domain, tolerance, str(path)))
 
 
 def photograph(path: Path, domain: str, size: int) -> Prepared:
@@ -94,67 +128,29 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
 
     data = Path(path).read_bytes()
     try:
-        image, reduced = _decode(data, size)
-        image = fundus.clean(image, domain)
+        picture, extent = decode_bytes(data, size)
+        image = fundus.clean(picture, domain)
         view = fundus.look(image)
         if view.reason:
             return Prepared(view.reason)
         circle = view.circle
-        if reduced and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
-            width = image.shape[1]
-            image = fundus.clean(_decode(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
+        flags = [view.flag] * bool(view.flag) + ["text"] * (letters.burnt_in(picture, circle) or fundus.red_text(picture, domain))
+        width = image.shape[1]
+        if width < extent[0] and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
+            image = fundus.clean(decode_bytes(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
             circle = fundus.Circle(*(value * image.shape[1] / width for value in circle))
     except DataError as error:
         return Prepared(str(error))
     square, disc = fundus.crop(image, circle, size)
-    return Prepared("", square, disc, view.flag, hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square))))
-
-
-def _decode(data: bytes, size_hint: int | None) -> tuple[np.ndarray, bool]:
-    """(H, W, 3) uint8, and whether it is smaller than the file's picture."""
-    if not data:
-        raise DataError("empty file (0 bytes)")
-    if data.startswith(b"version https://git-lfs"):
-        raise DataError("a git-LFS pointer, not the photograph: fetch it with `git lfs pull`")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata; sizes are checked below
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise DataError("not a JPEG, PNG or TIFF image") from None
-        except Image.DecompressionBombError:
-            raise DataError(f"more than {MAX_PIXELS:,} pixels") from None
-        except Exception as error:  # a broken header raises many kinds of error
-            raise DataError(f"broken image ({error})") from None
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(f"{width} x {height}: more than {MAX_PIXELS:,} pixels")
-        try:
-            if size_hint is not None:
-                image.draft("RGB", (size_hint, size_hint))
-            image.load()
-            reduced = image.size != (width, height)
-            return _rgb(ImageOps.exif_transpose(image)), reduced
-        except MemoryError:
-            raise
-        except Exception as error:  # so does a broken body
-            raise DataError(f"broken or truncated image ({error})") from None
-
-
-def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode == "F":
-        raise ValueError("floating-point samples have no known range")
-    if image.mode.startswith("I"):
-        samples = np.asarray(image).clip(0)
-        shift = max(int(samples.max()).bit_length() - 8, 0)  # 12-bit samples in 16 bits keep their contrast
-        return np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    return Prepared(
+        "", square, disc, extent, " ".join(flags), hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square)))
+    )
 
 
 def _write(records, domain, raw, path, size, processes):
     """Photographs to a .npy file, one after the other; returns the manifest's rows and the rejected ones."""
     kept, refused = [], []
-    paths = [raw / "images" / image for image in records["image"]]
+    paths = [raw / file for file in records["file"]]
     with open(path, "wb") as file:
         _header(file, len(paths), size)
         start = file.tell()
@@ -163,7 +159,7 @@ def _write(records, domain, raw, path, size, processes):
                 refused.append((record.image, record.grade, record.split, prepared.reason))
                 continue
             row = (record.image, len(kept), domain, record.grade, record.split, record.patient, record.eye, record.camera)
-            kept.append((*row, *prepared.disc, prepared.flag, prepared.sha256, prepared.phash))
+            kept.append((*row, *prepared.disc, *prepared.extent, prepared.flag, prepared.sha256, prepared.phash))
             file.write(prepared.image.tobytes())
         file.seek(0)
         _header(file, len(kept), size)
@@ -211,8 +207,13 @@ def _chunk(paths, domain, size):
     return [photograph(path, domain, size) for path in paths]
 
 
-def _summary(table, refused, domain):
-    flagged = int((table["flag"] != "").sum())
-    line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {flagged} without a disc"
-    official = DOMAINS[domain].counts
+def _summary(table, refused, extra, domain):
+    flags = table["flag"].str.split()
+    whole, text = (int(sum(bool(seen & set(flag)) for flag in flags)) for seen in ({"no_disc", "squeezed"}, {"text"}))
+    line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {whole} without a disc"
+    if text:
+        line += f", {text} with burnt-in text (flag `text` in the manifest)"
+    if extra:
+        line += f", {extra} more in the folder that no split file names"
+    official = DOMAINS[domain].counts if domain in DOMAINS else None
     return line if official is None else f"{line}; official split files hold {sum(map(sum, official.values()))}"

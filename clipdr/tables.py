@@ -4,8 +4,9 @@ Input: averages, the order of methods (rows) and of held-out domains (columns). 
 in the units of the table, with interval and standard error), Markdown and LaTeX (booktabs). X = not run, n/a = undefined.
 """
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,12 +50,17 @@ CSV_COLUMNS += ["resamples", "undefined", "selection", "mark", "caption"]
 
 @dataclass(frozen=True)
 class Table:
-    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS."""
+    """cells: one row per method and column, in print order: column, text (as printed), mark ("best" | "second" | ""), and CSV_COLUMNS.
+
+    corner : title of the first column, where its rows are not methods
+    """
 
     name: str
     cells: pd.DataFrame
     caption: str
     notes: tuple[str, ...]
+    corner: str = "Method"
+    protocol: str = ""
 
 
 def is_synthetic(held_out):
@@ -103,7 +109,29 @@ def _table(name, averages, methods, domains, columns, protocol, caption):
     order = {title: place for place, (title, _, _) in enumerate(columns)}
     place = cells["method"].map({method: row for row, method in enumerate(methods)}) * len(order) + cells["column"].map(order)
     cells = cells.assign(table=name, caption=caption).iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
-    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)]))
+    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)]), protocol=protocol)
+
+
+def leaks(results, runs, protocol):
+    """What training knew of the test images, per held-out domain of the runs: "27 pairs (...)", "" nothing, None nobody looked."""
+    found = {}
+    for held_out in dict.fromkeys(run.parts[-2] for run in map(Path, runs) if run.parts[-4] == protocol):
+        path = Path(results) / "gate" / protocol / f"{held_out}.json"
+        found[held_out] = json.loads(path.read_text())["verdict"] if path.is_file() else None
+    return found
+
+
+def marked(table, leaks):
+    """The table, LEAKY in its caption and with a note if training knew test images. leaks : as `leaks` returns them"""
+    leaky = [f"{held_out}: {text}" for held_out, text in leaks.items() if text]
+    unknown = [held_out for held_out, text in leaks.items() if text is None]
+    notes = table.notes
+    if leaky:
+        notes += (f"LEAKY: training or validation holds photographs or patients of the test set ({'; '.join(leaky)}).",)
+    if unknown:
+        notes += (f"Leaks between training and test were not looked for: {', '.join(unknown)} (clipdr leaks, clipdr gate).",)
+    caption = f"LEAKY: {table.caption}" if leaky else table.caption
+    return replace(table, caption=caption, cells=table.cells.assign(caption=caption), notes=notes)
 
 
 def _column(known, methods, domains, title, held_out, metric):
@@ -156,7 +184,7 @@ def _notes(cells, rows):
     return tuple(notes)
 
 
-def _inert(text):
+def inert(text):
     """A text that no spreadsheet takes for a formula: a leading = + - @, tab or return is preceded by an apostrophe."""
     return f"'{text}" if re.match(r"[=+\-@\t\r]", text) else text
 
@@ -170,11 +198,11 @@ def to_csv(table):
         frame[column] = [f"{int(number)}" if pd.notna(number) else "" for number in frame[column]]
     frame["value"] = frame["text"].where(frame["text"].isin([MISSING, UNDEFINED]), frame["value"])
     for column in ("table", "method", "held_out", "metric", "scale", "unit", "selection", "mark", "caption"):
-        frame[column] = [_inert(text) if isinstance(text, str) else "" for text in frame[column]]
+        frame[column] = [inert(text) if isinstance(text, str) else "" for text in frame[column]]
     return frame[CSV_COLUMNS].to_csv(index=False, lineterminator="\n")
 
 
-def _grid(table, escape, marks):
+def grid(table, escape, marks):
     """Header and body as lists of str, escaped and marked; marks: "best", "second" -> format with one place."""
     columns = list(dict.fromkeys(table.cells["column"]))
     body = []
@@ -182,7 +210,7 @@ def _grid(table, escape, marks):
         body.append(
             [escape(method), *(marks.get(mark, "{}").format(escape(text)) for text, mark in zip(row["text"], row["mark"], strict=True))]
         )
-    return ["Method", *map(escape, columns)], body
+    return [escape(table.corner), *map(escape, columns)], body
 
 
 def _escape_markdown(text):
@@ -191,7 +219,7 @@ def _escape_markdown(text):
 
 def to_markdown(table):
     """A pipe table with its caption above and its notes below."""
-    head, body = _grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
+    head, body = grid(table, _escape_markdown, {"best": "**{}**", "second": "<u>{}</u>"})
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
     return "\n".join(
@@ -210,7 +238,7 @@ def _escape_latex(text):
 
 def to_latex(table):
     """A table environment for booktabs, ready for \\input."""
-    head, body = _grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
+    head, body = grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
     lines = [" & ".join(row) + r" \\" for row in (head, *body)]
     return "\n".join(
         [

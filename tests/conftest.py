@@ -42,6 +42,8 @@ def toy(tmp_path_factory):
             "r": 16.0,
             "w": 32.0,
             "h": 32.0,
+            "width": 32,
+            "height": 32,
             "flag": "",
             "sha256": "",
             "phash": "",

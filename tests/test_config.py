@@ -37,6 +37,13 @@ def test_the_default_study_is_offline_and_synthetic():
         ({"backbone": "rn51"}, "rn51"),
         ({"options": {"erm": {"training": {"epoch": 3}}}}, "epoch"),
         ({"training": {"epochs": 0}}, "training"),
+        ({"tolerance": -1}, "tolerance"),
+        ({"own": {"MYCLINIC": {"tabel": "x.csv"}}}, "own.MYCLINIC.tabel"),
+        ({"own": {"myclinic": {"table": "x.csv"}}}, "'myclinic': use capitals"),
+        ({"own": {"SIM_MINE": {"table": "x.csv"}}}, "SIM_MINE"),
+        ({"own": {"APTOS": {"table": "x.csv"}}}, "take a new name"),
+        ({"own": {"MYCLINIC": {"table": "gone.csv"}}, "domains": ["MYCLINIC", "SIM_APTOS"]}, "own.MYCLINIC.table: there is no gone.csv"),
+        ({"domains": ["MYCLINIC", "SIM_APTOS"]}, "MYCLINIC"),
         ({"raw": "nowhere", "domains": ["APTOS", "IDRID"]}, "nowhere/splits/APTOS_train.txt"),
     ],
 )
@@ -51,6 +58,15 @@ def test_options_of_a_method_override_the_shared_training():
     assert erm["training"] == clip_dr["training"] | {"lr": 0.5}
     assert (erm["backbone"]["name"], clip_dr["backbone"]["name"]) == ("tiny", "demo")
     assert json.loads(study.job("erm")) == erm
+
+
+def test_a_data_set_of_ones_own_is_prepared_from_its_table(tmp_path):
+    table = tmp_path / "my table.csv"
+    table.touch()
+    study = read_study(config(own={"MYCLINIC": {"table": str(table)}}, domains=["MYCLINIC", "SIM_APTOS"], tolerance=3, complete=True))
+    assert study.lists("MYCLINIC") == [str(table)] and study.synthetic_domains() == ["SIM_APTOS"]
+    assert study.prepare_options("MYCLINIC") == f"--size 112 --tolerance 3 --complete --table '{table}'"
+    assert study.prepare_options("SIM_APTOS") == "--size 112 --tolerance 3 --complete"
 
 
 def test_the_grid_is_in_the_order_of_the_tables():
@@ -93,4 +109,4 @@ def test_config_imports_nothing_heavy():
     tree = ast.parse((ROOT / "clipdr" / "config.py").read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names <= {"json", "functools", "pathlib", "typing", "pydantic", "clipdr", "clipdr.domains", "clipdr.settings"}
+    assert names <= {"json", "re", "shlex", "functools", "pathlib", "typing", "pydantic", "clipdr", "clipdr.domains", "clipdr.settings"}

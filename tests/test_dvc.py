@@ -1,4 +1,4 @@
-"""The one DVC stage, in a copy of the repository whose workflow is a stand-in of three lines."""
+"""The two DVC stages, in a copy of the repository whose workflow is a stand-in of a few lines; and a real clone, pulled, without work."""
 
 import json
 import re
@@ -13,7 +13,7 @@ import yaml
 from clipdr.figures import FIGURES
 
 ROOT = Path(__file__).parents[1]
-STAGE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["benchmark"]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
@@ -21,14 +21,23 @@ PNG = bytes.fromhex(
 # Writes its arguments and what it finds of earlier results, then the outputs.
 SNAKEMAKE = """#!/bin/sh
 echo "$* runs=$(ls results/runs 2>/dev/null | wc -l)" >> calls.txt
-mkdir -p results/runs results/tables results/figures
+for name in synthetic manifests store rejected receipts; do mkdir -p data/$name; echo x > data/$name/x; done
+for last; do true; done
+[ "$last" = prepared ] && exit
+for name in data gate runs receipts tables figures; do mkdir -p results/$name; done
+mkdir -p data/features
 cp config.yaml results/runs/$(cat config.yaml)
 echo dg > results/tables/dg_auc.csv
 echo method,auc > results/scores.csv
+echo image > results/leaks.csv
 cp figure.png results/figures/similarity.png
 cp figure.png results/figures/scores_by_domain.png
 echo '{"dg": {"clip_dr": {"auc": 0.5}}}' > results/summary.json
 """
+DATA_OUTS = [f"data/{name}" for name in ("synthetic", "manifests", "store", "rejected", "receipts")]
+RESULTS_OUTS = ["data/features", *(f"results/{name}" for name in ("data", "leaks.csv", "gate", "runs", "receipts", "scores.csv"))]
+RESULTS_OUTS += [f"results/{name}" for name in ("tables", "figures", "summary.json")]
+FIRST = ["--cores all prepared runs=0", "--cores all runs=0"]
 
 
 class Checkout:
@@ -99,12 +108,13 @@ def checkout(origin, tmp_path):
     return Checkout(tmp_path / "copy")
 
 
-def test_the_stage_names_what_is_there():
-    assert [dependency for dependency in STAGE["deps"] if not (ROOT / dependency).exists()] == []
+def test_the_stages_name_what_is_there():
+    dependencies = {dependency for stage in STAGES.values() for dependency in stage["deps"]}
+    assert [name for name in dependencies if not (ROOT / name).exists() and name not in DATA_OUTS] == []
     assert [f"results/figures/{name}.png" for name in FIGURES] == PLOTS
-    outputs = [next(iter(output)) for output in STAGE["outs"] + STAGE["metrics"]]
-    assert outputs == ["results/runs", "results/scores.csv", "results/tables", "results/figures", "results/summary.json"]
-    assert all(options["persist"] for output in STAGE["outs"] + STAGE["metrics"] for options in output.values())
+    outputs = {name: stage["outs"] + stage.get("metrics", []) for name, stage in STAGES.items()}
+    assert {name: [next(iter(one)) for one in outs] for name, outs in outputs.items()} == {"data": DATA_OUTS, "benchmark": RESULTS_OUTS}
+    assert all(options["persist"] for outs in outputs.values() for one in outs for options in one.values())
 
 
 def test_no_rule_calls_dvc():
@@ -119,9 +129,9 @@ def test_no_rule_calls_dvc():
 
 
 def test_repro_runs_once_and_leaves_a_clean_tree(origin):
-    assert origin.calls() == ["--cores all runs=0"]
-    assert "didn't change" in origin.dvc("repro")
-    assert origin.calls() == ["--cores all runs=0"]
+    assert origin.calls() == FIRST
+    assert origin.dvc("repro").count("didn't change") == 2
+    assert origin.calls() == FIRST
     assert origin.git("status", "--short") == ""
     assert "up to date" in origin.dvc("status")
     assert "benchmark" in origin.dvc("stage", "list") and "benchmark" in origin.dvc("dag")
@@ -131,7 +141,7 @@ def test_a_changed_config_keeps_the_trained_runs(checkout):
     """Without `persist` DVC would erase results/runs before the second run."""
     (checkout.root / "config.yaml").write_text("two")
     checkout.dvc("repro")
-    assert checkout.calls()[1:] == ["--cores all runs=1"]
+    assert checkout.calls()[2:] == ["--cores all prepared runs=1", "--cores all runs=1"]
     assert {path.name for path in (checkout.root / "results/runs").iterdir()} == {"one", "two"}
 
 
@@ -141,7 +151,7 @@ def test_compiled_files_are_no_change_but_code_is(checkout):
     assert "didn't change" in checkout.dvc("repro")
     (checkout.root / "clipdr/a.py").write_text("2")
     checkout.dvc("repro")
-    assert len(checkout.calls()) == 2
+    assert len(checkout.calls()) == 4
 
 
 def test_conda_is_used_where_there_is_one(checkout):
@@ -149,7 +159,7 @@ def test_conda_is_used_where_there_is_one(checkout):
     conda.write_text("#!/bin/sh\n")
     conda.chmod(0o755)
     checkout.dvc("repro", "--force")
-    assert checkout.calls()[1:] == ["--cores all --use-conda runs=1"]
+    assert checkout.calls()[2:] == ["--cores all --use-conda prepared runs=1", "--cores all --use-conda runs=1"]
 
 
 def test_metrics_and_plots_show_without_a_network(checkout):
@@ -175,7 +185,19 @@ def test_push_and_pull_through_a_folder(checkout, tmp_path):
     clone.dvc("pull")
     for name in ("runs/one", "scores.csv", "tables/dg_auc.csv", "figures/similarity.png", "summary.json"):
         assert (clone.root / "results" / name).read_bytes() == (checkout.root / "results" / name).read_bytes()
-    assert "didn't change" in clone.dvc("repro")
+    assert all((clone.root / name / "x").is_file() for name in DATA_OUTS)
+    assert clone.dvc("repro").count("didn't change") == 2
+
+
+def test_prepared_data_can_be_pulled_alone(checkout, tmp_path):
+    checkout.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    checkout.dvc("push")
+    checkout.git("clone", "-q", ".", str(tmp_path / "clone"))
+    clone = Checkout(tmp_path / "clone")
+    clone.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    clone.dvc("pull", "data")
+    assert (clone.root / "data/store/x").is_file()
+    assert not (clone.root / "results").exists()
 
 
 def test_photographs_of_the_user_are_followed_by_a_pointer_in_git(checkout):
@@ -187,3 +209,46 @@ def test_photographs_of_the_user_are_followed_by_a_pointer_in_git(checkout):
     checkout.git("add", "data/raw/APTOS.dvc")
     checkout.git("add", "-A")
     assert [name for name in checkout.git("ls-files", "data").splitlines() if not name.endswith((".dvc", ".gitignore"))] == []
+
+
+@pytest.mark.nightly
+def test_a_clone_that_pulled_has_nothing_to_run(tmp_path):
+    """The real workflow, small: repro, push; clone, `make pull`; then neither Snakemake nor DVC finds anything to do."""
+    origin = tmp_path / "origin"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, listed):
+        (origin / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, origin / name)
+    study, smoke = (yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "workflow/studies/smoke.yaml"))
+    folders = {"raw": "data/synthetic", "data": "data", "results": "results"}
+    study |= smoke | {"training": study["training"] | smoke["training"], "methods": ["zero_shot"], **folders}
+    (origin / "config.yaml").write_text(yaml.safe_dump(study | {"figures": {"similarity": ["zero_shot"], "scores_by_domain": []}}))
+
+    def ready(root):
+        """A checkout whose environment is the one of the tests, and whose modules are its own."""
+        (root / ".venv").symlink_to(Path(sys.prefix))
+        (root / ".git/info/exclude").write_text("/.venv\n/.bin\n/.home\n/.site\n")
+        checkout = Checkout(root)
+        checkout.environment |= {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        return checkout
+
+    subprocess.run(["git", "init", "-q", str(origin)], check=True)
+    first = ready(origin)
+    first.dvc("repro")
+    first.git("add", "-A")
+    first.git("commit", "-qm", "results")
+    first.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    first.dvc("push")
+    again = first.run(str(origin / ".venv/bin/snakemake"), "--cores", "1", "-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+    subprocess.run(["git", "clone", "-q", str(origin), str(tmp_path / "clone")], check=True)
+    clone = ready(tmp_path / "clone")
+    clone.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "store"))
+    pulled = clone.run("make", "-o", "install", "pull")
+    assert pulled.returncode == 0, pulled.stdout + pulled.stderr
+    again = clone.run(str(clone.root / ".venv/bin/snakemake"), "--cores", "1", "-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert clone.dvc("repro").count("didn't change") == 2
+    assert clone.git("status", "--short") == ""
+    assert (clone.root / "results/mlflow.db").is_file()

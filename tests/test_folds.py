@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from clipdr import DataError
+from clipdr import DataError, readers
 from clipdr.domains import DOMAINS
-from clipdr.folds import fold, source_domains
+from clipdr.folds import fold, kept_twice, leak_free, source_domains
 
 SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
 TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
@@ -21,13 +21,13 @@ TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
 @pytest.fixture(scope="module")
 def manifest():
     rows = [
-        (domain, split, grade)
+        (domain, split, grade, f"{domain}/x/{domain}{split}{grade}_{number}.png")
         for domain in SIX
         for split, counts in DOMAINS[domain].counts.items()
         for grade, count in enumerate(counts)
-        for _ in range(count)
+        for number in range(count)
     ]
-    return pd.DataFrame(rows, columns=["domain", "split", "grade"])
+    return pd.DataFrame(rows, columns=["domain", "split", "grade", "image"])
 
 
 @pytest.mark.parametrize("held_out", SIX)
@@ -51,3 +51,37 @@ def test_an_unknown_protocol_and_an_empty_part_are_named(manifest):
         fold(manifest, "lodo", "APTOS")
     with pytest.raises(DataError, match="no test image"):
         fold(manifest, "dg", "DDR")
+
+
+def twins(rldr="train", eyepacs="test"):
+    """Parts with photograph 1_left of RLDR and of EYEPACS in the parts named, and others."""
+    rows = {name: [("IDRID", f"IDRID/nodr/{name}.jpg", 0)] for name in ("train", "val", "test")}
+    rows[rldr].append(("RLDR", "RLDR/pdr/1_left.jpg", 4))
+    rows[eyepacs] += [("EYEPACS", "EYEPACS/Images/1_left.jpeg", 3), ("EYEPACS", "EYEPACS/Images/11_left.jpeg", 0)]
+    return {name: pd.DataFrame(part, columns=["domain", "image", "grade"]) for name, part in rows.items()}
+
+
+@pytest.mark.parametrize(("rldr", "eyepacs"), [("train", "test"), ("val", "test"), ("test", "train"), ("test", "val")])
+def test_what_rldr_holds_leaves_eyepacs_on_the_other_side(rldr, eyepacs):
+    parts = leak_free(twins(rldr, eyepacs))
+    assert parts[eyepacs].image.tolist() == [f"IDRID/nodr/{eyepacs}.jpg", "EYEPACS/Images/11_left.jpeg"]
+    assert len(parts[rldr]) == 2 and kept_twice(parts) == {"train": 0, "val": 0, "test": 0}
+
+
+@pytest.mark.parametrize(("rldr", "eyepacs"), [("train", "train"), ("train", "val"), ("test", "test")])
+def test_both_copies_stay_on_one_side_and_are_counted(rldr, eyepacs):
+    parts = leak_free(twins(rldr, eyepacs))
+    assert sum(map(len, parts.values())) == 6
+    assert sum(kept_twice(parts).values()) == (rldr == eyepacs)
+
+
+@pytest.mark.realdata
+def test_the_leak_rule_leaves_the_published_numbers_of_eyepacs(realdata, tmp_path):
+    (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
+    manifest = pd.concat(pd.DataFrame(readers.split_files(tmp_path, name)).assign(domain=name) for name in ("RLDR", "EYEPACS", "IDRID"))
+    tested = fold(manifest.reset_index(drop=True), "dg", "EYEPACS")["test"]
+    assert tested.grade.value_counts().sort_index().tolist() == [65272, 6021, 12176, 1831, 1804] and len(tested) == 87104
+    trained = fold(manifest.reset_index(drop=True), "dg", "RLDR")
+    assert [(trained[name].domain == "EYEPACS").sum() for name in ("train", "val")] == [34147, 52957]
+    both = kept_twice(fold(manifest.reset_index(drop=True), "dg", "IDRID"))
+    assert both["test"] == 0 and both["train"] + both["val"] > 0

@@ -7,7 +7,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-VERBS = ["synthesize", "prepare", "features", "prompts", "train", "score", "collect", "table", "figure", "track"]
+VERBS = [
+    "datasets",
+    "fetch",
+    "synthesize",
+    "prepare",
+    "features",
+    "prompts",
+    "leaks",
+    "gate",
+    "train",
+    "score",
+    "collect",
+    "table",
+    "figure",
+    "track",
+    "data_report",
+    "verify",
+]
 
 
 def clipdr(*arguments):

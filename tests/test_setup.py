@@ -40,7 +40,7 @@ def make(*arguments, cwd=ROOT, **variables):
 def test_make_alone_says_what_there_is():
     answer = make()
     assert answer.returncode == 0
-    assert [line.split()[1] for line in answer.stdout.splitlines()] == ["help", "install", "demo", "lint", "test", "ui", "clean"]
+    assert [line.split()[1] for line in answer.stdout.splitlines()] == ["help", "install", "demo", "lint", "test", "ui", "pull", "clean"]
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from clipdr import DataError, fundus
+from clipdr.decode import decode, decode_bytes
 from clipdr.domains import FOLDERS
 from clipdr.manifest import DTYPES, open_store, read_manifest
-from clipdr.store import decode, photograph, prepare
+from clipdr.store import photograph, prepare
 
 REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[1] / "../shared/realdata"))
 real = pytest.mark.skipif(not REALDATA.is_dir(), reason="no real photographs here")
@@ -110,6 +111,7 @@ def test_exif_orientation_is_applied_once(tmp_path, suffix, orientation):
     image = decode(tmp_path / f"x.{suffix}")
     assert image.shape == (32, 48, 3)
     assert image[8, 8, 0] > 200 and image[24, 8, 0] < 50 and image[8, 40, 0] < 50
+    assert decode_bytes((tmp_path / f"x.{suffix}").read_bytes(), 8)[1] == (48, 32)
 
 
 def test_a_jpeg_comes_reduced_but_never_below_the_hint(tmp_path):
@@ -127,6 +129,7 @@ def test_a_small_disc_in_a_large_picture_is_decoded_finer(tmp_path, monkeypatch)
     monkeypatch.setattr(fundus, "crop", lambda image, circle, size: shapes.append((image.shape, circle)) or crop(image, circle, size))
     prepared = photograph(tmp_path / "far.jpg", "SIM_APTOS", 150)
     ((shape, circle),) = shapes
+    assert prepared.extent == (1600, 1200)
     assert shape == (300, 400, 3) and 2 * circle.r >= 150 and abs(circle.r - 80) < 1  # at 150 x 200 the disc would be 80 pixels wide
     assert prepared.reason == "" and prepared.image.shape == (150, 150, 3)
 
@@ -197,6 +200,7 @@ def test_manifest_store_and_rejected_list_agree(tmp_path, capsys):
         "h": "float32",
     }
     assert table.loc[0, ["patient", "eye", "camera"]].tolist() == ["train000", "left", ""]
+    assert table["width"].eq(160).all() and table["height"].eq(120).all()
     for row, path in enumerate(kept):
         assert (packed[row] == photograph(path, "SIM_APTOS", 32).image).all()
         outside = ~fundus.mask(table.loc[[row], ["cx", "cy", "r", "w", "h"]].to_numpy(), 32)[0, 0].numpy()
@@ -283,7 +287,7 @@ def test_a_store_that_does_not_fit_its_manifest_is_refused(tmp_path):
 
 UGLY = {
     "huge_4752x3168.jpeg": "", "dark_4752x3168.jpeg": "", "huge_aptos_original.png": "", "rgba_drive.tif": "", "gray_fundus.jpg": "",
-    "overlay_contour_idrid.jpg": "", "white_background_deepdrid.jpg": "", "cmyk_derived.jpg": "", "exif_orientation6_derived.jpg": "",
+    "overlay_contour_idrid.jpg": "", "white_background_deepdrid.jpg": "text", "cmyk_derived.jpg": "", "exif_orientation6_derived.jpg": "",
     "cropped_patch_derived.jpg": "no_disc",
     "lfs_pointer_not_an_image.png": "git-LFS", "zero_bytes_derived.jpg": "empty", "truncated_derived.jpg": "truncated",
     "palette_mask.gif": "not a JPEG", "binary_mask_1bit.tif": "not a fundus", "nonfundus_chart_rgba.png": "not a fundus",
@@ -298,7 +302,7 @@ UGLY = {
 def test_every_ugly_file_is_handled(name, size):
     for domain in ("DEEPDR", "APTOS") if name.startswith("white") else ("APTOS",):
         prepared = photograph(REALDATA / "ugly" / name, domain, size)
-        if UGLY[name] in ("", "no_disc"):
+        if UGLY[name] in ("", "no_disc", "text"):
             assert (prepared.reason, prepared.flag) == ("", UGLY[name]) and prepared.image.shape == (size, size, 3)
         else:
             assert UGLY[name] in prepared.reason and prepared.image is None

@@ -65,6 +65,7 @@ def test_the_smoke_study_makes_every_file(finished):
             "scores.csv",
             "draws.npz",
             "operating.json",
+            "scores.receipt.json",
         }
     scores = pd.read_csv(results / "scores.csv")
     assert len(scores.groupby(["method", "held_out"])) == len(RUNS)
@@ -96,10 +97,13 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
         ("clipdr/tables.py", {"table": 2, "figure": 2, "track": 1}),
         ("clipdr/figures.py", {"figure": 2, "track": 1}),
         ("clipdr/track.py", {"track": 1}),
+        ("clipdr/duplicates.py", {"leaks": 1, "gate": 3, "table": 2, "track": 1}),
+        ("clipdr/folds.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1}),
         ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1}),
         (
             "clipdr/store.py",
-            {"prepare": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1},
+            {"prepare": 3, "data_report": 1, "leaks": 1, "gate": 3, "features": 3, "train": 9, "score": 9}
+            | {"collect": 1, "compare": 1, "table": 2, "figure": 2, "track": 1},
         ),
     ],
 )
@@ -117,6 +121,26 @@ def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):
 def test_an_option_of_one_method_reruns_that_method(finished):
     text = snakemake(finished, *SMOKE, "-n", "--config", "options={clip_dr: {max_rank: 1}}")
     assert jobs(text)["train"] == 3
+
+
+def test_allowing_leaks_asks_the_gate_again_and_trains_nothing(finished):
+    counts = jobs(snakemake(finished, *SMOKE, "-n", "--config", "allow_leaks=true"))
+    assert counts["gate"] == 3
+    assert "train" not in counts
+
+
+def test_a_study_that_leaks_stops_before_training_and_says_why(finished, tmp_path):
+    """A test photograph is written over a training photograph: the gate says so on the screen, and neither fold is trained on."""
+    folder = tmp_path / "leaking"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".snakemake", "results"))
+    images = folder / "data" / "smoke" / "synthetic" / "images"
+    copied, replaced = (next((images / domain).rglob("[!.]*.*")) for domain in ("SIM_APTOS", "SIM_IDRID"))
+    replaced.write_bytes(copied.read_bytes())
+    shutil.rmtree(folder / "data" / "smoke" / "manifests")
+    shown = snakemake(folder, *SMOKE, check=False)
+    assert "leaks: 1 pair (1 exact) between training or validation and test" in shown
+    for held_out in ("SIM_APTOS", "SIM_IDRID"):
+        assert not list((folder / "results").glob(f"smoke/runs/dg/*/{held_out}/0/settings.json"))
 
 
 def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, tmp_path):

@@ -24,13 +24,17 @@ if SYNTHETIC:
 
 rule prepare:
     input:
-        splits=lambda wildcards: study.splits(wildcards.domain),
-        images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if DOMAINS[wildcards.domain].synthetic else [],
-        code=expand("clipdr/{module}.py", module=["store", "readers", "fundus", "circle", "manifest", "domains"]),
+        lists=lambda wildcards: study.lists(wildcards.domain),
+        images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else [],
+        code=expand(
+            "clipdr/{module}.py",
+            module=["store", "decode", "readers", "originals", "own", "fundus", "letters", "circle", "manifest", "domains"],
+        ),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",
         rejected=f"{DATA}/rejected/{{domain}}.csv",
+        receipt=f"{DATA}/receipts/{{domain}}.json",
     log:
         f"{RESULTS}/logs/prepare/{{domain}}.log",
     conda:
@@ -39,6 +43,12 @@ rule prepare:
     params:
         data=lambda wildcards: DATA,
         raw=lambda wildcards: study.raw,
-        options=f"--size {study.image.size}" + (" --complete" if study.complete else ""),
+        options=lambda wildcards: study.prepare_options(wildcards.domain),
     shell:
         "python -m clipdr prepare {wildcards.domain} --raw {params.raw:q} --data {params.data:q} {params.options} --processes {threads} > {log} 2>&1"
+
+
+rule prepared:
+    # the target of the DVC stage `data`
+    input:
+        MANIFESTS,

@@ -13,6 +13,7 @@ rule score:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
         operating=f"{RUN}/operating.json",
+        receipt=f"{RUN}/scores.receipt.json",
     log:
         f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -27,6 +28,38 @@ rule score:
         "--bootstrap {params.bootstrap} > {log} 2>&1"
 
 
+rule data_report:
+    input:
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
+        code=[
+            *SCORE_CODE,
+            *expand(
+                "clipdr/{module}.py",
+                module=["datareport", "datapage", "quality", "tables", "figures", "manifest", "fundus", "circle", "domains"],
+            ),
+        ],
+    output:
+        files=expand(
+            f"{RESULTS}/data/{{name}}", name=["counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "samples.csv"]
+        ),
+        figures=expand(f"{RESULTS}/data/{{name}}.png", name=["quality", *expand("samples_{domain}", domain=study.domains)]),
+        page=report(f"{RESULTS}/data/index.html", caption="../report/data.rst", category="Data"),
+        receipt=f"{RESULTS}/receipts/data.json",
+    log:
+        f"{RESULTS}/logs/data_report.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+    shell:
+        "python -m clipdr data_report {params.domains} --data {params.data:q} --results {params.results:q} --threads {threads} > {log} 2>&1"
+
+
 rule collect:
     input:
         scores=study.runs("scores.csv"),
@@ -34,6 +67,7 @@ rule collect:
     output:
         scores=f"{RESULTS}/scores.csv",
         summary=f"{RESULTS}/summary.json",
+        receipt=f"{RESULTS}/receipts/collect.json",
     log:
         f"{RESULTS}/logs/collect.log",
     conda:
@@ -52,7 +86,8 @@ rule compare:
         draws=study.runs("draws.npz"),
         code=[*SCORE_CODE, "clipdr/compare.py"],
     output:
-        f"{RESULTS}/comparisons.csv",
+        comparisons=f"{RESULTS}/comparisons.csv",
+        receipt=f"{RESULTS}/receipts/compare.json",
     log:
         f"{RESULTS}/logs/compare.log",
     conda:
@@ -68,6 +103,7 @@ rule compare:
 
 rule table:
     input:
+        gate=expand(f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json", protocol=study.protocols, held_out=study.domains),
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
         code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/domains.py"],
@@ -75,6 +111,7 @@ rule table:
         csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
+        receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
     conda:
@@ -96,6 +133,7 @@ rule figure:
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",
     conda:

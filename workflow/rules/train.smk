@@ -10,7 +10,8 @@ rule features:
         store=f"{DATA}/store/{{domain}}.npy",
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        features=f"{DATA}/features/{{backbone}}/{{domain}}.npy",
+        receipt=f"{DATA}/features/{{backbone}}/{{domain}}.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/{{domain}}.log",
     conda:
@@ -32,7 +33,8 @@ rule prompts:
         weights=lambda wildcards: study.weights(wildcards.backbone),
         code=[*TOWER_CODE, "clipdr/features.py"],
     output:
-        f"{DATA}/features/{{backbone}}/prompts.npz",
+        prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
+        receipt=f"{DATA}/features/{{backbone}}/prompts.receipt.json",
     log:
         f"{RESULTS}/logs/features/{{backbone}}/prompts.log",
     conda:
@@ -49,6 +51,7 @@ rule prompts:
 rule train:
     input:
         data=lambda wildcards: study.inputs(wildcards.method),
+        gate=ancient(f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json"),  # must be there; a run depends on its images, not on this report
         code=[
             *TOWER_CODE,
             *expand("clipdr/{module}.py", module=["runs", "folds", "train", "settings", "losses", "metrics", "methods/base"]),
