@@ -325,16 +325,18 @@ def figure(
     name: Annotated[str, typer.Argument(help="Name of a figure, e.g. similarity.")],
     runs: RunFolders,
     results: Annotated[Path, typer.Option(help="Folder of results; the figure goes to its figures/.")] = Path("results"),
+    data: Data = Path("data"),
+    backbone: Annotated[str, typer.Option(help="Name of the backbone whose cached features are drawn (embedding).")] = "demo",
 ):
-    """Draw one figure as PNG and PDF."""
-    from clipdr import evaluate, figures, predictions
+    """Draw one figure as PNG, PDF and SVG.
 
-    draw = entry(figures.FIGURES, "figure", name)
-    if figures.READS[name] == "predictions":
-        content = (predictions.read(run / "predictions.parquet", figures.SIMILARITY_COLUMNS) for run in runs)
-    else:
-        content = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    figures.write(draw(content, **axes(runs)), name, results / "figures")
+    Example: python -m clipdr figure similarity results/runs/dg/clip_dr/*/0
+    """
+    from clipdr import figures
+
+    module = figures.module(name)
+    content = module.read(figures.Place(runs, results, data, data / "features" / backbone))
+    figures.write(module.draw(content, **axes(runs)), name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
     receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
 
@@ -371,6 +373,32 @@ def data_report(
 
     names = datareport.write(domains.split(","), data, results / "data")
     receipts.write(results / "receipts" / "data.json", "data_report", results, [f"data/{name}" for name in names])
+
+
+@app.command()
+def page(
+    runs: RunFolders,
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    tables: Annotated[str, typer.Option(help="Names of the tables to show, separated by commas; the first one is the main table.")] = "",
+    figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas; the first three open the page.")] = "",
+    reference: Annotated[str, typer.Option(help="Method whose worst errors are shown.")] = "clip_dr",
+    gallery: Annotated[int, typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out.")] = 4,
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results; the page is its report.html.")] = Path("results"),
+    deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path("docs/deviations.md"),
+):
+    """Write the report of a study: RESULTS/report.html, one file that opens without a network.
+
+    Example: python -m clipdr page results/runs/dg/*/*/* --domains SIM_APTOS,SIM_IDRID --tables dg,dg_auc --figures similarity
+    """
+    from clipdr import page as pages
+
+    chosen = {"tables": [name for name in tables.split(",") if name], "figures": [name for name in figures.split(",") if name]}
+    options = {"domains": domains.split(","), "data": data, "deviations": deviations, "reference": reference, "gallery": gallery}
+    size = pages.write(results / "report.html", runs, **chosen, **options)
+    receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
+    over = f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`" if size > pages.LIMIT else ""
+    print(f"{results / 'report.html'}: {size / 2**20:.1f} MB{over}")
 
 
 @app.command()

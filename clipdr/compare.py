@@ -7,6 +7,7 @@ held-out domain (and their average), metric and method.
 import numpy as np
 import pandas as pd
 
+from clipdr import DataError
 from clipdr.evaluate import HEADLINE, average, mean_draws, spans
 from clipdr.operating import MEASURES
 from clipdr.statistics import holm, paired
@@ -45,3 +46,14 @@ def compare(scores, draws, reference, selection=HEADLINE):
     table = pd.DataFrame(rows, columns=COMPARISONS)
     corrected = table.groupby(["protocol", "held_out", "metric"])["p"].transform(lambda p: holm(p.to_numpy(np.float64)))
     return table.assign(p_holm=corrected.astype(np.float64))
+
+
+def read(path, protocol):
+    """comparisons.csv -> its rows of one protocol; DataError if there is no such file or it has other columns."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(["difference", "low", "high", "p", "p_holm"], ""))
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; compare the runs first") from None
+    if list(table.columns) != COMPARISONS:
+        raise DataError(f"{path}: columns are not those of comparisons.csv; compare the runs again")
+    return table[table["protocol"] == protocol]
