@@ -11,10 +11,12 @@ from typing import NamedTuple
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from clipdr import DataError, gate
+from clipdr import GRADES, REFERABLE, DataError, gate
 from clipdr.evaluate import AVERAGE, HEADLINE, average
+
 from clipdr.tables import MISSING, SELECTIONS, STYLES, UNDEFINED
 
+NO_INTERVAL = "No interval: the score is undefined in over 5 % of the resamples (a rare grade)."
 COMPARED = ("auc", "qwk", "macro_f1", "accuracy", "mae", "referable_auc", "rps")  # where they have a style
 
 
@@ -36,6 +38,11 @@ class View(NamedTuple):
     notes: tuple[str, ...] = ()
     foot: tuple[list[Cell], ...] = ()
 
+    @property
+    def numeric(self):
+        """Per column, whether it holds a number: such a column is set to the right."""
+        return [any(row[place].number is not None for row in self.body) for place in range(len(self.head))]
+
 
 class Run(NamedTuple):
     """One run folder as read; history: one row per evaluation, empty where nothing was trained."""
@@ -56,9 +63,9 @@ def number(text):
     return float(found[0].replace(",", "")) if found else None
 
 
-def cell(value, decimals=0):
-    """A number as a Cell; n/a where it is undefined."""
-    return Cell(UNDEFINED) if pd.isna(value) else Cell(f"{value:,.{decimals}f}", number=float(value))
+def cell(value, decimals=0, sign=""):
+    """A number as a Cell, with a sign before positive ones if asked; n/a where it is undefined; never -0."""
+    return Cell(UNDEFINED) if pd.isna(value) else Cell(f"{round(value, decimals) + 0:{sign},.{decimals}f}", number=float(value))
 
 
 def read_run(folder):
@@ -90,6 +97,9 @@ def printed_table(folder, name):
             if low != "" and high != "" and body[row][column + 1].number is not None:
                 decimals = len(body[row][column + 1].text.split(" ")[0].partition(".")[2])
                 body[row][column + 1] = body[row][column + 1]._replace(small=f"{float(low):.{decimals}f} to {float(high):.{decimals}f}")
+    values = [one for row in body for one in row[1:] if one.number is not None]
+    if any(one.small for one in values) and not all(one.small for one in values):
+        notes.append(NO_INTERVAL)
     return View(caption, head, body, notes, _sizes(cells, width, len(body)))
 
 
@@ -152,18 +162,20 @@ def comparisons(path, protocol):
             [Cell(method), *(_difference(rows[rows["metric"] == metric], STYLES[metric]) for metric in metrics)]
             for method, rows in part.groupby("method", sort=False)
         ]
+        notes = [NO_INTERVAL] if any(one.small == "no interval" for row in body for one in row) else []
         first, units = part.iloc[0], sorted(part["unit"].unique())
         where = "Mean of the held-out domains" if held_out == AVERAGE else held_out
         caption = f"{where}: method minus {first['reference']}, 95 % interval and p (Holm over the methods). n = {first['n']:,} photographs"
         caption += f" of {first['clusters']:,} patients." if units == ["patient"] else "; patients unknown in part: too narrow."
-        views.append(View(caption, ["Method", *(head(metric) for metric in metrics)], body))
+        views.append(View(caption, ["Method", *(head(metric) for metric in metrics)], body, notes))
     return views
 
 
 def head(metric):
-    """A metric as the head of a column, with its unit and the better direction."""
+    """A metric as the head of a column, with its unit and, where less is better, that."""
     style = STYLES[metric]
-    return f"{style.title} ({'points of 100' if style.factor == 100 else 'grades'}{'' if style.more_is_better else ', less is better'})"
+    name = f"{style.title} of referable DR" if metric == "referable_auc" else style.title
+    return f"{name} ({'%' if style.factor == 100 else 'grades'}{'' if style.more_is_better else ', less is better'})"
 
 
 def _difference(rows, style):
@@ -174,8 +186,8 @@ def _difference(rows, style):
     if pd.isna(value):
         return Cell(UNDEFINED)
     d = style.decimals
-    small = "no interval" if pd.isna(low) else f"{low:+.{d}f} to {high:+.{d}f}; p {row['p_holm']:.3f}"
-    return Cell(f"{value:+.{d}f}", small, "clear" if row["p_holm"] < 0.05 else "", value)
+    small = "no interval" if pd.isna(low) else f"{cell(low, d, '+').text} to {cell(high, d, '+').text}; p {row['p_holm']:.3f}"
+    return cell(value, d, "+")._replace(small=small, mark="clear" if row["p_holm"] < 0.05 else "")
 
 
 def selection(runs, scores):
@@ -193,7 +205,7 @@ def selection(runs, scores):
             style, key = STYLES[metric], (method, AVERAGE, metric)
             values = [style.factor * means[rule].get(key, float("nan")) for rule in rules]
             row += [cell(value, style.decimals) for value in values]
-            row += [cell(value - values[0], style.decimals) for value in values[1:]]
+            row += [cell(value - values[0], style.decimals, "+") for value in values[1:]]
         body.append(row)
     notes = [f"{rule}: {SELECTIONS.get(rule, 'a rule of this study')}." for rule in rules]
     caption = "Unweighted mean over the held-out domains under each selection rule, and what the rule changes."
@@ -212,6 +224,18 @@ def _chosen(history):
     row = history[history["selected"].astype(bool)].iloc[-1]
     auc = cell(100 * row["val_auc"], 1) if "val_auc" in history else Cell(UNDEFINED)
     return [cell(len(history)), cell(row["step"]), cell(history["step"].iloc[-1]), auc]
+
+
+def domains(manifests):
+    """What the domains are: photographs, patients, grades and the share of referable DR. manifests: {domain: manifest}"""
+    body = []
+    for name, frame in manifests.items():
+        known = frame.loc[frame["patient"] != "", "patient"].nunique()
+        counts = frame["grade"].value_counts().reindex(range(len(GRADES)), fill_value=0)
+        shown = [cell(len(frame)), cell(known) if known else Cell("unknown"), *map(cell, counts)]
+        body.append([Cell(name), *shown, cell(100 * (frame["grade"] >= REFERABLE).mean(), 1)])
+    heads = ["Domain", "Photographs", "Patients", *(f"{grade} {name}" for grade, name in enumerate(GRADES)), "Referable DR (%)"]
+    return View("Photographs of each domain by grade; each domain is held out once.", heads, body)
 
 
 def settings(runs):
@@ -278,4 +302,4 @@ def leaks(results):
         for (kind, a, b), part in pairs
     ]  # fmt: skip
     caption = "Pairs of photographs that are one, or of one patient, over all data of the study (leaks.csv)."
-    return [View(caption, ["Kind", "Meaning", "Domains", "Pairs", "With two grades"], rows)]
+    return [View(caption, ["Kind", "Meaning", "Domains", "Pairs", "With two grades"], rows, [] if rows else ["No pair was found."])]

@@ -12,11 +12,14 @@ from clipdr.domains import DOMAINS
 from clipdr.evaluate import AVERAGE
 from clipdr.tables import is_synthetic
 
+TOWERS = {"demo": "not CLIP: an ImageNet network and a small random text tower", "tiny": "random weights, for tests of the wiring"}
 PROTOCOLS = {"dg": "train and validate on all domains but one, test on the whole of that one (GDRBench's DG protocol)"}
 
 
 def names(domains):
     """Domains in one line, each with its title where it is known."""
+    if all(map(is_synthetic, domains)):
+        return f"{', '.join(domains)}, drawn by a program in the style of the data sets they are named after"
     known = [(name, DOMAINS.get(name)) for name in domains]
     return "; ".join(f"{name} ({facts.title}, {facts.country})" if facts else f"{name} (a data set of one's own)" for name, facts in known)
 
@@ -50,10 +53,12 @@ def data(manifests, rejected):
         "subsets": "All photographs of the split files that can be decoded; no other subset was chosen.",
         "bare pixels": "The packed photographs are bare pixels; metadata of the files is not kept.",
         "heterogeneous data": "Referable DR (%) by domain: " + ", ".join(f"{name} {share:.1f}" for name, share in referable.items()) + ".",
-        "licences": "Terms: " + "; ".join(f"{name}: {DOMAINS[name].licence}" for name in manifests if name in DOMAINS) + ".",
-        "cameras": "; ".join(f"{name}: {DOMAINS[name].camera}" for name in manifests if name in DOMAINS) + ".",
         "predictor": "The only predictor is the colour photograph of the fundus; no clinical variable is read.",
     }
+    for fact, column in {"licences": "licence", "cameras": "camera"}.items():
+        known = {name: getattr(DOMAINS[name], column) for name in manifests if name in DOMAINS and not is_synthetic(name)}
+        if known:
+            facts[fact] = "; ".join(f"{name}: {said}" for name, said in known.items()) + "."
     if all(name in DOMAINS for name in manifests):
         facts["retrospective"] = "Retrospective: photographs and grades were published before this study."
     if all(map(is_synthetic, manifests)):
@@ -78,7 +83,7 @@ def design(runs, reports):
         "partition": ("leaks", f"{protocol[0].upper()}{protocol[1:]}; parts come from fixed split files."),
         "external": ("benchmark", f"Every test is on a domain held out whole: {', '.join(held)}."),
         "preprocessing": ("data", f"Disc found and cropped, square of {first['image']['size']} pixels, one packed array per domain; input {first['image']['input']} pixels."),
-        "model": ("training", f"Image towers: {'; '.join(sorted(towers))}."),
+        "model": ("training", f"Backbone {'; '.join(sorted(towers))}."),
         "weights": ("training", f"Initial weights: {', '.join(weights)}; trained weights lie in model.safetensors of every run, with sha256."),
         "training": ("training", f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}; settings of every method are listed."),
         "selection": ("selection", "Checkpoint with the highest AUC on pooled source validation; the held-out domain is never looked at."),
@@ -98,7 +103,8 @@ def design(runs, reports):
 
 def tower(backbone):
     """A backbone in words."""
-    return f"{backbone['name']} ({backbone['image']}, text tower {backbone['text']}, weights {backbone['weights']})"
+    note = f"; {TOWERS[backbone['name']]}" if backbone["name"] in TOWERS else ""
+    return f"{backbone['name']} (image tower {backbone['image']}, text tower {backbone['text']}, weights {backbone['weights']}{note})"
 
 
 def performance(averages, method, points, resamples):
@@ -112,7 +118,9 @@ def performance(averages, method, points, resamples):
         row = known.loc[(held_out, metric)] if (held_out, metric) in known.index else None
         if row is None or np.isnan(row["mean"]):
             return "n/a"
-        interval = "" if np.isnan(row["low"]) else f" ({factor * row['low']:.{decimals}f} to {factor * row['high']:.{decimals}f})"
+        interval = (
+            " (no interval)" if np.isnan(row["low"]) else f" ({factor * row['low']:.{decimals}f} to {factor * row['high']:.{decimals}f})"
+        )
         return f"{factor * row['mean']:.{decimals}f}{interval}"
 
     held = [name for name in dict.fromkeys(averages["held_out"]) if name != AVERAGE]

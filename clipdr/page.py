@@ -146,6 +146,7 @@ def collect(study, tables, figures, deviations, gallery):
         "headline": printed[tables[0]] if tables else None,
         "best_figures": [one for one in drawn.values() if one.source][:SUMMARY_FIGURES],
         "summary": summary(study, known),
+        "domains": account.domains(study.manifests),
         "synthetic": [name for name in study.manifests if is_synthetic(name)],
         "real": [name for name in study.manifests if not is_synthetic(name)],
         "photographs": gallery > 0,
@@ -230,7 +231,7 @@ def summary(study, known):
     """(term, text) of what was run, on what."""
     methods, seeds = list(dict.fromkeys(run.method for run in study.runs)), sorted({run.seed for run in study.runs})
     terms = {
-        "sources": "Domains", "counts": "Photographs", "balance": "Grades", "partition": "Protocol", "model": "Image towers",
+        "sources": "Domains", "counts": "Photographs", "partition": "Protocol", "model": "Model",
         "preprocessing": "Pixels", "disjoint": "Leaks", "performance": "Result", "referable": "Referable DR",
     }  # fmt: skip
     many = f"{len(methods)} methods, {len(study.held)} held-out domains, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

@@ -29,7 +29,12 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         (there, self.write), (self.read, back) = os.pipe(), os.pipe()
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars"]
-        options += ["--disable-background-networking", "--disable-component-update", "--disable-extensions", f"--user-data-dir={self.profile.name}"]
+        options += [
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-extensions",
+            f"--user-data-dir={self.profile.name}",
+        ]
         # the browser reads commands from descriptor 3 and answers on 4; the shell renames ours, whatever their numbers are
         script = f'exec "$0" "$@" 3<&{there} 4>&{back}'
         command = ["bash", "-c", script, found(), "--remote-debugging-pipe", *options, "about:blank"]
@@ -90,10 +95,16 @@ class Browser:
 
     def mouse(self, selector, click=False):
         """Move the mouse to the middle of the first element of a selector, as a user would; click it if asked."""
-        self.js(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
-        box = self.js(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())")
+        self.js(
+            f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})"
+        )
+        box = self.js(
+            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
+        )
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
-            self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left" if kind != "mouseMoved" else "none", clickCount=1)
+            self.call(
+                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left" if kind != "mouseMoved" else "none", clickCount=1
+            )
 
     def key(self, name, code):
         """Press a key: its name and its virtual key code."""
