@@ -310,11 +310,15 @@ def table(
     runs: RunFolders,
     results: Annotated[Path, typer.Option(help="Folder of results; the table goes to its tables/.")] = Path("results"),
 ):
-    """Render one table as CSV, Markdown and LaTeX."""
-    from clipdr import evaluate, tables
+    """Render one table as CSV, Markdown, LaTeX and HTML."""
+    from clipdr import clinical, compare, compared, evaluate, tables
 
-    averages = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    made = entry(tables.TABLES, "table", name)(averages, **axes(runs))
+    make = entry(tables.TABLES | clinical.TABLES | compared.COMPARISONS | compared.REPRODUCTIONS, "table", name)
+    if name in compared.COMPARISONS:
+        content = compare.read(results / "comparisons.csv", make.keywords["protocol"])
+    else:
+        content = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
+    made = make(content, **axes(runs))
     tables.write(tables.marked(made, tables.leaks(results, runs, made.protocol)), results / "tables")
     names = [f"tables/{name}{suffix}" for suffix in tables.WRITERS]
     receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
@@ -380,7 +384,7 @@ def page(
     runs: RunFolders,
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     tables: Annotated[str, typer.Option(help="Names of the tables to show, separated by commas; the first one is the main table.")] = "",
-    figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas; the first three open the page.")] = "",
+    figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas.")] = "",
     reference: Annotated[str, typer.Option(help="Method whose worst errors are shown.")] = "clip_dr",
     gallery: Annotated[int, typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out.")] = 4,
     data: Data = Path("data"),

@@ -38,7 +38,8 @@ MARKERS = "osD^vXph<>"
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C510A", "#7F7F7F", "#332288"]
 RC = {
     "font.family": "DejaVu Sans", "font.size": 7, "figure.labelsize": 7, "axes.titlesize": 8, "axes.labelsize": 7,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4, "pdf.fonttype": 42, "svg.hashsalt": "clipdr", "savefig.dpi": 200,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4,
+    "pdf.fonttype": 42, "svg.hashsalt": "clipdr", "savefig.dpi": 200,
 }  # fmt: skip
 
 

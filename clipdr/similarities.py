@@ -14,8 +14,8 @@ COLUMNS = ["method", "held_out", "seed", "selection", "split", "grade", *LOGITS,
 
 
 def read(place):
-    """Predictions of the lowest seed of each method and held-out domain, one frame after the other."""
-    return (prediction_files.read(run / "predictions.parquet", COLUMNS) for run in first_seed(place.runs))
+    """Predictions of the lowest seed of each method and held-out domain."""
+    return [prediction_files.read(run / "predictions.parquet", COLUMNS) for run in first_seed(place.runs)]
 
 
 def similarity_matrix(predictions):
@@ -83,6 +83,16 @@ def matrices(runs, methods, domains):
     if not result:
         raise DataError("similarity: none of the methods compares images with texts; choose methods with prompts")
     return result
+
+
+def images(runs, methods, domains):
+    """Test images of each held-out domain, one method's: {held_out: number}. runs: as `matrices`, a list"""
+    found = {}
+    for predictions in runs:
+        method, held_out = predictions[["method", "held_out"]].iloc[0]
+        if method in methods and held_out in domains:
+            found[held_out] = len(tested(predictions))
+    return found
 
 
 def mean(by_domain):

@@ -1,7 +1,7 @@
 """TABLES: methods x held-out domains, as in a paper, from the averages of `evaluate.average`.
 
 Input: averages, the order of methods (rows) and of held-out domains (columns). Output: a Table, written as CSV (tidy: one line per cell,
-in the units of the table, with interval and standard error), Markdown and LaTeX (booktabs). X = not run, n/a = undefined.
+in the units of the table, with interval and standard error), Markdown, LaTeX (booktabs) and HTML. X = not run, n/a = undefined.
 """
 
 import json
@@ -13,22 +13,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipdr import DataError
+from clipdr import GRADES, DataError
 from clipdr.domains import DOMAINS
 from clipdr.evaluate import AVERAGE
 from clipdr.files import write_text
+from clipdr.webtable import to_html
 
 MISSING, UNDEFINED = "X", "n/a"
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a metric is printed: title, factor (100 = percent), decimals, whether more is better, and its name in full."""
+    """How a metric is printed: title, factor (100 = percent), decimals, whether more is better, and its name in full.
+
+    Sensitivity without specificity is no merit, so neither is ranked; nor is an oracle.
+    """
 
     title: str
     factor: int
     decimals: int
-    more_is_better: bool
+    more_is_better: bool | None  # None: not ranked
     meaning: str
 
 
@@ -39,6 +43,18 @@ STYLES = {
     "qwk": Style("QWK", 100, 1, True, "Quadratic weighted kappa (%)"),
     "mae": Style("MAE", 1, 3, False, "Mean absolute error (grades; lower is better)"),
 }
+BY_DOMAIN = (*STYLES, "sensitivity", "specificity")  # metrics with a table by held-out domain
+STYLES |= {f"recall_{g}": Style(str(g), 100, 1, True, f"recall of grade {g} (%)") for g in range(len(GRADES))}
+STYLES |= {
+    "referable_auc": Style("AUC", 100, 1, True, "AUC of referable DR (%)"),
+    "sensitivity": Style("Sensitivity", 100, 1, None, "Sensitivity for referable DR at the threshold frozen on source validation (%)"),
+    "specificity": Style("Specificity", 100, 1, None, "Specificity for referable DR at the threshold frozen on source validation (%)"),
+    "sensitivity_at_spec90": Style("Sens. at 90 % spec. (oracle)", 100, 1, None, "sensitivity at 90 % specificity (%)"),
+    "rps": Style("RPS", 100, 2, False, "ranked probability score (x 100; lower is better)"),
+}
+for _k in range(1, len(GRADES)):
+    STYLES[f"ece_{_k}"] = Style(f"ECE ≥{_k}", 100, 1, False, f"expected calibration error of grade >= {_k} (%)")
+    STYLES[f"brier_{_k}"] = Style(f"Brier ≥{_k}", 100, 1, False, f"Brier score of grade >= {_k} (x 100)")
 SELECTIONS = {
     "source_val": "checkpoint with the highest AUC on the pooled source validation sets; the held-out domain is never looked at",
     "last": "final weights",
@@ -91,7 +107,7 @@ def headline(averages, methods, domains, *, protocol, metrics=("auc", "accuracy"
 
 # name of the file -> f(averages, methods, domains) -> Table
 TABLES = {"dg": partial(headline, protocol="dg")}
-TABLES |= {f"dg_{metric}": partial(by_domain, protocol="dg", metric=metric) for metric in STYLES}
+TABLES |= {f"dg_{metric}": partial(by_domain, protocol="dg", metric=metric) for metric in BY_DOMAIN}
 
 
 def _table(name, averages, methods, domains, columns, protocol, caption):
@@ -149,8 +165,8 @@ def _column(known, methods, domains, title, held_out, metric):
         cells.append(cell)
     cells = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS])
     printed = pd.Series([float(f"{value:.{style.decimals}f}") for value in cells["value"].astype(float)])  # as the reader sees it
-    ranked = sorted(printed.dropna().unique(), reverse=style.more_is_better)
-    enough = printed.notna().sum() > 1
+    ranked = sorted(printed.dropna().unique(), reverse=bool(style.more_is_better))
+    enough = printed.notna().sum() > 1 and style.more_is_better is not None
     marks = dict(zip(ranked, ("best", "second"), strict=False)) if enough else {}
     return cells.assign(mark=[marks.get(value, "") for value in printed])
 
@@ -227,8 +243,15 @@ def to_markdown(table):
     )
 
 
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"\textless{}"}
-LATEX |= {">": r"\textgreater{}", "\n": " ", **{c: f"\\{c}" for c in "&%$#_{}"}}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    "≥": r"$\geq$",
+}
+LATEX |= {"≥": r"$\geq$", ">": r"\textgreater{}", "\n": " ", **{c: f"\\{c}" for c in "&%$#_{}"}}
 
 
 def _escape_latex(text):
@@ -263,10 +286,10 @@ def to_latex(table):
     )
 
 
-WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
 def write(table, folder):
-    """Writes {name}.csv, .md and .tex into the folder, each beside its final name first."""
+    """Writes {name}.csv, .md, .tex and .html into the folder, each beside its final name first."""
     for suffix, writer in WRITERS.items():
         write_text(Path(folder) / f"{table.name}{suffix}", writer(table))

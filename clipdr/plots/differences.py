@@ -49,7 +49,12 @@ def draw(comparisons, methods, domains):
         axes[0].invert_yaxis()
         for number, method in enumerate(shown):
             axes[-1].text(
-                1.02, number * step + (len(places) - 1) / 2, method, transform=axes[-1].get_yaxis_transform(), va="center", fontweight="bold"
+                1.02,
+                number * step + (len(places) - 1) / 2,
+                method,
+                transform=axes[-1].get_yaxis_transform(),
+                va="center",
+                fontweight="bold",
             )
         look = {"linestyle": "none", "marker": "o", "color": "0.3", "markersize": 4}
         figure.legend(

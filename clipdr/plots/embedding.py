@@ -1,6 +1,7 @@
 """t-SNE of the frozen tower's image features, by grade and by domain, with the fixed prompts' text features drawn in.
 
-Input: cached features, prompts and manifests; no model is loaded. Output: two panels of one map (van der Maaten and Hinton, 2008).
+Input: cached features, prompts and manifests; no model is loaded. Output: two panels of one map (van der Maaten and Hinton, 2008), and
+its corner with the texts, enlarged: they lie close together, apart from the images.
 """
 
 import numpy as np
@@ -45,7 +46,7 @@ def embed(vectors):
 
 
 def draw(content, methods, domains):
-    """Left: colour = grade, right: colour = domain. Stars: texts, numbered by grade, of every bank of prompts."""
+    """Colour = grade, then colour = domain; stars: texts. Last: the texts alone, named by bank of prompts and grade."""
     from matplotlib.figure import Figure
 
     rows, images, texts = content
@@ -54,21 +55,25 @@ def draw(content, methods, domains):
     grades = {f"grade {g}": (rows["grade"] == g, GRADE_COLOURS[g]) for g in range(len(GRADES))}
     hospitals = {domain: (rows["domain"] == domain, COLOURS[place % len(COLOURS)]) for place, domain in enumerate(domains)}
     with style():
-        figure = Figure(figsize=(WIDE, 4.1), layout="constrained")
-        axes = figure.subplots(1, 2)
-        for axis, groups, title in zip(axes, (grades, hospitals), ("by grade", "by domain"), strict=True):
+        figure = Figure(figsize=(WIDE, 3.9), layout="constrained")
+        axes = figure.subplots(1, 3, width_ratios=(1, 1, 0.55))
+        for axis, groups, title in zip(axes, (grades, hospitals), ("by grade", "by domain"), strict=False):
             for name, (member, colour) in groups.items():
                 axis.scatter(*dots[member.to_numpy()].T, s=5, color=colour, linewidths=0, label=f"{name} (n={int(member.sum())})")
-            for bank, line in zip(texts, stars, strict=True):
-                for g, place in enumerate(line):
-                    look = {"marker": "*", "s": 60, "color": GRADE_COLOURS[g] if groups is grades else "white", "edgecolors": "black"}
-                    axis.scatter(*place, **look, linewidths=0.6, zorder=3)
-                    axis.annotate(f"{bank}{g}", place, xytext=(3, 3), textcoords="offset points", zorder=4)
             axis.set_title(title)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, frameon=False, markerscale=2, columnspacing=1)
+        for bank, line in zip(texts, stars, strict=True):
+            for g, place in enumerate(line):
+                for axis in axes:
+                    colour = "white" if axis is axes[1] else GRADE_COLOURS[g]
+                    axis.scatter(*place, marker="*", s=45, color=colour, edgecolors="black", linewidths=0.5, zorder=3)
+                axes[2].annotate(f"{bank}{g}", place, xytext=(4, 2), textcoords="offset points")
+        axes[2].margins(0.2)
+        axes[2].set_title("the texts, enlarged")
+        for axis in axes:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.set_xlabel("t-SNE 1 (no unit)")
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, frameon=False, markerscale=2)
         axes[0].set_ylabel("t-SNE 2 (no unit)")
-        suptitle(figure, domains, "features of the frozen tower; stars: texts, prompt bank and grade")
+        suptitle(figure, domains, f"features of the frozen tower and of {stars.shape[0] * stars.shape[1]} texts (stars; bank and grade)")
     return figure

@@ -58,9 +58,7 @@ def draw(content, methods, domains):
                 axis.plot(x, y, color=colour, linewidth=0.9, drawstyle="default")
                 sensitivity, specificity = (known.get((method, domain, name), np.nan) for name in ("sensitivity", "specificity"))
                 look = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5, "markeredgecolor": "black"}
-                axis.plot(
-                    100 - 100 * specificity, 100 * sensitivity, **look, linestyle="none", markeredgewidth=0.5, label=method, zorder=3
-                )
+                axis.plot(100 - 100 * specificity, 100 * sensitivity, **look, linestyle="none", markeredgewidth=0.5, label=method, zorder=3)
             axis.plot([0, 100], [0, 100], color="0.7", linewidth=0.7, zorder=1)
             axis.set_title(f"{domain}\n{len(event)} images, {event.sum()} referable")
             axis.set_aspect("equal")

@@ -4,7 +4,7 @@ Input: predictions of the runs. Output: panels side by side, one per method with
 """
 
 from clipdr.figures import WIDTH, style, suptitle
-from clipdr.similarities import colour_bar, limits, matrices, mean, panel, read, verdict
+from clipdr.similarities import colour_bar, images, limits, matrices, mean, panel, read, verdict
 
 __all__ = ["draw", "read"]
 
@@ -27,5 +27,8 @@ def draw(runs, methods, domains):
             axis.set_xlabel(f"grade of the text\n{verdict(matrix)}")
             axis.set_ylabel("true grade")
         colour_bar(figure, axes, shrink=0.7, aspect=18, pad=0.02)
-        suptitle(figure, domains, f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}", "\n" if columns == 1 else " ")
+        over = (
+            f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
+        )
+        suptitle(figure, domains, over, "\n" if columns == 1 else " ")
     return figure

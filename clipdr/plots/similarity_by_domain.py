@@ -4,7 +4,7 @@ Input: predictions of the runs. Output: per method a block of panels, all on one
 """
 
 from clipdr.figures import WIDE, style, suptitle
-from clipdr.similarities import colour_bar, limits, matrices, mean, panel, read, verdict
+from clipdr.similarities import colour_bar, images, limits, matrices, mean, panel, read, verdict
 
 __all__ = ["draw", "read"]
 COLUMNS = 4  # panels side by side
@@ -16,6 +16,7 @@ def draw(runs, methods, domains):
     from matplotlib.figure import Figure
 
     found = {method: by_domain | {MEAN: mean(by_domain)} for method, by_domain in matrices(runs, methods, domains).items()}
+    count = images(runs, methods, domains)
     ends = limits([matrix for by_domain in found.values() for matrix in by_domain.values()])
     rows = -(-(len(domains) + 1) // COLUMNS)
     with style():
@@ -27,7 +28,7 @@ def draw(runs, methods, domains):
                 axis.set_visible(False)
             for place, (axis, (name, matrix)) in enumerate(zip(axes.flat, by_domain.items(), strict=False)):
                 panel(axis, matrix, ends, lambda value: f"{100 * value:.1f}")
-                axis.set_title(name)
+                axis.set_title(f"{name} (n={count[name]})" if name in count else name)
                 axis.set_xlabel(("grade of the text\n" if place >= len(by_domain) - COLUMNS else "") + verdict(matrix))
                 axis.set_ylabel("true grade" if place % COLUMNS == 0 else "")
             colour_bar(block, axes, shrink=0.6, aspect=25, pad=0.01)

@@ -1,7 +1,17 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
 SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"])
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "webtable", "domains"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
+
+
+FEATURES = [*expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains), f"{DATA}/features/{study.backbone}/prompts.npz"]
+FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
+    "similarity": ["similarities"],
+    "similarity_by_domain": ["similarities"],
+    "differences": ["compare"],
+    "embedding": ["manifest"],
+}
 
 
 rule score:
@@ -37,7 +47,7 @@ rule data_report:
             *SCORE_CODE,
             *expand(
                 "clipdr/{module}.py",
-                module=["datareport", "datapage", "quality", "tables", "figures", "manifest", "fundus", "circle", "domains"],
+                module=["datareport", "datapage", "quality", "tables", "webtable", "figures", "manifest", "fundus", "circle", "domains"],
             ),
         ],
     output:
@@ -106,11 +116,14 @@ rule table:
         gate=expand(f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json", protocol=study.protocols, held_out=study.domains),
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
-        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/domains.py"],
+        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if "_compare_" in wildcards.name else [],
+        published=lambda wildcards: "clipdr/published.csv" if wildcards.name.startswith("reproduction_") else [],
+        code=[*SCORE_CODE, *TABLE_CODE, *expand("clipdr/{module}.py", module=["clinical", "compare", "compared"])],
     output:
-        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
+        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
+        html=report(f"{RESULTS}/tables/{{name}}.html", caption="../report/table.rst", category="Tables", labels={"table": "{name}, to read"}),
         receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
@@ -127,12 +140,24 @@ rule table:
 rule figure:
     input:
         predictions=lambda wildcards: study.runs("predictions.parquet", study.figures[wildcards.name]),
+        history=lambda wildcards: study.runs("history.csv", study.figures[wildcards.name]),
         draws=lambda wildcards: study.runs("draws.npz", study.figures[wildcards.name]),
         scores=lambda wildcards: study.runs("scores.csv", study.figures[wildcards.name]),
-        code=[*SCORE_CODE, "clipdr/tables.py", "clipdr/figures.py", "clipdr/domains.py"],
+        operating=lambda wildcards: study.runs("operating.json", study.figures[wildcards.name]),
+        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if wildcards.name == "differences" else [],
+        features=lambda wildcards: FEATURES if wildcards.name == "embedding" else [],
+        # one module per figure: an edit draws that figure again and no other
+        code=lambda wildcards: [
+            *SCORE_CODE,
+            *TABLE_CODE,
+            "clipdr/figures.py",
+            *expand("clipdr/{module}.py", module=FIGURE_CODE.get(wildcards.name, [])),
+            f"clipdr/plots/{wildcards.name}.py",
+        ],
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        svg=f"{RESULTS}/figures/{{name}}.svg",
         receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",
@@ -141,15 +166,18 @@ rule figure:
     threads: 1
     params:
         results=lambda wildcards: RESULTS,
+        data=lambda wildcards: DATA,
+        backbone=study.backbone,
         runs=lambda wildcards: study.runs("", study.figures[wildcards.name]),
     shell:
-        "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} > {log} 2>&1"
+        "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} --data {params.data:q} "
+        "--backbone {params.backbone} > {log} 2>&1"
 
 
 rule track:
     input:
         scores=study.runs("scores.csv"),
-        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex", "html"]),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.figures),
         code=["clipdr/track.py", "clipdr/domains.py"],
     output:
