@@ -49,6 +49,7 @@ class Config(Model):
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
     tables: list[str] = Field(description="names of clipdr.tables.TABLES")
     figures: dict[str, list[str]] = Field(description="names of clipdr.figures.FIGURES, each with the methods it shows; none: all")
+    gallery: int = Field(4, ge=0, description="worst errors per domain on the page; 0 leaves all photographs out of it")
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @model_validator(mode="after")

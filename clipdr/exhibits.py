@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from clipdr import GRADES, DataError, datapage, datareport, predictions
+from clipdr.account import cell
 from clipdr.figures import first_seed, tested
 from clipdr.manifest import open_store, read_manifest
 from clipdr.similarities import COLUMNS, falling_rows, limits, mean, similarity_matrix, wrong_order
@@ -97,7 +98,7 @@ def _matrix(method, held_out, matrix, counts, ends):
     for grade, line in enumerate(matrix):
         cells = []
         for text, value in enumerate(line):
-            printed = "n/a" if np.isnan(value) else f"{value:.3f}"
+            printed = cell(value, 3).text
             say = f"{method}, {held_out}: true grade {grade} ({GRADES[grade]}), text of grade {text} ({GRADES[text]}): "
             say += f"mean cosine {printed}; n = {int(counts[grade]):,} photographs"
             share = 0.0 if np.isnan(value) or high == low else float((value - low) / (high - low))

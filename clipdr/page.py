@@ -22,7 +22,7 @@ from clipdr.tables import is_synthetic
 
 LOOKS = Path(__file__).parent  # of page.html, page.css, page.js
 LIMIT = 15 * 2**20  # bytes that the file should stay under
-SUMMARY_FIGURES = 3
+SUMMARY_FIGURES = ("scores_by_domain", "similarity", "differences")
 MAPS = ("activation", "map")  # in the names of figures that explain a prediction
 NOTHING = "Nothing of this topic was asked for (config.yaml: tables, figures)."
 
@@ -144,7 +144,7 @@ def collect(study, tables, figures, deviations, gallery):
         "figures": pictures,
         "missing": missing,
         "headline": printed[tables[0]] if tables else None,
-        "best_figures": [one for one in drawn.values() if one.source][:SUMMARY_FIGURES],
+        "best_figures": [drawn[name] for name in SUMMARY_FIGURES if name in drawn and drawn[name].source],
         "summary": summary(study, known),
         "domains": account.domains(study.manifests),
         "synthetic": [name for name in study.manifests if is_synthetic(name)],
