@@ -174,6 +174,60 @@ rule figure:
         "--backbone {params.backbone} > {log} 2>&1"
 
 
+def cam_runs(name):
+    """Paths of `name` in the runs whose maps are shown: the methods of figures.cam, the first domain held out, the first seed."""
+    protocol, domain, seed = study.protocols[0], study.domains[0], study.seeds[0]
+    return [f"{RESULTS}/runs/{protocol}/{method}/{domain}/{seed}/{name}".rstrip("/") for method in study.figures.get("cam", [])]
+
+
+ruleorder: cam > figure
+
+
+rule cam:
+    input:
+        weights=cam_runs("model.safetensors"),
+        settings=cam_runs("settings.json"),
+        predictions=cam_runs("predictions.parquet"),
+        towers=study.weights(study.backbone),
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],
+        code=[
+            *SCORE_CODE,
+            *TABLE_CODE,
+            *TOWER_CODE,
+            *DRAWING_CODE,
+            *expand(
+                "clipdr/{module}.py",
+                module=[
+                    *["cam", "plots/cam", "figures", "runs", "folds", "train", "settings", "losses", "methods/base"],
+                    *["fundus", "circle", "decode"],
+                ],
+            ),
+            *expand("clipdr/methods/{method}.py", method=study.figures.get("cam", [])),
+        ],
+    output:
+        png=report(f"{RESULTS}/figures/cam.png", caption="../report/cam.rst", category="Figures", labels={"figure": "cam"}),
+        pdf=f"{RESULTS}/figures/cam.pdf",
+        svg=f"{RESULTS}/figures/cam.svg",
+        csv=f"{RESULTS}/figures/cam.csv",
+        receipt=f"{RESULTS}/receipts/figures/cam.json",
+    log:
+        f"{RESULTS}/logs/figure/cam.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+        drawn=f"--raw {study.raw} --size {study.synthetic.size} --seed {study.synthetic.seed}" if study.domains[0] in SYNTHETIC else "",
+        runs=cam_runs(""),
+    shell:
+        "python -m clipdr cam {params.runs} --domains {params.domains} --data {params.data:q} --results {params.results:q} {params.drawn} "
+        "--threads {threads} > {log} 2>&1"
+
+
 rule track:
     input:
         scores=study.runs("scores.csv"),
