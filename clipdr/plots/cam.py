@@ -8,18 +8,22 @@ import numpy as np
 from clipdr import GRADES
 from clipdr.figures import WIDE, style, suptitle
 
+SHADES = {"cmap": "inferno", "alpha": 0.5, "vmin": 0, "vmax": 1}
+
 
 def draw(rows, images, maps, numbers):
     """The first photograph of each grade (in the order of names) and, over it, the map of its true grade, each map from 0 to 1 by itself.
 
     rows    : manifest rows (N);  images : (N, 3, S, S) in [0, 1];  maps : {method: cam.Maps};  numbers : as cam.measure
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     grades = rows["grade"].to_numpy()
     shown = [int(np.flatnonzero(grades == g)[0]) for g in range(len(GRADES)) if (grades == g).any()]
     with style():
-        figure = Figure(figsize=(WIDE, 1.35 * (1 + len(maps)) + 0.75), layout="constrained")
+        figure = Figure(figsize=(WIDE, 1.2 * (1 + len(maps)) + 0.7), layout="constrained")
         axes = figure.subplots(1 + len(maps), len(shown), squeeze=False)
         for axis in axes.flat:
             axis.set_xticks([])
@@ -35,11 +39,11 @@ def draw(rows, images, maps, numbers):
                 one = found.trained[place]
                 axis.imshow(images[place].transpose(1, 2, 0))
                 if np.ptp(one) > 0:
-                    shades = axis.imshow((one - one.min()) / np.ptp(one), cmap="inferno", alpha=0.5, vmin=0, vmax=1)
-                else:
-                    axis.set_xlabel("no map: nothing speaks for this grade")
+                    axis.imshow((one - one.min()) / np.ptp(one), **SHADES)
+                else:  # nothing in the last map speaks for this grade
+                    axis.set_xlabel("no map")
             line[0].set_ylabel(f"{method}\n{_checks(numbers[numbers['method'] == method])}")
-        bar = figure.colorbar(shades, ax=axes[1:], shrink=0.6, aspect=25, pad=0.01)
+        bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SHADES["cmap"]), ax=axes[1:], shrink=0.6, aspect=25, pad=0.01)
         bar.set_label("Grad-CAM, 0 to 1 in each picture")
         bar.outline.set_visible(False)
         domain = rows["domain"].iloc[0]

@@ -36,7 +36,7 @@ def draw(rows, methods, domains):
     lines = -(-len(methods) // COLUMNS)
     columns = min(len(methods), COLUMNS)
     with style():
-        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * columns), 2.35 * lines + 0.4), layout="constrained")
+        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * columns), 2.2 * lines + 0.35), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_visible(False)

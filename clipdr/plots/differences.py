@@ -38,7 +38,14 @@ def draw(comparisons, methods, domains):
             for number, method in enumerate(shown):
                 for line, place in enumerate(places):
                     if (method, place, metric) in known.index:
-                        _line(axis, number * step + line, known.loc[(method, place, metric)], place, number, STYLES[metric].factor)
+                        _line(
+                            axis,
+                            number * step + line,
+                            known.loc[(method, place, metric)],
+                            place,
+                            methods.index(method),
+                            STYLES[metric].factor,
+                        )
             axis.axvline(0, color="0.3", linewidth=0.8)
             axis.grid(axis="y", visible=False)
             axis.set_xlabel(f"difference in {STYLES[metric].title} to {reference} (points)")
@@ -46,7 +53,7 @@ def draw(comparisons, methods, domains):
         axes[0].set_yticks(at, [place for _ in shown for place in places])
         for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
             tick.set_fontweight("bold" if place == AVERAGE else "normal")
-        axes[0].invert_yaxis()
+        axes[0].set_ylim(len(shown) * step - 1.5, -1)
         for number, method in enumerate(shown):
             axes[-1].text(
                 1.02,
@@ -60,7 +67,7 @@ def draw(comparisons, methods, domains):
         figure.legend(
             [Line2D([], [], **look), Line2D([], [], **look, markerfacecolor="white")],
             [f"Holm's p < {LEVEL}, {len(shown)} methods", "not significant"],
-            loc="outside lower center", ncols=2, frameon=False,
+            loc="outside lower center", ncols=2, frameon=False, title=_unknown(rows), title_fontsize=7,
         )  # fmt: skip
         suptitle(figure, domains, f"method minus {reference}, 95 % intervals, {_unit(rows)}")
     return figure
@@ -77,6 +84,11 @@ def _line(axis, at, row, place, number, factor):
         factor * row["difference"], at, marker="D" if large else "o", markersize=4.5 if large else 3.5, color=colour,
         markerfacecolor=colour if significant else "white", markeredgewidth=0.8, zorder=3,
     )  # fmt: skip
+
+
+def _unknown(rows):
+    """What a mark without a line means, where there is one."""
+    return "a mark without a line: undefined in over 5 % of the resamples (a rare grade), not tested" if rows["low"].isna().any() else None
 
 
 def _unit(rows):

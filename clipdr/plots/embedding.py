@@ -45,6 +45,12 @@ def embed(vectors):
     return TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=0).fit_transform(vectors).astype(np.float64)
 
 
+def _free_side(place, others):
+    """1 where a label fits to the right of a star, -1 where another star is in its way."""
+    near = (others - place) / np.ptp(others, axis=0)
+    return -1 if ((0 < near[:, 0]) & (near[:, 0] < 0.25) & (np.abs(near[:, 1]) < 0.05)).any() else 1
+
+
 def draw(content, methods, domains):
     """Colour = grade, then colour = domain; stars: texts. Last: the texts alone, named by bank of prompts and grade."""
     from matplotlib.figure import Figure
@@ -67,8 +73,11 @@ def draw(content, methods, domains):
                 for axis in axes:
                     colour = "white" if axis is axes[1] else GRADE_COLOURS[g]
                     axis.scatter(*place, marker="*", s=45, color=colour, edgecolors="black", linewidths=0.5, zorder=3)
-                axes[2].annotate(f"{bank}{g}", place, xytext=(4, 2), textcoords="offset points")
-        axes[2].margins(0.2)
+                side = _free_side(place, stars.reshape(-1, 2))
+                axes[2].annotate(
+                    f"{bank}{g}", place, (5 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right", va="center"
+                )
+        axes[2].margins(0.25)
         axes[2].set_title("the texts, enlarged")
         for axis in axes:
             axis.set_xticks([])
