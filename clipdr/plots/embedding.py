@@ -48,7 +48,7 @@ def embed(vectors):
 def _free_side(place, others):
     """1 where a label fits to the right of a star, -1 where another star is in its way."""
     near = (others - place) / np.ptp(others, axis=0)
-    return -1 if ((0 < near[:, 0]) & (near[:, 0] < 0.25) & (np.abs(near[:, 1]) < 0.05)).any() else 1
+    return -1 if ((near[:, 0] > 0) & (near[:, 0] < 0.25) & (np.abs(near[:, 1]) < 0.05)).any() else 1
 
 
 def draw(content, methods, domains):
