@@ -13,7 +13,6 @@ from markdown_it import MarkdownIt
 
 from clipdr import GRADES, REFERABLE, DataError, gate
 from clipdr.evaluate import AVERAGE, HEADLINE, average
-
 from clipdr.tables import MISSING, SELECTIONS, STYLES, UNDEFINED
 
 NO_INTERVAL = "No interval: the score is undefined in over 5 % of the resamples (a rare grade)."

@@ -31,7 +31,7 @@ WORDS = {  # figure -> what it shows, with units
     "reliability": "Share of photographs with grade >= k (%) against the predicted probability (%), before and after the temperature.",
     "roc": "ROC of referable DR (grade >= 2): sensitivity (%) against 1 - specificity (%), with the threshold frozen on source validation.",
     "training": "Loss and AUC (%) on source validation at every evaluation; the chosen checkpoint is marked.",
-    "embedding": "Image features in two dimensions (t-SNE; axes have no unit), coloured by grade and by domain, with the texts of the grades.",
+    "embedding": "Image features in two dimensions (t-SNE, no unit), coloured by grade and by domain, with the texts of the grades.",
 }
 
 

@@ -79,18 +79,27 @@ def design(runs, reports):
         "technology": ("summary", f"Grading of fundus photographs by neural networks: {', '.join(methods)}."),
         "goal": ("summary", f"Evaluation of {len(methods)} methods on {len(held)} domains that were held out of training and selection."),
         "outcome": ("data", f"Grade of one photograph on the ICDR scale, 0 to 4 ({', '.join(GRADES)}); referable DR is grade >= 2."),
-        "output": ("summary", "Probabilities p0 to p4; the grade is the most probable one, the expected grade their mean. No model output is averaged."),
+        "output": (
+            "summary",
+            "Probabilities p0 to p4; the grade is the most probable one, the expected grade their mean; one network, no averaging.",
+        ),
         "partition": ("leaks", f"{protocol[0].upper()}{protocol[1:]}; parts come from fixed split files."),
         "external": ("benchmark", f"Every test is on a domain held out whole: {', '.join(held)}."),
-        "preprocessing": ("data", f"Disc found and cropped, square of {first['image']['size']} pixels, one packed array per domain; input {first['image']['input']} pixels."),
+        "preprocessing": (
+            "data",
+            f"Disc found and cropped, square of {first['image']['size']} pixels, input of {first['image']['input']} pixels.",
+        ),
         "model": ("training", f"Backbone {'; '.join(sorted(towers))}."),
-        "weights": ("training", f"Initial weights: {', '.join(weights)}; trained weights lie in model.safetensors of every run, with sha256."),
+        "weights": (
+            "training",
+            f"Initial weights: {', '.join(weights)}; trained weights: model.safetensors of every run, with sha256.",
+        ),
         "training": ("training", f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}; settings of every method are listed."),
         "selection": ("selection", "Checkpoint with the highest AUC on pooled source validation; the held-out domain is never looked at."),
         "ensemble": ("training", "None: one network per run."),
         "software": ("environment", f"{versions}; Python {runs[0].provenance['python']}."),
         "code": ("environment", f"Commit {', '.join(commits)}; every number is computed from predictions.parquet by this package."),
-    }  # fmt: skip
+    }
     known = {name: report for name, report in reports.items() if report}
     if len(known) == len(held):
         sizes = {name: ", ".join(f"{part} {n:,}" for part, n in report["images"].items()) for name, report in known.items()}
@@ -127,23 +136,44 @@ def performance(averages, method, points, resamples):
     by_domain = "; ".join(f"{name} {said('auc', name)}" for name in held)
     thresholds = [point["threshold"] for point in points.values() if point and point["threshold"] is not None]
     facts = {
-        "measures": ("benchmark", "Macro one-versus-one AUC, QWK, macro-F1, accuracy, MAE, recall per grade; for referable DR AUC, sensitivity, "
-                     "specificity; Brier, ECE, RPS."),
-        "performance": ("benchmark", f"{method}, mean of {len(held)} held-out domains: AUC {said('auc')} %, QWK {said('qwk')} % (95 % interval)."),
+        "measures": (
+            "benchmark",
+            "Macro one-versus-one AUC, QWK, macro-F1, accuracy, MAE, recall per grade; for referable DR AUC, sensitivity and specificity; "
+            "Brier, ECE and RPS.",
+        ),
+        "performance": (
+            "benchmark",
+            f"{method}, mean of {len(held)} held-out domains (95 % interval): AUC {said('auc')} %, QWK {said('qwk')} %.",
+        ),
         "heterogeneity": ("benchmark", f"{method}, AUC (%) by domain: {by_domain}."),
-        "statistics": ("comparisons", f"95 % intervals from {resamples:,} bootstrap resamples of patients; paired differences on the same resamples, "
-                       "p corrected by Holm's method."),
-        "referable": ("referable", f"{method}, referable DR, mean of domains: AUC {said('referable_auc')} %, sensitivity {said('sensitivity')} %, "
-                      f"specificity {said('specificity')} % at the threshold frozen on source validation."),
-        "calibration": ("calibration", f"{method}, ECE of P(grade >= 2), mean of domains: {said('ece_2', decimals=1)} %, after temperature "
-                        f"{said('ece_2_t')} %."),
-        "recalibration": ("calibration", f"One temperature fitted on source validation; RPS {said('rps', factor=1, decimals=4)} before, "
-                          f"{said('rps_t', factor=1, decimals=4)} after."),
-        "limits": ("deviations", "No demographic subgroups; grades of one reference standard per source; intervals are about other patients, not "
-                   "about other trainings."),
-    }  # fmt: skip
+        "statistics": (
+            "comparisons",
+            f"95 % intervals from {resamples:,} bootstrap resamples of patients; paired differences on the same resamples, p corrected "
+            "by Holm's method.",
+        ),
+        "referable": (
+            "referable",
+            f"{method}, mean of {len(held)} held-out domains (95 % interval), grade >= 2: AUC {said('referable_auc')} %, sensitivity "
+            f"{said('sensitivity')} %, specificity {said('specificity')} % at the threshold frozen on source validation.",
+        ),
+        "calibration": (
+            "calibration",
+            f"{method}, ECE of P(grade >= 2), mean of domains: {said('ece_2')} %, after the temperature {said('ece_2_t')} %.",
+        ),
+        "recalibration": (
+            "calibration",
+            f"One temperature fitted on source validation; RPS {said('rps', factor=1, decimals=4)} before, "
+            f"{said('rps_t', factor=1, decimals=4)} after.",
+        ),
+        "limits": (
+            "deviations",
+            "No demographic subgroups; one reference standard per source; intervals are about other patients, not other trainings.",
+        ),
+    }
     if thresholds:
         spread = f"{min(thresholds):.3f} to {max(thresholds):.3f}"
-        facts["threshold"] = ("referable", f"Grade: most probable. Referable DR: P(grade >= 2) at {spread}, frozen on source validation "
-                              "(sensitivity at least 0.90 there).")  # fmt: skip
+        facts["threshold"] = (
+            "referable",
+            f"Grade: the most probable. Referable DR: P(grade >= 2) of at least {spread}, by fold, frozen on source validation.",
+        )
     return {name: Fact(text, section) for name, (section, text) in facts.items()}

@@ -95,16 +95,12 @@ class Browser:
 
     def mouse(self, selector, click=False):
         """Move the mouse to the middle of the first element of a selector, as a user would; click it if asked."""
-        self.js(
-            f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})"
-        )
-        box = self.js(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])(document.querySelector({json.dumps(selector)}).getBoundingClientRect())"
-        )
+        element = f"document.querySelector({json.dumps(selector)})"
+        self.js(f"{element}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})")
+        x, y = self.js(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())")
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left" if kind != "mouseMoved" else "none", clickCount=1
-            )
+            button = "none" if kind == "mouseMoved" else "left"
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
 
     def key(self, name, code):
         """Press a key: its name and its virtual key code."""

@@ -90,6 +90,7 @@ RULES = [
     "figure",
     "cam",
     "track",
+    "page",
 ]
 
 

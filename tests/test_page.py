@@ -1,4 +1,4 @@
-"""The report: complete, escaped, self-contained; and in a real browser: quiet, without requests, sortable, usable by keyboard and on a phone."""
+"""The report: complete, escaped, self-contained; in a real browser: quiet, without requests, sortable, usable by keyboard, on a phone."""
 
 import json
 import re
