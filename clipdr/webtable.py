@@ -8,17 +8,19 @@ LOOK = {"best": "font-weight:bold", "second": "text-decoration:underline"}
 
 
 def to_html(table):
-    """The table as one <div> that stands in any page; every text of it is escaped, so that none is markup.
+    """The table as one <div> that stands in any page; every text of it is escaped, so that none is markup: names of
+    rows by great-tables, the rest here.
 
     The marks of the best and the second best are CSS; a cell carries its interval as a title, to be read on hovering.
     """
     from great_tables import GT, html, loc, style
 
     columns = list(dict.fromkeys(table.cells["column"]))
-    rows = [[escape(str(name)), *map(_cell, part.to_dict("records"))] for name, part in table.cells.groupby("method", sort=False)]
+    rows = [[name, *map(_cell, part.to_dict("records"))] for name, part in table.cells.groupby("method", sort=False)]
     frame = pd.DataFrame(rows, columns=["corner", *(f"c{place}" for place in range(len(columns)))])
     titles = dict(zip(frame.columns, (html(escape(title)) for title in [table.corner, *columns]), strict=True))
     made = GT(frame, id=f"table-{table.name}").tab_header(title=html(escape(table.caption))).cols_label(titles)
+    made = made.fmt(lambda cell: cell, columns=list(frame.columns[1:]))  # great-tables escapes all but what is formatted
     made = made.cols_align("left", ["corner"]).cols_align("right", list(frame.columns[1:]))
     for note in table.notes:
         made = made.tab_source_note(html(escape(note)))
