@@ -96,7 +96,7 @@ def design(runs, reports):
         ),
         "training": ("training", f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}; settings of every method are listed."),
         "selection": ("selection", "Checkpoint with the highest AUC on pooled source validation; the held-out domain is never looked at."),
-        "ensemble": ("training", "None: one network per run."),
+        "ensemble": ("training", "No ensemble: one network per run."),
         "software": ("environment", f"{versions}; Python {runs[0].provenance['python']}."),
         "code": ("environment", f"Commit {', '.join(commits)}; every number is computed from predictions.parquet by this package."),
     }
