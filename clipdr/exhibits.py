@@ -21,6 +21,7 @@ from clipdr.similarities import COLUMNS, falling_rows, limits, mean, similarity_
 
 THUMBNAIL = 192  # pixels, largest side of a photograph in the gallery
 VECTOR = 300 * 2**10  # bytes: a larger SVG is shown as PNG
+PHOTOGRAPHS = ("cam",)  # figures that show some photographs, not numbers over all of them
 ERROR_COLUMNS = ["selection", "split", "image", "grade", *predictions.PROBABILITIES, "expected_grade"]
 WORDS = {  # figure -> what it shows, with units
     "scores_by_domain": "Scores (%) on each held-out domain and their mean, with 95 % bootstrap intervals over patients.",
@@ -31,6 +32,7 @@ WORDS = {  # figure -> what it shows, with units
     "reliability": "Share of photographs with grade >= k (%) against the predicted probability (%), before and after the temperature.",
     "roc": "ROC of referable DR (grade >= 2): sensitivity (%) against 1 - specificity (%), with the threshold frozen on source validation.",
     "training": "Loss and AUC (%) on source validation at every evaluation; the chosen checkpoint is marked.",
+    "cam": "Grad-CAM of the logit of the true grade on the same photographs, one per grade, with the map of random weights as a check.",
     "embedding": "Image features in two dimensions (t-SNE, no unit), coloured by grade and by domain, with the texts of the grades.",
 }
 
@@ -52,7 +54,8 @@ def figure(folder, name, photographs, held):
     photographs : number of test photographs;  held : held-out domains
     """
     said = WORDS.get(name, f"{name.replace('_', ' ').capitalize()}.")
-    caption = f"{said} n = {photographs:,} test photographs of {len(held)} held-out domains."
+    count = "" if name in PHOTOGRAPHS else f" n = {photographs:,} test photographs of {len(held)} held-out domains."
+    caption = f"{said}{count}"
     png, svg = (Path(folder) / f"{name}{suffix}" for suffix in (".png", ".svg"))
     if not png.is_file():
         return Figure(name, None, 0, 0, said, caption)

@@ -23,7 +23,7 @@ from clipdr.tables import is_synthetic
 LOOKS = Path(__file__).parent  # of page.html, page.css, page.js
 LIMIT = 15 * 2**20  # bytes that the file should stay under
 SUMMARY_FIGURES = ("scores_by_domain", "similarity", "differences")
-MAPS = ("activation", "map")  # in the names of figures that explain a prediction
+MAPS = ("cam", "activation", "map")  # in the names of figures that explain a prediction
 NOTHING = "Nothing of this topic was asked for (config.yaml: tables, figures)."
 
 
@@ -133,6 +133,7 @@ def write(path, folders, *, tables, figures, domains, data, deviations, referenc
 
 def collect(study, tables, figures, deviations, gallery):
     """All that the template shows, by name. Arguments as `write`."""
+    figures = [name for name in figures if gallery or name not in exhibits.PHOTOGRAPHS]
     printed = {name: account.printed_table(study.results / "tables", name) for name in tables}
     photographs = sum(map(len, study.manifests.values()))
     drawn = {name: exhibits.figure(study.results / "figures", name, photographs, study.held) for name in figures}

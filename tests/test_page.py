@@ -179,6 +179,11 @@ def test_gallery_zero_leaves_every_photograph_out(study, report):
     assert "Photographs were left out of this file" in content
     assert content.count("data:image/jpeg") < report.read_text().count("data:image/jpeg")
     assert 'alt="photographs of' not in content and 'alt="Photograph ' not in content
+    shutil.copy(
+        study[0] / "results/figures/similarity.png", study[0] / "results/figures/cam.png"
+    )  # a figure of photographs is left out too
+    assert 'alt="Grad-CAM' in write(study, "maps.html", figures=["cam"]).read_text()
+    assert 'alt="Grad-CAM' not in write(study, "bare.html", figures=["cam"], gallery=0).read_text()
 
 
 def test_the_worst_errors_are_the_worst(study):
