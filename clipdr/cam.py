@@ -165,7 +165,7 @@ def measure(rows, maps, drawn=None):
               without lesions or without a map
     """
     side = next(iter(maps.values())).trained.shape[-1]
-    inside = retina(rows[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32), side).numpy()[:, 0]
+    inside = retina(rows[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32, copy=True), side).numpy()[:, 0]
     records = []
     for method, found in maps.items():
         for place, (image, grade) in enumerate(rows[["image", "grade"]].itertuples(index=False)):
