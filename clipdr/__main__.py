@@ -329,7 +329,7 @@ def score(
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")] = 2000,
     also: Annotated[list[str] | None, typer.Option(help="Further files of predictions in the folder: selected.parquet.")] = None,
 ):
-    """Score the predictions of one run: scores.csv and draws.npz beside them."""
+    """Score the predictions of one run: scores.csv, draws.npz and operating.json beside them."""
     import pandas as pd
 
     from clipdr import evaluate, predictions
@@ -339,7 +339,7 @@ def score(
     manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
     content = pd.concat([predictions.read(folder / name) for name in (path.name, *(also or []))], ignore_index=True)
     evaluate.write(evaluate.score(content, manifest, bootstrap, str(path)), folder)
-    receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz"])
+    receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz", "operating.json"])
 
 
 @app.command()
@@ -358,18 +358,36 @@ def collect(
 
 
 @app.command()
+def compare(
+    runs: RunFolders,
+    reference: Annotated[str, typer.Option(help="Method that all others are compared with.")] = "clip_dr",
+    results: Annotated[Path, typer.Option(help="Folder to write comparisons.csv to.")] = Path("results"),
+):
+    """Compare every method with a reference method, paired by resample and corrected for their number: RESULTS/comparisons.csv."""
+    from clipdr import compare, evaluate
+    from clipdr.files import write_text
+
+    comparisons = compare.compare(evaluate.collect(runs), evaluate.collect_draws(runs), reference)
+    write_text(results / "comparisons.csv", comparisons.to_csv(index=False, lineterminator="\n"))
+    receipts.write(results / "receipts" / "compare.json", "compare", results, ["comparisons.csv"])
+
+
+@app.command()
 def table(
     name: Annotated[str, typer.Argument(help="Name of a table, e.g. dg_auc.")],
     runs: RunFolders,
     results: Annotated[Path, typer.Option(help="Folder of results; the table goes to its tables/.")] = Path("results"),
 ):
-    """Render one table as CSV, Markdown and LaTeX."""
-    from clipdr import evaluate, leakage, tables
+    """Render one table as CSV, Markdown, LaTeX and HTML."""
+    from clipdr import clinical, compare, compared, evaluate, leakage, tables
 
-    make = entry(tables.TABLES, "table", name)
+    make = entry(tables.TABLES | clinical.TABLES | compared.COMPARISONS | compared.REPRODUCTIONS, "table", name)
     runs = [run for run in runs if run.parts[-4] == make.keywords["protocol"]]
-    averages = tables.READS.get(name, tables.rule_averages)(evaluate.collect(runs), evaluate.collect_draws(runs, selection=None))
-    made = make(averages, **axes(runs), remarks=tables.remarks(runs))
+    if name in compared.COMPARISONS:
+        content = compare.read(results / "comparisons.csv", make.keywords["protocol"])
+    else:
+        content = tables.READS.get(name, tables.rule_averages)(evaluate.collect(runs), evaluate.collect_draws(runs, selection=None))
+    made = make(content, **axes(runs), remarks=tables.remarks(runs))
     tables.write(leakage.marked(made, leakage.found(results, runs)), results / "tables")
     names = [f"tables/{name}{suffix}" for suffix in tables.WRITERS]
     receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
@@ -380,18 +398,53 @@ def figure(
     name: Annotated[str, typer.Argument(help="Name of a figure, e.g. similarity.")],
     runs: RunFolders,
     results: Annotated[Path, typer.Option(help="Folder of results; the figure goes to its figures/.")] = Path("results"),
+    data: Data = Path("data"),
+    backbone: Annotated[str, typer.Option(help="Name of the backbone whose cached features are drawn (embedding).")] = "demo",
 ):
-    """Draw one figure as PNG and PDF."""
-    from clipdr import evaluate, figures, predictions
+    """Draw one figure as PNG, PDF and SVG.
 
-    draw = entry(figures.FIGURES, "figure", name)
-    if figures.READS[name] == "predictions":
-        content = (predictions.read(run / "predictions.parquet", figures.SIMILARITY_COLUMNS) for run in runs)
-    else:
-        content = evaluate.average(evaluate.collect(runs), evaluate.collect_draws(runs))
-    figures.write(draw(content, **axes(runs)), name, results / "figures")
+    Example: python -m clipdr figure similarity results/runs/dg/clip_dr/*/0
+    """
+    from clipdr import figures
+
+    module = figures.module(name)
+    content = module.read(figures.Place(runs, results, data, data / "features" / backbone))
+    figures.write(module.draw(content, **axes(runs)), name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
     receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
+
+
+@app.command()
+def cam(
+    runs: RunFolders,
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results; the maps go to its figures/.")] = Path("results"),
+    raw: Annotated[Path | None, typer.Option(help="Folder of drawn photographs, whose lesions are known.", show_default=False)] = None,
+    size: Annotated[int, typer.Option(help="Size that they were drawn with.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed that they were drawn with.")] = 0,
+    threads: Threads = 1,
+):
+    """Draw class activation maps of some methods on the domain that they held out: figures/cam.png, .pdf, .svg and cam.csv.
+
+    Beside them stands what tells a map from a decoration: its rank correlation with the map of random weights and, on drawn photographs,
+    the share of it that falls on lesions.
+
+    Example: python -m clipdr cam results/runs/dg/{ordinal_clip,clip_dr}/APTOS/0 --domains APTOS,IDRID,MESSIDOR
+    """
+    threads_of(threads)
+    from clipdr import cam as maps
+    from clipdr import figures
+    from clipdr.files import write_text
+    from clipdr.plots.cam import draw
+
+    rows, images, found = maps.compute(runs, data, domains.split(","))
+    drawn = maps.lesions(rows, raw, images.shape[-1], size, seed) if raw else None
+    numbers = maps.measure(rows, found, drawn)
+    figures.write(draw(rows, images, found, numbers), "cam", results / "figures")
+    write_text(results / "figures" / "cam.csv", numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    names = [f"figures/cam{suffix}" for suffix in (*figures.FORMATS, ".csv")]
+    receipts.write(results / "receipts" / "figures" / "cam.json", "cam", results, names)
 
 
 @app.command()
@@ -426,6 +479,32 @@ def data_report(
 
     names = datareport.write(domains.split(","), data, results / "data")
     receipts.write(results / "receipts" / "data.json", "data_report", results, [f"data/{name}" for name in names])
+
+
+@app.command()
+def page(
+    runs: RunFolders,
+    domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
+    tables: Annotated[str, typer.Option(help="Names of the tables to show, separated by commas; the first one is the main table.")] = "",
+    figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas.")] = "",
+    reference: Annotated[str, typer.Option(help="Method whose worst errors are shown.")] = "clip_dr",
+    gallery: Annotated[int, typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out.")] = 4,
+    data: Data = Path("data"),
+    results: Annotated[Path, typer.Option(help="Folder of results; the page is its report.html.")] = Path("results"),
+    deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path("docs/deviations.md"),
+):
+    """Write the report of a study: RESULTS/report.html, one file that opens without a network.
+
+    Example: python -m clipdr page results/runs/dg/*/*/* --domains SIM_APTOS,SIM_IDRID --tables dg,dg_auc --figures similarity
+    """
+    from clipdr import page as pages
+
+    chosen = {"tables": [name for name in tables.split(",") if name], "figures": [name for name in figures.split(",") if name]}
+    options = {"domains": domains.split(","), "data": data, "deviations": deviations, "reference": reference, "gallery": gallery}
+    size = pages.write(results / "report.html", runs, **chosen, **options)
+    receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
+    over = f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`" if size > pages.LIMIT else ""
+    print(f"{results / 'report.html'}: {size / 2**20:.1f} MB{over}")
 
 
 @app.command()

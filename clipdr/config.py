@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
@@ -63,10 +63,20 @@ class Config(Model):
     search: Search = Field(Search(), description="of the rule `searched`")
     tuned: str = Field("", description="folder of METHOD.json as `searched` writes them; what was chosen there wins over `options`")
     options: dict[str, dict] = Field(default_factory=dict)
+    reference: str = Field("clip_dr", description="method that the others are compared with; no comparison where `methods` lacks it")
     bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
     tables: list[str] = Field(description="names of clipdr.tables.TABLES")
-    figures: dict[str, list[str]] = Field(description="names of clipdr.figures.FIGURES, each with the methods it shows; none: all")
+    figures: dict[str, list[str]] = Field(
+        description="names of clipdr.figures.FIGURES, or cam, each with the methods it shows; []: all; null: not drawn"
+    )
+    gallery: int = Field(4, ge=0, description="worst errors per domain on the page; 0 leaves all photographs out of it")
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
+
+    @field_validator("figures", mode="before")
+    @classmethod
+    def leave_out(cls, figures):
+        """A study can only add to the mapping of config.yaml; it takes a figure away by null."""
+        return {name: methods for name, methods in figures.items() if methods is not None} if isinstance(figures, dict) else figures
 
     @model_validator(mode="after")
     def check_names(self):
@@ -97,9 +107,10 @@ class Config(Model):
                 raise ValueError(f"variants: {name!r} must be a new name of small letters, digits and underscores")
             if variant.get("method") not in known:
                 raise ValueError(f"variants: {name}: method: {variant.get('method')!r} is unknown; known are {', '.join(known)}")
-        for method in [*self.methods, *self.options]:
-            if method not in [*known, *self.variants]:
-                raise ValueError(f"methods: {method!r} is unknown; known are {', '.join([*known, *self.variants])}")
+        for key, names in {"methods": self.methods, "options": self.options, "reference": [self.reference]}.items():
+            for method in names:
+                if method not in [*known, *self.variants]:
+                    raise ValueError(f"{key}: {method!r} is unknown; known are {', '.join([*known, *self.variants])}")
         for method in self.methods:
             self.settings(method)
 

@@ -57,10 +57,11 @@ def page(title, fragment):
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}<style>{STYLE}</style></head>\n<body>\n{fragment}</body>\n</html>\n'
 
 
-def fragment(table, summaries, folder):
+def fragment(table, summaries, folder, photographs=True):
     """The data report without head and style (STYLE): what the report of a study takes in.
 
-    table  : tables.Table of the counts;  folder : with samples_{D}.png and quality.png
+    table       : tables.Table of the counts;  folder : with samples_{D}.png and quality.png
+    photographs : False leaves the sample sheets out
     """
     synthetic = [one.name for one in summaries if one.synthetic]
     warning = f"SYNTHETIC: the photographs of {', '.join(synthetic)} are drawn; they say nothing about patients." if synthetic else ""
@@ -72,7 +73,7 @@ def fragment(table, summaries, folder):
         overview(summaries),
         figure(folder / "quality.png", "sharpness and exposure by domain", "Box: middle half of the photographs; line: median; "
                "whiskers: 5th to 95th percentile. Sharpness is the variance of the Laplacian of the green channel."),
-        *(domain(one, folder) for one in summaries),
+        *(domain(one, folder, photographs) for one in summaries),
     ]  # fmt: skip
     return "\n".join(['<section class="data-report">', *(part for part in parts if part), "</section>", ""])
 
@@ -92,7 +93,7 @@ def overview(summaries):
     return _table(HEADS, body, caption)
 
 
-def domain(one, folder):
+def domain(one, folder, photographs=True):
     """The section of one domain: facts, sizes, flags, rejected files, sample sheet."""
     sizes = _first(one.sizes, "sizes")
     lines = [
@@ -101,7 +102,7 @@ def domain(one, folder):
         f"<p>Pixels (width x height: images): {escape(sizes)}.</p>",
         f"<p>Flags: {escape(', '.join(one.flags))}.</p>" if one.flags else "",
         _rejected(one),
-        figure(folder / f"samples_{one.name}.png", f"photographs of {one.name} by grade", ""),
+        figure(folder / f"samples_{one.name}.png", f"photographs of {one.name} by grade", "") if photographs else "",
     ]
     return "\n".join(line for line in lines if line)
 

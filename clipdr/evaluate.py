@@ -1,9 +1,10 @@
 """From predictions to scores: every number of the project is a pure function of predictions.parquet and the manifests.
 
-Input: predictions of one run and manifests (image -> patient). Output: scores.csv and draws.npz of the run; over all runs the averages that
-tables and figures print, and summary.json. Intervals are computed for the test split only; validation rows carry NaN there.
+Input: predictions of one run and manifests (image -> patient). Output: scores.csv, draws.npz and operating.json of the run; over all runs
+the averages that tables and figures print, and summary.json. Intervals are for the test split only; validation rows carry NaN there.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from clipdr import DataError
 from clipdr.domains import SAME_PATIENTS
 from clipdr.files import replacing, write_text
 from clipdr.metrics import METRICS, reference
+from clipdr.operating import MEASURES, Point, clinical, document, points
 from clipdr.predictions import PROBABILITIES, RUN, check
 from clipdr.statistics import clusters, interval, resample, standard_error
 
@@ -37,14 +39,17 @@ WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
 
 class Scores(NamedTuple):
     scores: pd.DataFrame  # one row per selection, split, domain and metric, columns SCORES
-    draws: dict[str, np.ndarray]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of METRICS
+    draws: dict[str, np.ndarray]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of MEASURES
+    operating: dict[str, Point]  # selection -> what its source validation fixes
 
 
 def score(predictions, manifest, resamples, name="predictions"):
     """Scores of one run: each metric of each selection on the test domains and on the source validation sets.
 
     test: the pool of the test domains if there are several, and each of them; val: the pool of the sources, and each of them.
-    `value` is scikit-learn's, and asserted equal to METRICS to 1e-12. `low`, `high`, `undefined`: bootstrap over patients, test only.
+    Metrics: operating.MEASURES; those with a threshold or a temperature take it from the pooled source validation of the same selection.
+    `value` is scikit-learn's, and asserted equal to METRICS to 1e-12 (tests do so for the other measures).
+    `low`, `high`, `undefined`: bootstrap over patients, test only.
 
     predictions : one run, columns predictions.COLUMNS, rows in any order
     manifest    : image, patient ("" unknown), grade, domain of every image predicted
@@ -59,22 +64,22 @@ def score(predictions, manifest, resamples, name="predictions"):
     patient = predictions["image"].map(manifest.set_index("image")["patient"].fillna(""))
     predictions = predictions.assign(patient=(cluster + patient.astype(str)).where(patient != "", ""))
 
-    rows, draws = [], {}
+    rows, draws, fixed = [], {}, points(predictions)
     parts, console = list(_parts(predictions)), Console(stderr=True)
     for selection, split, domain, part in track(parts, "score", console=console, transient=True, disable=not console.is_terminal):
         grade, probability = part["grade"].to_numpy(np.int64), part[PROBABILITIES].to_numpy(np.float64)
         patients = part["patient"].to_numpy(object)
         key = run["held_out"] if domain == POOLED else domain
-        drawn = _draw(grade, probability, patients, resamples if split == "test" else 0, key)
+        drawn = _draw(grade, probability, patients, resamples if split == "test" else 0, key, fixed[selection])
         if split == "test":
             draws[f"{selection}/{domain}"] = drawn
         group = {"selection": selection, "split": split, "domain": domain, "stratum": "all"}
         count = {"n": len(part), "clusters": len(np.unique(clusters(patients))), "unit": "patient" if (patients != "").all() else "image"}
-        for metric, over_resamples in zip(METRICS, drawn, strict=True):
+        for (metric, value), over_resamples in zip(_values(grade, probability, fixed[selection]).items(), drawn, strict=True):
             low, high, undefined = interval(over_resamples)
-            numbers = {"metric": metric, "value": _value(metric, grade, probability), "low": low, "high": high, "undefined": undefined}
+            numbers = {"metric": metric, "value": value, "low": low, "high": high, "undefined": undefined}
             rows.append(run | group | numbers | count)
-    return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws)
+    return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws, fixed)
 
 
 def _parts(predictions):
@@ -87,14 +92,21 @@ def _parts(predictions):
             yield selection, split, domain, part
 
 
-def _draw(grade, probability, patient, resamples, key):
-    """(metrics, R) float64: every metric on every resample, a block of resamples at a time."""
+def _draw(grade, probability, patient, resamples, key, point):
+    """(metrics, R) float64: every one of MEASURES on every resample, a block of resamples at a time."""
     size = max(1, WEIGHTS_AT_ONCE // len(grade))
-    blocks = [np.empty((len(METRICS), 0))]
+    blocks = [np.empty((len(MEASURES), 0))]
     for start in range(0, resamples, size):
         weight = resample(patient, min(size, resamples - start), key, start)
-        blocks.append(np.stack([metric(grade, probability, weight) for metric in METRICS.values()]))
+        general = [metric(grade, probability, weight) for metric in METRICS.values()]
+        blocks.append(np.stack([*general, *clinical(point, grade, probability, weight).values()]))
     return np.concatenate(blocks, axis=1)
+
+
+def _values(grade, probability, point):
+    """{name: value} of every one of MEASURES on the images as they are."""
+    further = {name: float(value[0]) for name, value in clinical(point, grade, probability).items()}
+    return {metric: _value(metric, grade, probability) for metric in METRICS} | further
 
 
 def _value(metric, grade, probability):
@@ -121,8 +133,13 @@ def average(scores, draws=None, selection=HEADLINE, domain=None):
     selection : a rule; for the headline, runs under SWAD enter with theirs, and say so in their rows' `selection`
     returns   columns AVERAGES; se over seeds, NaN for one; DataError if methods were scored on different images
     """
+    rows = [row | numbers for row, *over in spans(scores, selection, domain) for numbers in _means(*over, draws, row)]
+    return pd.DataFrame(rows, columns=AVERAGES)
+
+
+def spans(scores, selection=HEADLINE, domain=None):
+    """What `average` averages. Yields row (protocol, method, held_out, selection), the cells of its method, held-out domains, seeds."""
     cells = _cells(scores, selection, domain)
-    rows = []
     for (protocol, method), group in cells.groupby(["protocol", "method"], sort=False):
         everywhere = list(dict.fromkeys(cells.loc[cells["protocol"] == protocol, "held_out"]))
         seeds = {held_out: sorted(part["seed"].unique()) for held_out, part in group.groupby("held_out", sort=False)}
@@ -130,15 +147,14 @@ def average(scores, draws=None, selection=HEADLINE, domain=None):
         wanted = [(held_out, [held_out], seeds[held_out]) for held_out in everywhere if held_out in seeds]
         for name, domains, over in wanted + ([(AVERAGE, everywhere, common)] if common else []):
             row = {"protocol": protocol, "method": method, "held_out": name, "selection": group["selection"].iloc[0]}
-            rows += [row | numbers for numbers in _means(group, domains, over, draws, row)]
-    return pd.DataFrame(rows, columns=AVERAGES)
+            yield row, group, domains, over
 
 
 def _means(group, domains, seeds, draws, row):
     """Yields a dict per metric: the rest of a row of AVERAGES. group: cells of one method; domains, seeds: averaged over."""
-    facts = group.drop_duplicates("held_out").set_index("held_out").loc[domains]
+    facts = _facts(group, domains)
     values = group.set_index(["metric", "seed", "held_out"])["value"].to_dict()
-    over_resamples = _mean_draws(draws, row, facts["domain"], seeds)
+    over_resamples = mean_draws(group, domains, seeds, draws, row)
     units = set(facts["unit"])
     count = {
         "n": facts["n"].sum(),
@@ -147,7 +163,7 @@ def _means(group, domains, seeds, draws, row):
         "n_domains": len(domains),
         "resamples": over_resamples.shape[1],
     }
-    for metric, drawn in zip(METRICS, over_resamples, strict=True):
+    for metric, drawn in zip(MEASURES, over_resamples, strict=True):
         by_seed = np.array([np.mean([values[metric, seed, held_out] for held_out in domains]) for seed in seeds])
         bounds = dict(zip(("low", "high", "undefined"), interval(drawn), strict=True))
         yield {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)} | bounds | count
@@ -168,12 +184,21 @@ def _cells(scores, selection, domain=None):
     return cells
 
 
-def _mean_draws(draws, row, parts, seeds):
-    """(metrics, R): mean over seeds and held-out domains inside each resample. parts: Series held_out -> name of its test part."""
+def _facts(group, domains):
+    """One row per held-out domain, in order: domain (name of its test part), n, clusters, unit."""
+    return group.drop_duplicates("held_out").set_index("held_out").loc[domains]
+
+
+def mean_draws(group, domains, seeds, draws, row):
+    """(metrics, R), rows in the order of MEASURES: mean over seeds and held-out domains inside each resample.
+
+    row, group, domains, seeds: as `spans` yields them; draws: as `average`, None gives R = 0.
+    DataError if a run has none, or another number of resamples than the others.
+    """
     if draws is None:
-        return np.empty((len(METRICS), 0))
+        return np.empty((len(MEASURES), 0))
     drawn = []
-    for held_out, part in parts.items():
+    for held_out, part in _facts(group, domains)["domain"].items():
         for seed in seeds:
             run, key = (row["protocol"], row["method"], held_out, int(seed)), f"{row['selection']}/{part}"
             if key not in draws.get(run, {}):
@@ -182,6 +207,11 @@ def _mean_draws(draws, row, parts, seeds):
     if len({one.shape for one in drawn}) > 1:
         raise DataError(f"draws: runs of {row['protocol']}/{row['method']} have different numbers of resamples; score them again")
     return np.mean(drawn, axis=0)
+
+
+def of_headline(found):
+    """Of {rule of selection: anything} of one run, what stands in the headline: source validation's, or SWAD's; None if there is neither."""
+    return next((found[rule] for rule in AS_HEADLINE[HEADLINE] if rule in found), None)
 
 
 def summary(scores, selection=HEADLINE):
@@ -233,7 +263,8 @@ def collect_draws(run_dirs, selection=HEADLINE):
 
 
 def write(result, folder):
-    """Writes Scores as scores.csv and draws.npz into the run folder, each beside its final name first."""
+    """Writes Scores as scores.csv, draws.npz and operating.json into the run folder, each beside its final name first."""
     write_text(Path(folder) / "scores.csv", result.scores.to_csv(index=False, lineterminator="\n"))
     with replacing(Path(folder) / "draws.npz") as path:
         np.savez(path, **result.draws)
+    write_text(Path(folder) / "operating.json", json.dumps(document(result.operating), indent=1, allow_nan=False) + "\n")

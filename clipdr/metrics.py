@@ -16,8 +16,8 @@ BLOCK = 2**17  # (resamples x images) held as float64 at a time: 1 MiB, so that 
 _DISTANCE = np.abs(np.arange(G)[:, None] - np.arange(G)[None, :]).astype(np.float64)  # |true grade - predicted grade|
 
 
-def _checked(grade, probability):
-    """The two arrays as int64 and float64, or DataError: a wrong grade or a NaN would otherwise give a plausible number."""
+def checked(grade, probability):
+    """(N,) grades and (N, 5) probabilities as int64 and float64, or DataError: a wrong grade or a NaN would give a plausible one."""
     grade, probability = np.asarray(grade), np.asarray(probability, dtype=np.float64)
     if probability.shape != (len(grade), G):
         raise DataError(f"metrics: {len(grade)} grades need probabilities of shape ({len(grade)}, {G}), got {probability.shape}")
@@ -26,7 +26,7 @@ def _checked(grade, probability):
     return grade.astype(np.int64), probability
 
 
-def _blocks(weight, n):
+def blocks(weight, n):
     """Yields the weights as float64 blocks (B, N) with B * N about BLOCK; None is one resample that draws each image once."""
     if weight is None:
         yield np.ones((1, n))
@@ -46,10 +46,10 @@ def confusion(grade, probability, weight=None):
     weight      : (R, N), times each image is drawn, or None for R = 1
     returns       (R, 5, 5) float64, rows = true grade, columns = predicted grade
     """
-    grade, probability = _checked(grade, probability)
+    grade, probability = checked(grade, probability)
     cell = np.eye(G * G)[grade * G + probability.argmax(axis=1)]  # (N, 25), one-hot
-    blocks = [block @ cell for block in _blocks(weight, len(grade))]
-    return np.concatenate(blocks).reshape(-1, G, G) if blocks else np.empty((0, G, G))
+    counts = [block @ cell for block in blocks(weight, len(grade))]
+    return np.concatenate(counts).reshape(-1, G, G) if counts else np.empty((0, G, G))
 
 
 def auc(grade, probability, weight=None):
@@ -59,7 +59,7 @@ def auc(grade, probability, weight=None):
 
     grade (N,) int 0..4, probability (N, 5) float64, weight (R, N) or None -> (R,) float64
     """
-    grade, probability = _checked(grade, probability)
+    grade, probability = checked(grade, probability)
     order = np.argsort(grade, kind="stable")
     bounds = np.searchsorted(grade[order], np.arange(G + 1))
     member = [slice(a, b) for a, b in pairwise(bounds)]
@@ -72,7 +72,7 @@ def auc(grade, probability, weight=None):
         plan.append((j, k, rising, below, None if (below == upto).all() else upto))
 
     areas = []
-    for block in _blocks(weight, len(grade)):
+    for block in blocks(weight, len(grade)):
         drawn = np.ascontiguousarray(block.T[order])  # (N, B): each step below works on whole rows of resamples
         total = [drawn[rows].sum(axis=0) for rows in member]
         area = np.zeros(drawn.shape[1])
@@ -89,11 +89,11 @@ def auc(grade, probability, weight=None):
 
 def mae_expected(grade, probability, weight=None):
     """Mean |expected grade - grade|, in grades; the expected grade is sum_k k p_k. Arguments as `auc`."""
-    grade, probability = _checked(grade, probability)
+    grade, probability = checked(grade, probability)
     error = np.abs(probability @ np.arange(G) - grade)
     with np.errstate(invalid="ignore"):
         # not a matrix product: its order of summation, and so the last bit, depends on the number of threads
-        means = [(block * error).sum(axis=1) / block.sum(axis=1) for block in _blocks(weight, len(grade))]
+        means = [(block * error).sum(axis=1) / block.sum(axis=1) for block in blocks(weight, len(grade))]
     return np.concatenate(means) if means else np.empty(0)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from clipdr import DataError
+from clipdr import GRADES, DataError
 from clipdr.domains import DOMAINS
 from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE, POOLED, average
 from clipdr.settings import HELD_OUT
@@ -24,12 +24,15 @@ __all__ = ["TABLES", "WRITERS", "Remarks", "Table", "by_domain", "headline", "is
 
 @dataclass(frozen=True)
 class Style:
-    """How a metric is printed: title, factor (100 = percent), decimals, whether more is better, and its name in full."""
+    """How a metric is printed: title, factor (100 = percent), decimals, whether more is better, and its name in full.
+
+    Sensitivity without specificity is no merit, so neither is ranked; nor is an oracle.
+    """
 
     title: str
     factor: int
     decimals: int
-    more_is_better: bool
+    more_is_better: bool | None  # None: not ranked
     meaning: str
 
 
@@ -40,6 +43,18 @@ STYLES = {
     "qwk": Style("QWK", 100, 1, True, "Quadratic weighted kappa (%)"),
     "mae": Style("MAE", 1, 3, False, "Mean absolute error (grades; lower is better)"),
 }
+BY_DOMAIN = (*STYLES, "sensitivity", "specificity")  # metrics with a table by held-out domain
+STYLES |= {f"recall_{g}": Style(str(g), 100, 1, True, f"recall of grade {g} (%)") for g in range(len(GRADES))}
+STYLES |= {
+    "referable_auc": Style("AUC", 100, 1, True, "AUC of referable DR (%)"),
+    "sensitivity": Style("Sensitivity", 100, 1, None, "Sensitivity for referable DR at the threshold frozen on source validation (%)"),
+    "specificity": Style("Specificity", 100, 1, None, "Specificity for referable DR at the threshold frozen on source validation (%)"),
+    "sensitivity_at_spec90": Style("Sens. at 90 % spec. (oracle)", 100, 1, None, "sensitivity at 90 % specificity (%)"),
+    "rps": Style("RPS", 100, 2, False, "ranked probability score (x 100; lower is better)"),
+}
+for _k in range(1, len(GRADES)):
+    STYLES[f"ece_{_k}"] = Style(f"ECE ≥{_k}", 100, 1, False, f"expected calibration error of grade >= {_k} (%)")
+    STYLES[f"brier_{_k}"] = Style(f"Brier ≥{_k}", 100, 1, False, f"Brier score of grade >= {_k} (x 100)")
 SELECTIONS = {
     "source_val": "checkpoint with the highest AUC on the pooled source validation sets; the held-out domain is never looked at",
     "swad": "weights averaged over the valley of the source validation loss (Cha et al., 2021); no checkpoint is selected",
@@ -198,7 +213,7 @@ def rule_averages(scores, draws, rules=(HEADLINE,)):
 TABLES = {}
 for _protocol in PROTOCOLS:
     TABLES[_protocol] = partial(headline, protocol=_protocol)
-    TABLES |= {f"{_protocol}_{metric}": partial(by_domain, protocol=_protocol, metric=metric) for metric in STYLES}
+    TABLES |= {f"{_protocol}_{metric}": partial(by_domain, protocol=_protocol, metric=metric) for metric in BY_DOMAIN}
 TABLES |= {"ablation": partial(ablation, protocol="dg"), "selection": partial(selection, protocol="dg")}
 TABLES |= {"esdg_targets": partial(by_target, protocol="esdg", metric="auc")}
 READS = {"selection": partial(rule_averages, rules=tuple(RULES)), "esdg_targets": target_averages}  # f(scores, draws); else rule_averages
@@ -259,8 +274,8 @@ def _column(known, methods, domains, degenerate, title, held_out, metric):
     cells = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS])
     printed = pd.Series([float(f"{value:.{style.decimals}f}") for value in cells["value"].astype(float)])  # as the reader sees it
     printed = printed.where(cells["degenerate"] == "")
-    ranked = sorted(printed.dropna().unique(), reverse=style.more_is_better)
-    enough = printed.notna().sum() > 1
+    ranked = sorted(printed.dropna().unique(), reverse=bool(style.more_is_better))
+    enough = printed.notna().sum() > 1 and style.more_is_better is not None
     marks = dict(zip(ranked, ("best", "second"), strict=False)) if enough else {}
     return cells.assign(mark=[marks.get(value, "") for value in printed])
 

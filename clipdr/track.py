@@ -26,6 +26,9 @@ SMALL = ("settings.json", "scores.csv", "history.csv", "predictions.parquet")  #
 WEIGHTS = "model.safetensors"
 WEIGHTS_COPIED = 50 * 2**20  # bytes; larger weights are named by path and sha256 only
 STUDY_FILES = ("tables/*", "figures/*.png")
+# metrics of scores.csv that MLflow shows; all of them are in the artifact
+SHOWN = ("auc", "accuracy", "macro_f1", "qwk", "mae", "mae_expected", *(f"recall_{grade}" for grade in range(5)))
+SHOWN += ("referable_auc", "sensitivity", "specificity", "ece_2", "rps", "ece_2_t", "rps_t")
 NOT_IN_A_NAME = re.compile(r"[^\w\-. /]")  # of a metric or parameter in MLflow
 MAX_VALUE, MAX_NAME, MAX_METRICS, MAX_PARAMS = 6000, 250, 1000, 100  # MLflow's limits: characters, entries of one log_batch
 
@@ -167,12 +170,13 @@ def _curve(path):
 
 
 def _scores(path):
-    """scores.csv -> [(metric, value, 0)] on the test images, [names of undefined values].
+    """scores.csv -> [(metric, value, 0)] of SHOWN on the test images, [names of undefined values].
 
     `test/auc` is the value on all test images with the weights selected on source validation (SWAD: averaged), `test_last/auc` the last's;
     `test/auc_low` and `test/auc_high` are its interval. Where several domains are tested, `test/auc/DDR` is one of them.
     """
     rows = [row for row in csv.DictReader(path.read_text().splitlines()) if row["split"] == "test" and row["stratum"] == "all"]
+    rows = [row for row in rows if row["metric"] in SHOWN]
     several = {row["domain"] for row in rows} >= {"pooled"}
     values, undefined = [], []
     for row in rows:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from clipdr.files import write_text
+from clipdr.webtable import to_html
 
 MISSING, UNDEFINED = "X", "n/a"
 CSV_COLUMNS = ["table", "method", "held_out", "metric", "value", "se", "n_seeds", "low", "high", "scale", "n", "clusters", "unit"]
@@ -58,6 +59,7 @@ def to_markdown(table):
 LATEX = {
     "\\": r"\textbackslash{}",
     "†": r"\dag{}",
+    "≥": r"$\geq$",
     "Δ": r"$\Delta$",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -99,10 +101,10 @@ def to_latex(table):
     )
 
 
-WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+WRITERS = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
 def write(table, folder):
-    """Writes {name}.csv, .md and .tex into the folder, each beside its final name first."""
+    """Writes {name}.csv, .md, .tex and .html into the folder, each beside its final name first."""
     for suffix, writer in WRITERS.items():
         write_text(Path(folder) / f"{table.name}{suffix}", writer(table))

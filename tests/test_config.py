@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipdr import DataError
+from clipdr import DataError, clinical, compared, tables
 from clipdr.config import read_study
 from clipdr.methods import METHODS
 from clipdr.settings import BACKBONES
-from clipdr.tables import TABLES
 
+TABLES = tables.TABLES | clinical.TABLES | compared.COMPARISONS | compared.REPRODUCTIONS
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,6 +32,7 @@ def test_the_default_study_is_offline_and_synthetic():
     [
         ({"methodz": []}, "methodz"),
         ({"methods": ["clip_rd"]}, "clip_rd"),
+        ({"reference": "clip_rd"}, "reference: 'clip_rd' is unknown"),
         ({"domains": ["SIM_APTOS", "APTSO"]}, "APTSO"),
         ({"domains": ["SIM_APTOS", "SIM_APTOS"]}, "twice"),
         ({"seeds": ["one"]}, "seeds"),

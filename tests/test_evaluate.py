@@ -9,6 +9,7 @@ import pytest
 from clipdr import DataError, evaluate
 from clipdr.evaluate import AVERAGES, SCORES, average, collect, collect_draws, score, summary, write
 from clipdr.metrics import METRICS
+from clipdr.operating import MEASURES
 from clipdr.predictions import COLUMNS, PROBABILITIES, check, read
 from clipdr.statistics import interval, resample
 
@@ -65,15 +66,15 @@ def study(manifest, tmp_path_factory):
 
 def test_scores_of_a_dg_run(manifest):
     predictions = predict(manifest, ["SIM_APTOS"])
-    scores, draws = score(predictions, manifest, 50)
+    scores, draws, _ = score(predictions, manifest, 50)
     assert list(scores.columns) == SCORES
     groups = scores.groupby(["selection", "split"], sort=False)["domain"].unique().map(list).to_dict()
     val = ["pooled", "SIM_IDRID", "SIM_RLDR"]
     assert groups == {(s, split): val if split == "val" else ["SIM_APTOS"] for s in ("last", "source_val") for split in ("test", "val")}
-    assert scores["metric"].tolist() == list(METRICS) * 8
+    assert scores["metric"].tolist() == list(MEASURES) * 8
     assert set(scores["stratum"]) == {"all"}
     assert scores.loc[scores["split"] == "val", ["low", "high"]].isna().all().all()
-    assert {key: part.shape for key, part in draws.items()} == {"last/SIM_APTOS": (11, 50), "source_val/SIM_APTOS": (11, 50)}
+    assert {key: part.shape for key, part in draws.items()} == {"last/SIM_APTOS": (61, 50), "source_val/SIM_APTOS": (61, 50)}
     facts = scores.drop_duplicates("domain").set_index("domain")[["n", "clusters", "unit"]].T.to_dict("list")
     assert facts == {
         "SIM_APTOS": [120, 60, "patient"], "pooled": [180, 130, "image"], "SIM_IDRID": [80, 80, "image"], "SIM_RLDR": [100, 50, "patient"],
@@ -82,7 +83,7 @@ def test_scores_of_a_dg_run(manifest):
 
 def test_value_draws_and_interval_are_those_of_the_sorted_rows(manifest):
     predictions = predict(manifest, ["SIM_APTOS"])
-    scores, draws = score(predictions, manifest, 50)
+    scores, draws, _ = score(predictions, manifest, 50)
     rows = predictions[(predictions["selection"] == "last") & (predictions["split"] == "test")].sort_values("image")
     patient = rows["image"].map(manifest.set_index("image")["patient"]).to_numpy()
     weight = resample(patient, 50, "SIM_APTOS")
@@ -99,9 +100,9 @@ def test_value_draws_and_interval_are_those_of_the_sorted_rows(manifest):
 
 def test_row_order_and_blocks_do_not_matter(manifest, monkeypatch):
     predictions = predict(manifest, ["SIM_IDRID"])
-    scores, draws = score(predictions, manifest, 30)
+    scores, draws, _ = score(predictions, manifest, 30)
     monkeypatch.setattr(evaluate, "WEIGHTS_AT_ONCE", 7 * 80)
-    again, again_draws = score(predictions.iloc[::-1], manifest.sample(frac=1, random_state=1), 30)
+    again, again_draws, _ = score(predictions.iloc[::-1], manifest.sample(frac=1, random_state=1), 30)
     pd.testing.assert_frame_equal(scores, again, check_exact=True)
     for key in draws:
         np.testing.assert_array_equal(draws[key], again_draws[key])
@@ -116,7 +117,7 @@ def test_methods_share_their_draws(manifest):
 
 def test_several_test_domains_are_pooled_and_single(manifest):
     predictions = predict(manifest, ["SIM_APTOS", "SIM_IDRID"], protocol="esdg", held_out="all_but_SIM_RLDR")
-    scores, draws = score(predictions, manifest, 10)
+    scores, draws, _ = score(predictions, manifest, 10)
     assert set(draws) == {f"{s}/{d}" for s in ("last", "source_val") for d in ("pooled", "SIM_APTOS", "SIM_IDRID")}
     pool = scores[(scores["split"] == "test") & (scores["domain"] == "pooled")]
     assert set(pool["n"]) == {200} and set(pool["unit"]) == {"image"} and set(pool["clusters"]) == {140}
@@ -128,13 +129,13 @@ def test_several_test_domains_are_pooled_and_single(manifest):
 def test_equal_patient_numbers_of_two_domains_are_two_patients_save_in_rldr_and_eyepacs():
     for domains, expected in ((("SIM_APTOS", "SIM_RLDR"), 60 + 50), (("EYEPACS", "RLDR"), 60)):
         manifest = manifest_of(dict(zip((*domains, "IDRID"), (120, 100, 30), strict=True)), by_patient=domains)
-        scores, _ = score(predict(manifest, list(domains), held_out="all_but_IDRID"), manifest, 2)
+        scores, *_ = score(predict(manifest, list(domains), held_out="all_but_IDRID"), manifest, 2)
         assert set(scores.loc[(scores["domain"] == "pooled") & (scores["split"] == "test"), "clusters"]) == {expected}
 
 
 def test_undefined_stays_undefined(manifest):
     few = manifest[(manifest["domain"] != "SIM_IDRID") | (manifest["grade"] != 4)]
-    scores, _ = score(predict(few, ["SIM_IDRID"]), few, 20)
+    scores, *_ = score(predict(few, ["SIM_IDRID"]), few, 20)
     test = scores[(scores["split"] == "test") & (scores["selection"] == "last")].set_index("metric")
     assert test.loc[["auc", "recall_4"], ["value", "low", "high"]].isna().all().all()
     assert test.loc["auc", "undefined"] == 20
@@ -194,8 +195,8 @@ def test_files_round_trip_and_are_equal_byte_for_byte(manifest, tmp_path):
         folder = tmp_path / "dg" / "clip_dr" / "SIM_APTOS" / name
         folder.mkdir(parents=True)
         write(score(read(path), manifest, 12), folder)
-        written.append([(folder / file).read_bytes() for file in ("scores.csv", "draws.npz")])
-        assert sorted(file.name for file in folder.iterdir()) == ["draws.npz", "scores.csv"]
+        written.append([(folder / file).read_bytes() for file in ("scores.csv", "draws.npz", "operating.json")])
+        assert sorted(file.name for file in folder.iterdir()) == ["draws.npz", "operating.json", "scores.csv"]
     assert written[0] == written[1]
     pd.testing.assert_frame_equal(collect([folder]), score(predict(manifest, ["SIM_APTOS"]), manifest, 12).scores, check_exact=True)
 
@@ -291,4 +292,4 @@ def test_runs_that_cannot_be_compared_are_refused(study, manifest):
     with pytest.raises(DataError, match="draws: none of dg/erm/SIM_APTOS/0"):
         average(scores, {})
     with pytest.raises(DataError, match="numbers of resamples"):
-        average(scores, draws | {("dg", "clip_dr", "SIM_APTOS", 0): {"source_val/SIM_APTOS": np.zeros((11, 5))}})
+        average(scores, draws | {("dg", "clip_dr", "SIM_APTOS", 0): {"source_val/SIM_APTOS": np.zeros((61, 5))}})

@@ -5,8 +5,15 @@ import pandas as pd
 import pytest
 from test_tables import averages
 
-from clipdr import DataError
-from clipdr.figures import FIGURES, READS, mean_similarity, scores_by_domain, similarity, similarity_matrix, write, wrong_order
+from clipdr import DataError, figures
+from clipdr.compare import COMPARISONS
+from clipdr.figures import FIGURES, first_seed, write
+from clipdr.plots import confusion, differences, embedding, reliability, roc, similarity_by_domain, training
+from clipdr.plots import similarity as mean_panels
+from clipdr.plots.scores_by_domain import draw as scores_by_domain
+from clipdr.plots.similarity import draw as similarity
+from clipdr.predictions import PROBABILITIES
+from clipdr.similarities import falling_rows, matrices, mean, similarity_matrix, wrong_order
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 
@@ -43,8 +50,9 @@ def test_a_grade_without_images_stays_undefined():
     predictions = run("clip_dr", "SIM_APTOS", A)
     matrix = similarity_matrix(predictions[predictions["grade"] != 3])
     assert np.isnan(matrix[3]).all() and not np.isnan(np.delete(matrix, 3, axis=0)).any()
-    mean = mean_similarity([predictions[predictions["grade"] != 3], run("clip_dr", "SIM_IDRID", B)], ["clip_dr"], DOMAINS)["clip_dr"]
-    assert np.isnan(mean[3]).all() and not np.isnan(np.delete(mean, 3, axis=0)).any()
+    both = mean(matrices([predictions[predictions["grade"] != 3], run("clip_dr", "SIM_IDRID", B)], ["clip_dr"], DOMAINS)["clip_dr"])
+    assert np.isnan(both[3]).all() and not np.isnan(np.delete(both, 3, axis=0)).any()
+    assert falling_rows(matrix) == (4, 4)
     assert wrong_order(matrix) == (0, 16)
 
 
@@ -57,6 +65,7 @@ def test_wrong_order_counts_pairs_out_of_twenty():
     assert wrong_order(swapped) == (1, 20)
     constant = np.tile([0.1, 0.2, 0.3, 0.2, 0.1], (5, 1))  # right for grade 2; one or two pairs wrong on the way in the other rows
     assert wrong_order(constant) == (2 + 1 + 0 + 1 + 2, 20)
+    assert falling_rows(constant) == (1, 5) and falling_rows(A) == (5, 5) and falling_rows(swapped) == (4, 5)
 
 
 def test_mean_over_domains_is_unweighted_and_of_the_lowest_seed():
@@ -67,9 +76,9 @@ def test_mean_over_domains_is_unweighted_and_of_the_lowest_seed():
         many,
         run("erm", "SIM_APTOS", A, scale=np.nan),
     ]
-    means = mean_similarity(runs, ["erm", "clip_dr"], DOMAINS)
-    assert list(means) == ["clip_dr"]
-    np.testing.assert_allclose(means["clip_dr"], (A + B) / 2, atol=1e-6)
+    found = matrices(runs, ["erm", "clip_dr"], DOMAINS)
+    assert list(found) == ["clip_dr"] and list(found["clip_dr"]) == DOMAINS
+    np.testing.assert_allclose(mean(found["clip_dr"]), (A + B) / 2, atol=1e-6)
 
 
 def test_similarity_figure_prints_the_matrix():
@@ -82,7 +91,9 @@ def test_similarity_figure_prints_the_matrix():
     for axis, matrix in zip(panels, (swapped, (A + B) / 2), strict=True):
         assert [text.get_text() for text in axis.texts] == [f"{value:.3f}" for value in matrix.ravel()]
         assert axis.get_ylabel() == "true grade" and axis.yaxis_inverted()
-    assert [axis.get_xlabel().splitlines()[1] for axis in panels] == [f"misordered adjacent pairs: {n} of 20" for n in (1, 0)]
+    assert [axis.get_xlabel().splitlines()[1:] for axis in panels] == [
+        [f"ordinal rows: {5 - n} of 5", f"misordered pairs: {n} of 20"] for n in (1, 0)
+    ]
     assert len({axis.collections[0].get_clim() for axis in panels}) == 1
     assert figure.get_suptitle().startswith("SYNTHETIC images")
 
@@ -128,16 +139,137 @@ def test_scores_of_two_protocols_are_refused():
         scores_by_domain(pd.concat([averages(), averages(protocol="esdg")]), ["erm"], DOMAINS)
 
 
+def predicted(method, held_out, probability, grade):
+    """Test rows of one run as the figures read them."""
+    frame = pd.DataFrame(np.asarray(probability, float), columns=PROBABILITIES)
+    return frame.assign(method=method, held_out=held_out, selection="source_val", split="test", grade=grade)
+
+
+def compared(p_holm=0.01):
+    """Rows of comparisons.csv: erm and coop against clip_dr on two domains and their average."""
+    rows = []
+    for method, held_out in ((m, d) for m in ("erm", "coop") for d in (*DOMAINS, "average")):
+        for metric in ("auc", "qwk"):
+            row = {"protocol": "dg", "held_out": held_out, "metric": metric, "method": method, "reference": "clip_dr", "difference": -0.02}
+            row |= {"low": -0.03, "high": 0.01, "p": 0.004, "p_holm": p_holm if method == "erm" else 0.2, "undefined": 0, "resamples": 2000}
+            row |= {"n_seeds": 1, "n_seeds_reference": 1, "n": 100, "clusters": 50, "unit": "patient", "selection": "source_val"}
+            rows.append(row)
+    return pd.DataFrame(rows)[COMPARISONS]
+
+
+def test_matrices_by_domain_and_their_mean():
+    runs = [run("clip_dr", "SIM_APTOS", A), run("clip_dr", "SIM_IDRID", B)]
+    figure = similarity_by_domain.draw(runs, ["clip_dr"], DOMAINS)
+    panels = [axis for axis in figure.subfigs[0].axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["SIM_APTOS (n=10)", "SIM_IDRID (n=10)", "mean"]
+    assert [text.get_text() for text in panels[2].texts] == [f"{100 * value:.1f}" for value in ((A + B) / 2).ravel()]
+    assert "ordinal rows: 5 of 5" in panels[0].get_xlabel()
+
+
+def test_the_lowest_seed_of_each_run_is_drawn():
+    folders = [f"r/dg/{method}/{domain}/{seed}" for method in "ab" for domain in "XY" for seed in (10, 2)]
+    assert [str(path) for path in first_seed(folders)] == [f"r/dg/{method}/{domain}/2" for method in "ab" for domain in "XY"]
+
+
+def test_confusion_counts_the_most_probable_grade():
+    probability = np.eye(5)[[0, 0, 1, 2, 2, 4]]
+    matrix = confusion.confusion(predicted("erm", "X", probability, [0, 1, 1, 2, 3, 4]))
+    expected = np.zeros((5, 5), int)
+    expected[[0, 1, 1, 2, 3, 4], [0, 0, 1, 2, 2, 4]] = 1
+    np.testing.assert_array_equal(matrix, expected)
+    figure = confusion.draw(predicted("erm", "X", probability, [0, 1, 1, 2, 2, 4]), ["erm"], ["IDRID"])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[5:7] == ["50", "50"] and [label.get_text() for label in figure.axes[0].get_yticklabels()][3] == "3\nn=0"
+    assert len(texts) == 20  # no image of grade 3: its row prints nothing, not 0 %
+
+
+def test_differences_draw_intervals_and_mark_what_holm_calls_significant():
+    figure = differences.draw(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
+    auc = figure.axes[0]
+    assert "difference in AUC to clip_dr" in auc.get_xlabel()
+    segments = [line.get_xdata() for line in auc.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
+    assert [list(map(float, one)) for one in segments[:6]] == [[-3.0, 1.0]] * 6
+    filled = [line.get_markerfacecolor() != "white" for line in auc.lines if line.get_marker() in ("o", "D")]
+    assert filled == [False] * 3 + [True] * 3  # coop, then erm
+    assert figure.get_suptitle() == "SYNTHETIC images: method minus clip_dr, 95 % intervals, resampled by patients, n = 100 images"
+    with pytest.raises(DataError, match="no comparison"):
+        differences.draw(compared(), ["clip_dr"], DOMAINS)
+
+
+def test_reliability_prints_the_table_s_ece():
+    probability = np.tile([0.4, 0.1, 0.1, 0.2, 0.2], (6, 1))
+    rows = predicted("erm", "A", probability, [0, 0, 1, 2, 3, 4])
+    rows = rows.assign(**{f"t{name}": rows[name] for name in PROBABILITIES})
+    records = [
+        {"held_out": "average", "method": "erm", "metric": f"ece_{k}{t}", "mean": 0.1 * k + (0.01 if t else 0)}
+        for k in (1, 2, 3, 4)
+        for t in ("", "_t")
+    ]
+    figure = reliability.draw((rows, pd.DataFrame(records)), ["erm"], ["A"])
+    assert [axis.texts[0].get_text() for axis in figure.axes] == [f"ECE {10 * k}.0 → {10 * k + 1}.0" for k in (1, 2, 3, 4)]
+    x, y = figure.axes[0].collections[0].get_offsets()[0]
+    np.testing.assert_allclose((x, y), (0.6, 4 / 6))
+
+
+def test_the_frozen_point_lies_on_the_curve():
+    from sklearn.metrics import roc_curve
+
+    rng = np.random.default_rng(0)
+    event, score = rng.random(60) < 0.4, rng.random(60).round(1)
+    x, y, _ = roc_curve(event, score, drop_intermediate=False)
+    np.testing.assert_allclose(roc.curve(event, score), np.stack([x, y], axis=1))
+    rows = pd.DataFrame({"method": "erm", "held_out": "A", "grade": 2 * event, "q": score})
+    reached = {"sensitivity": (score >= 0.5)[event].mean(), "specificity": (score < 0.5)[~event].mean()}
+    averages_ = pd.DataFrame([{"method": "erm", "held_out": "A", "metric": name, "mean": value} for name, value in reached.items()])
+    axis = roc.draw((rows, averages_), ["erm"], ["A"]).axes[0]
+    curve, mark = axis.lines[0].get_xydata(), axis.lines[1].get_xydata()[0]
+    assert np.abs(curve - mark).sum(axis=1).min() < 1e-9
+    assert axis.get_title() == f"A\n60 images, {event.sum()} referable"
+
+
+def test_training_curves_ring_the_selected_checkpoint():
+    history = pd.DataFrame(
+        {"epoch": [1.0, 2.0], "loss": [2.0, 1.0], "val_loss": [1.5, 1.2], "val_auc": [0.7, 0.8], "selected": [False, True]}
+    )
+    histories = history.assign(method="erm", held_out="A")
+    figure = training.draw(histories, ["linear_probe", "erm"], ["A"])
+    assert [axis.get_title() for axis in figure.axes] == ["erm", "", ""]
+    np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), [70, 80])
+    np.testing.assert_allclose(figure.axes[2].collections[0].get_offsets(), [[2, 80]])
+    with pytest.raises(DataError, match="trains step by step"):
+        training.draw(histories, ["linear_probe"], ["A"])
+
+
+def test_embedding_draws_every_photograph_and_text(cached, tmp_path):
+    runs = [tmp_path / "dg" / "erm" / domain / "0" for domain in ("SIM_APTOS", "SIM_IDRID")]
+    content = embedding.read(figures.Place(runs, tmp_path, cached, cached / "features" / "tiny"))
+    rows, images, texts = content
+    assert len(rows) == len(images) == 80 and list(texts) == ["A", "B", "C"]
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1)
+    figure = embedding.draw(content, ["erm"], ["SIM_APTOS", "SIM_IDRID"])
+    by_grade, by_domain, enlarged = figure.axes
+    dots = [collection.get_offsets() for collection in by_grade.collections]
+    assert [len(one) for one in dots] == [16] * 5 + [1] * 15
+    assert [text.get_text() for text in by_domain.get_legend().get_texts()] == ["SIM_APTOS (n=40)", "SIM_IDRID (n=40)"]
+    assert len({text.get_text() for text in enlarged.texts}) == 15
+    np.testing.assert_array_equal(embedding.embed(images), embedding.embed(images))
+
+
+def test_an_unknown_figure_is_named():
+    with pytest.raises(DataError, match="known are similarity"):
+        figures.module("similarty")
+    assert [figures.module(name).__name__.rpartition(".")[2] for name in FIGURES] == list(FIGURES)
+
+
 def test_equal_numbers_give_equal_files(tmp_path):
-    assert list(FIGURES) == list(READS) == ["similarity", "scores_by_domain"]
-    sources = {"predictions": [run("clip_dr", d, A) for d in DOMAINS], "averages": averages()}
     for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        for name, draw in FIGURES.items():
-            write(draw(sources[READS[name]], ["clip_dr"], DOMAINS), name, tmp_path / folder)
+        runs = [run("clip_dr", d, A) for d in DOMAINS]
+        write(mean_panels.draw(runs, ["clip_dr"], DOMAINS), "similarity", tmp_path / folder)
+        write(scores_by_domain(averages(), ["clip_dr"], DOMAINS), "scores_by_domain", tmp_path / folder)
+        write(differences.draw(compared(), ["clip_dr", "erm"], DOMAINS), "differences", tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["scores_by_domain.pdf", "scores_by_domain.png", "similarity.pdf", "similarity.png"]
+    assert files == [f"{name}.{suffix}" for name in ("differences", "scores_by_domain", "similarity") for suffix in ("pdf", "png", "svg")]
     for name in files:
         first = (tmp_path / "a" / name).read_bytes()
         assert first == (tmp_path / "b" / name).read_bytes()
-        assert b"CreationDate" not in first
+        assert b"CreationDate" not in first and b"<dc:date>" not in first

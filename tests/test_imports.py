@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from clipdr.figures import FIGURES
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clipdr"
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
 LIGHT = {"clipdr", "clipdr.files", "clipdr.receipts"}  # constants, atomic writes, digests: no rule's numbers depend on them
 HEAVY = ("torch", "torchvision", "open_clip", "timm", "mlflow", "matplotlib", "seaborn", "sklearn", "transformers")
+
+
+FIGURE_READS = {"scores_by_domain": [], "confusion": [], "reliability": [], "roc": [], "training": []} | ast.literal_eval(
+    re.search(r"^FIGURE_CODE = (\{.*?^\})", (ROOT / "workflow/rules/report.smk").read_text(), re.M | re.S)[1]
+)
 
 
 def imported(nodes):
@@ -59,6 +66,8 @@ def code_lists():
         modules = set(re.findall(r'"(?:clipdr/)?([a-z_/]+?)(?:\.py)?"', code))
         for name in constants:
             modules |= constants[name] if name in code else set()
+        if "FIGURE_CODE.get" in code:  # of all figures together; each alone: test_a_figure_names_the_modules_that_it_reads
+            modules |= {name for figure, names in FIGURE_READS.items() for name in (*names, f"plots/{figure}")}
         if "study.code(" in code:
             modules.add("methods/clip_dr")
         found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}
@@ -79,9 +88,12 @@ RULES = [
     "search",
     "score",
     "collect",
+    "compare",
     "table",
     "figure",
+    "cam",
     "track",
+    "page",
 ]
 
 
@@ -89,9 +101,20 @@ RULES = [
 def test_a_rule_names_the_modules_its_verb_imports(rule):
     """Snakemake does not see an edit of an imported module, so each rule lists them; no more and no fewer."""
     needed = closure(verbs()[rule])
-    if rule in ("train", "curve", "select", "search"):
+    if rule in ("train", "curve", "select", "search", "cam"):
         needed |= closure({"clipdr.methods.clip_dr"})
+    if rule == "figure":
+        needed |= closure({f"clipdr.plots.{name}" for name in FIGURES})
     assert code_lists()[rule] == needed
+
+
+def test_a_figure_names_the_modules_that_it_reads():
+    """Beside what all figures read: so that an edit of one figure's module draws no other again."""
+    shared = closure({"clipdr.figures"})
+    assert set(FIGURE_READS) == set(FIGURES)
+    for name, further in FIGURE_READS.items():
+        own = closure({f"clipdr.plots.{name}"}) - shared - {f"clipdr.plots.{name}"}
+        assert own == {f"clipdr.{module}" for module in further}, name
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,26 @@
 import io
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from clipdr import DataError, folds
+from clipdr.clinical import TABLES as CLINICAL
+from clipdr.compared import comparison, published, reproduction
+from clipdr.operating import MEASURES
 from clipdr.settings import HELD_OUT
 from clipdr.tables import PROTOCOLS, TABLES, Remarks, by_domain, is_synthetic, remarks
-from clipdr.typeset import to_csv, to_latex, to_markdown, write
+from clipdr.typeset import to_csv, to_html, to_latex, to_markdown, write
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 METHODS = ["erm", "ordinal_clip", "clip_dr"]
 MEANS = {"erm": (0.70, 0.60), "ordinal_clip": (0.80, 0.75), "clip_dr": (0.90, 0.85)}
 
 
-def averages(means=MEANS, domains=DOMAINS, seeds=3, unit="patient", protocol="dg"):
+def averages(means=MEANS, domains=DOMAINS, seeds=3, unit="patient", protocol="dg", metrics=("auc", "accuracy", "macro_f1", "qwk", "mae")):
     """The frame of `evaluate.average` with the same value for every metric; None = not run, then no average either."""
     rows = []
     for method, values in means.items():
@@ -26,7 +30,7 @@ def averages(means=MEANS, domains=DOMAINS, seeds=3, unit="patient", protocol="dg
         if len(cells) == len(domains):
             cells.append(("average", np.mean(values)))
         for held_out, value in cells:
-            for metric in ("auc", "accuracy", "macro_f1", "qwk", "mae"):
+            for metric in metrics:
                 row = {
                     "protocol": protocol,
                     "method": method,
@@ -50,7 +54,7 @@ def marks(table, column):
 
 def test_names():
     protocols = ("dg", "esdg", "lodo_crossval", "within")
-    by_metric = ("", "_auc", "_accuracy", "_macro_f1", "_qwk", "_mae")
+    by_metric = ("", "_auc", "_accuracy", "_macro_f1", "_qwk", "_mae", "_sensitivity", "_specificity")
     of_protocols = [f"{protocol}{metric}" for protocol in protocols for metric in by_metric]
     assert list(TABLES) == [*of_protocols, "ablation", "selection", "esdg_targets"]
     assert set(PROTOCOLS) == set(folds.PROTOCOLS) == set(HELD_OUT)
@@ -211,15 +215,16 @@ def test_notes_say_selection_unit_resamples_and_seeds():
 @pytest.mark.parametrize("name", TABLES)
 def test_synthetic_stands_first_in_every_format(name):
     protocol = TABLES[name].keywords["protocol"]
-    table = TABLES[name](averages(protocol=protocol), METHODS, DOMAINS)
+    table = TABLES[name](averages(metrics=MEASURES, protocol=protocol), METHODS, DOMAINS)
     assert table.caption.startswith("SYNTHETIC images:")
+    assert "SYNTHETIC images:" in to_html(table)
     assert to_markdown(table).startswith("**SYNTHETIC images:")
     assert r"\caption{SYNTHETIC images:" in to_latex(table)
     assert pd.read_csv(io.StringIO(to_csv(table)))["caption"].str.startswith("SYNTHETIC images:").all()
-    mixed = TABLES[name](averages(domains=["SIM_APTOS", "APTOS"], protocol=protocol), METHODS, ["SIM_APTOS", "APTOS"])
+    mixed = TABLES[name](averages(metrics=MEASURES, domains=["SIM_APTOS", "APTOS"], protocol=protocol), METHODS, ["SIM_APTOS", "APTOS"])
     assert mixed.caption.startswith("SYNTHETIC images:")
-    real = TABLES[name](averages(domains=["IDRID", "APTOS"], protocol=protocol), METHODS, ["IDRID", "APTOS"])
-    assert not any("SYNTHETIC" in writer(real) for writer in (to_csv, to_markdown, to_latex))
+    real = TABLES[name](averages(metrics=MEASURES, domains=["IDRID", "APTOS"], protocol=protocol), METHODS, ["IDRID", "APTOS"])
+    assert not any("SYNTHETIC" in writer(real) for writer in (to_csv, to_markdown, to_latex, to_html))
 
 
 def test_synthetic_names():
@@ -296,11 +301,114 @@ def test_markdown_is_a_table_whatever_the_names():
     assert "<u>80.0 ± 1.2</u>" in ranked
 
 
-def test_write_leaves_three_equal_files(tmp_path):
+def test_write_leaves_four_equal_files(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     for folder in ("a", "b"):
         write(TABLES["dg"](averages(), METHODS, DOMAINS), tmp_path / folder)
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["dg.csv", "dg.md", "dg.tex"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["dg.csv", "dg.html", "dg.md", "dg.tex"]
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+class Reader(HTMLParser):
+    """Elements of a page, texts of its cells, and attributes that could run or load something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.active = set(), [""], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.add(tag)
+        self.texts.append("")
+        self.active += [pair for pair in attrs if pair[0].startswith("on") or pair[0] in ("src", "href")]
+
+    def handle_data(self, data):
+        self.texts[-1] += data
+
+    def handle_endtag(self, tag):
+        self.texts.append("")
+
+
+def test_no_cell_of_the_html_is_markup():
+    hostile = [*HOSTILE, "<img src=x onerror=alert(1)>", "javascript:alert(1)", "&lt;b&gt;", '"><svg onload=alert(1)>']
+    frame = averages(dict.fromkeys(hostile, (0.7, -0.2)), domains=["<b>A</b>", "=1+1"])
+    page = Reader(to_html(TABLES["dg_auc"](frame, hostile, ["<b>A</b>", "=1+1"])))
+    assert not page.elements & {"script", "img", "svg", "b", "a", "iframe", "object", "link"} and not page.active
+    shown = {text.strip() for text in page.texts}
+    assert {name.strip() for name in hostile} <= shown  # as written, escaped once
+    assert "<b>A</b>" in shown
+
+
+def test_html_marks_the_best_and_tells_intervals():
+    text = to_html(TABLES["dg_auc"](averages(), METHODS, DOMAINS))
+    assert '<span style="font-weight:bold" title="95 % interval 85.00 to 94.00">90.0 ± 1.2</span>' in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+
+
+def test_recall_and_referable_tables():
+    frame = averages(metrics=MEASURES)
+    recall = CLINICAL["dg_recall"](frame, METHODS, DOMAINS)
+    assert list(dict.fromkeys(recall.cells["column"])) == ["0", "1", "2", "3", "4"]
+    assert texts(recall, "3")["clip_dr"] == "87.5 ± 1.2" and recall.caption.startswith("SYNTHETIC images: Recall per grade")
+    referable = CLINICAL["dg_referable"](frame, METHODS, DOMAINS)
+    assert set(referable.cells["metric"]) == {"referable_auc", "sensitivity", "specificity", "sensitivity_at_spec90"}
+    assert marks(referable, "AUC")["clip_dr"] == "best" and set(marks(referable, "Sensitivity").values()) == {""}
+    for part in ("IDx-DR sensitivity 87.2 %", "EyeArt 96 %", "Oracle", "source validation set of the same run"):
+        assert part in " ".join(referable.notes)
+
+
+def test_calibration_has_a_row_before_and_one_after_the_temperature():
+    frame = averages(metrics=MEASURES)
+    frame.loc[frame["metric"].str.endswith("_t"), "mean"] -= 0.1
+    table = CLINICAL["dg_calibration"](frame, METHODS, DOMAINS)
+    assert list(dict.fromkeys(table.cells["method"])) == [name for method in METHODS for name in (method, f"{method} (T)")]
+    assert len(set(table.cells["column"])) == 9
+    assert (texts(table, "ECE ≥2")["erm"], texts(table, "ECE ≥2")["erm (T)"]) == ("65.0 ± 1.2", "55.0 ± 1.2")
+    assert marks(table, "RPS")["erm (T)"] == "best"  # lower is better
+    assert r"ECE $\geq$2" in to_latex(table)
+
+
+def test_comparison_prints_difference_interval_and_both_p():
+    from test_figures import compared
+
+    rows = compared()
+    rows.loc[(rows["method"] == "coop"), ["low", "high", "p", "p_holm"]] = np.nan
+    table = comparison(rows.assign(unit="mixed"), ["coop", "erm", "erm_lvt", "clip_dr"], DOMAINS, protocol="dg", metric="auc")
+    assert table.name == "dg_compare_auc" and list(dict.fromkeys(table.cells["method"])) == ["coop", "erm", "erm_lvt"]
+    of = {name: list(part["text"]) for name, part in table.cells.groupby("method")}
+    assert of == {"coop": ["-2.0", "n/a", "n/a", "n/a"], "erm": ["-2.0", "-3.0 to +1.0", "0.004", "0.010"], "erm_lvt": ["X"] * 4}
+    notes = " ".join(table.notes)
+    for part in ("in part by image: too narrow", "these 3 methods", "X: not run", "over 5 % of the resamples lack a grade"):
+        assert part in notes
+    csv = pd.read_csv(io.StringIO(to_csv(table)), keep_default_na=False)
+    assert list(csv.loc[csv["method"] == "erm", "value"]) == ["-2.0000", "", "0.0040", "0.0100"]
+    with pytest.raises(DataError, match="no average of qwk"):
+        comparison(rows[rows["metric"] == "auc"], METHODS, DOMAINS, protocol="dg", metric="qwk")
+
+
+SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
+
+
+def test_reproduction_sets_the_paper_beside_ours():
+    frame = averages({"erm": (0.76,) * 6, "coop": (0.5,) * 6}, domains=SIX, unit="image")
+    table = reproduction(frame, ["erm", "gdrnet", "coop"], SIX, protocol="dg", metric="auc")
+    line = table.cells[table.cells["method"] == "erm, APTOS"].set_index("column")["text"].to_dict()
+    assert line == {"Paper": "75.0", "Ours": "76.0 ± 1.2", "95 % interval": "71.0 to 80.0", "Ours - paper": "+1.0"}
+    assert set(table.cells.loc[table.cells["method"] == "gdrnet, RLDR", "text"]) >= {"X"}
+    notes = " ".join(table.notes)
+    assert "Che et al." in notes and "No published value under this protocol: coop" in notes and "by image, interval too narrow" in notes
+    with pytest.raises(DataError, match="leave the table out"):
+        reproduction(averages(), METHODS, DOMAINS, protocol="dg", metric="auc")
+
+
+def test_published_averages_are_the_means_of_their_cells_or_say_so():
+    facts = published()
+    assert not facts.duplicated(["protocol", "method", "held_out", "metric"]).any() and (facts["source"] != "").all()
+    for _, part in facts.groupby(["method", "metric"]):
+        cells = part[part["held_out"] != "average"]
+        printed = part[part["held_out"] == "average"].iloc[0]
+        if len(cells):
+            assert len(cells) == 6
+            assert abs(cells["value"].mean() - printed["value"]) < 0.15 or "error of the source" in printed["note"]

@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ["--configfile", "workflow/studies/smoke.yaml"]
+SHOWN = {"table": 5, "figure": 9, "cam": 1, "page": 1, "track": 1}  # all that is made from scores
 RUNS = [f"{method}/{domain}/0" for method in ("zero_shot", "linear_probe", "clip_dr") for domain in ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")]
 
 
@@ -29,7 +30,7 @@ def snakemake(folder, *arguments, check=True):
 def project(tmp_path_factory):
     """A copy of the project without what is ignored by git, so that the test's results are its own."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("clipdr", "workflow", "config.yaml", "environment.yml"):
+    for name in ("clipdr", "workflow", "docs", "config.yaml", "environment.yml"):
         source = ROOT / name
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder / name)
@@ -64,6 +65,7 @@ def test_the_smoke_study_makes_every_file(finished):
             "model.safetensors",
             "scores.csv",
             "draws.npz",
+            "operating.json",
             "scores.receipt.json",
         }
     scores = pd.read_csv(results / "scores.csv")
@@ -72,9 +74,15 @@ def test_the_smoke_study_makes_every_file(finished):
     assert set(summary["dg"]) == {"zero_shot", "linear_probe", "clip_dr"}
     for name in ("dg.csv", "dg.md", "dg.tex", "dg_auc.csv", "dg_auc.md", "dg_auc.tex"):
         assert "SYNTHETIC" in (results / "tables" / name).read_text()
-    for name in ("similarity.png", "similarity.pdf", "scores_by_domain.png", "scores_by_domain.pdf"):
-        assert (results / "figures" / name).stat().st_size > 5000
+    assert "SYNTHETIC" in (results / "tables" / "dg_auc.html").read_text()
+    for name in ("similarity", "similarity_by_domain", "scores_by_domain", "differences", "confusion", "reliability", "roc", "training",
+                 "embedding", "cam"):  # fmt: skip
+        for suffix in ("png", "pdf", "svg"):
+            assert (results / "figures" / f"{name}.{suffix}").stat().st_size > 5000
     assert (results / "mlflow.db").is_file()
+    comparisons = pd.read_csv(results / "comparisons.csv")
+    assert set(comparisons.method) == {"zero_shot", "linear_probe"} and set(comparisons.reference) == {"clip_dr"}
+    assert set(comparisons.held_out) == {"SIM_APTOS", "SIM_IDRID", "SIM_RLDR", "average"}
 
 
 def test_a_second_run_does_nothing(finished):
@@ -89,20 +97,21 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
 @pytest.mark.parametrize(
     ("file", "reruns"),
     [
-        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/tables.py", {"data_report": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/figures.py", {"data_report": 1, "figure": 2, "track": 1}),
+        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "compare": 1} | SHOWN),
+        ("clipdr/tables.py", SHOWN | {"data_report": 1}),
+        ("clipdr/figures.py", {"figure": 9, "cam": 1, "data_report": 1, "page": 1, "track": 1}),
+        ("clipdr/plots/roc.py", {"figure": 1, "page": 1, "track": 1}),  # one figure and what shows it; nothing is trained
+        ("clipdr/similarities.py", {"figure": 2, "page": 1, "track": 1}),
+        ("clipdr/cam.py", {"cam": 1, "page": 1, "track": 1}),
+        ("clipdr/clinical.py", {"table": 5, "page": 1, "track": 1}),
         ("clipdr/track.py", {"track": 1}),
-        (
-            "clipdr/duplicates.py",
-            {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1},
-        ),
-        ("clipdr/folds.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
-        ("clipdr/metrics.py", {"data_report": 1, "train": 9, "score": 9, "collect": 1, "table": 2, "figure": 2, "track": 1}),
+        ("clipdr/duplicates.py", {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
+        ("clipdr/folds.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
+        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "compare": 1, "data_report": 1} | SHOWN),
         (
             "clipdr/store.py",
-            {"prepare": 3, "data_report": 1, "leaks": 1, "gate": 3, "features": 3, "train": 9, "score": 9}
-            | {"collect": 1, "table": 2, "figure": 2, "track": 1},
+            {"prepare": 3, "data_report": 1, "leaks": 1, "gate": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "compare": 1}
+            | SHOWN,
         ),
     ],
 )
@@ -201,7 +210,8 @@ def test_report_of_snakemake_holds_tables_and_figures(finished, tmp_path):
     subprocess.run(command, cwd=finished, capture_output=True, check=True)
     page = (tmp_path / "report.html").read_text()
     assert "dg_auc.csv" in page
-    assert "similarity.png" in page
+    assert "dg_auc.html" in page
+    assert "similarity.png" in page and "roc.png" in page and "cam.png" in page
 
 
 @pytest.mark.realdata

@@ -1,10 +1,12 @@
 # Photographs -> one packed array and one manifest per domain.
 
+DRAWING_CODE = expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "patients", "domains"])
+
 if SYNTHETIC:
 
     rule synthesize:
         input:
-            code=expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "patients", "domains"]),
+            code=DRAWING_CODE,
         output:
             images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
             splits=expand(f"{study.raw}/splits/{{domain}}_{{part}}.txt", domain=SYNTHETIC, part=["train", "crossval"]),

@@ -1,8 +1,19 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "statistics", "predictions", "domains"])
-TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "settings"])
+SCORE_CODE = expand(
+    "clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions", "domains"]
+)
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "webtable", "settings"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
+
+
+FEATURES = [*expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains), f"{DATA}/features/{study.backbone}/prompts.npz"]
+FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
+    "similarity": ["similarities"],
+    "similarity_by_domain": ["similarities"],
+    "differences": ["compare"],
+    "embedding": ["manifest"],
+}
 
 
 rule score:
@@ -14,6 +25,7 @@ rule score:
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
+        operating=f"{RUN}/operating.json",
         receipt=f"{RUN}/scores.receipt.json",
     log:
         f"{RESULTS}/logs/score/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
@@ -83,6 +95,27 @@ rule collect:
         "python -m clipdr collect {params.runs} --results {params.results:q} > {log} 2>&1"
 
 
+rule compare:
+    input:
+        scores=study.runs("scores.csv"),
+        draws=study.runs("draws.npz"),
+        code=[*SCORE_CODE, "clipdr/compare.py"],
+    output:
+        comparisons=f"{RESULTS}/comparisons.csv",
+        receipt=f"{RESULTS}/receipts/compare.json",
+    log:
+        f"{RESULTS}/logs/compare.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+        reference=study.reference,
+        runs=study.runs(""),
+    shell:
+        "python -m clipdr compare {params.runs} --reference {params.reference} --results {params.results:q} > {log} 2>&1"
+
+
 rule table:
     input:
         gate=study.gates(),
@@ -90,11 +123,14 @@ rule table:
         draws=study.runs("draws.npz"),
         settings=study.runs("settings.json"),
         provenance=study.runs("provenance.json"),
-        code=[*SCORE_CODE, *TABLE_CODE, "clipdr/leakage.py"],
+        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if "_compare_" in wildcards.name else [],
+        published=lambda wildcards: "clipdr/published.csv" if wildcards.name.startswith("reproduction_") else [],
+        code=[*SCORE_CODE, *TABLE_CODE, *expand("clipdr/{module}.py", module=["leakage", "clinical", "compare", "compared"])],
     output:
-        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}"}),
+        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
+        html=report(f"{RESULTS}/tables/{{name}}.html", caption="../report/table.rst", category="Tables", labels={"table": "{name}, to read"}),
         receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
@@ -111,12 +147,24 @@ rule table:
 rule figure:
     input:
         predictions=lambda wildcards: study.shown("predictions.parquet", wildcards.name),
+        history=lambda wildcards: study.shown("history.csv", wildcards.name),
         draws=lambda wildcards: study.shown("draws.npz", wildcards.name),
         scores=lambda wildcards: study.shown("scores.csv", wildcards.name),
-        code=[*SCORE_CODE, *TABLE_CODE, "clipdr/figures.py"],
+        operating=lambda wildcards: study.shown("operating.json", wildcards.name),
+        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if wildcards.name == "differences" else [],
+        features=lambda wildcards: FEATURES if wildcards.name == "embedding" else [],
+        # one module per figure: an edit draws that figure again and no other
+        code=lambda wildcards: [
+            *SCORE_CODE,
+            *TABLE_CODE,
+            "clipdr/figures.py",
+            *expand("clipdr/{module}.py", module=FIGURE_CODE.get(wildcards.name, [])),
+            f"clipdr/plots/{wildcards.name}.py",
+        ],
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
+        svg=f"{RESULTS}/figures/{{name}}.svg",
         receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
     log:
         f"{RESULTS}/logs/figure/{{name}}.log",
@@ -125,15 +173,67 @@ rule figure:
     threads: 1
     params:
         results=lambda wildcards: RESULTS,
+        data=lambda wildcards: DATA,
+        backbone=study.backbone,
         runs=lambda wildcards: study.shown("", wildcards.name),
     shell:
-        "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} > {log} 2>&1"
+        "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} --data {params.data:q} "
+        "--backbone {params.backbone} > {log} 2>&1"
+
+
+def cam_runs(name):
+    """Paths of `name` in the runs whose maps are shown: the methods of figures.cam, the first domain held out, the first seed."""
+    protocol, domain, seed = study.protocols[0], study.domains[0], study.seeds[0]
+    return [f"{RESULTS}/runs/{protocol}/{method}/{domain}/{seed}/{name}".rstrip("/") for method in study.figures.get("cam", [])]
+
+
+ruleorder: cam > figure
+
+
+rule cam:
+    input:
+        weights=cam_runs("model.safetensors"),
+        settings=cam_runs("settings.json"),
+        predictions=cam_runs("predictions.parquet"),
+        towers=study.weights(study.backbone),
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],
+        code=[
+            *SCORE_CODE,
+            *TABLE_CODE,
+            *TOWER_CODE,
+            *LOOP_CODE,
+            *DRAWING_CODE,
+            *expand("clipdr/{module}.py", module=["cam", "plots/cam", "figures", "decode"]),
+            *[file for method in study.figures.get("cam", []) for file in study.code(method)],
+        ],
+    output:
+        png=report(f"{RESULTS}/figures/cam.png", caption="../report/cam.rst", category="Figures", labels={"figure": "cam"}),
+        pdf=f"{RESULTS}/figures/cam.pdf",
+        svg=f"{RESULTS}/figures/cam.svg",
+        csv=f"{RESULTS}/figures/cam.csv",
+        receipt=f"{RESULTS}/receipts/figures/cam.json",
+    log:
+        f"{RESULTS}/logs/figure/cam.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+        drawn=f"--raw {study.raw} --size {study.synthetic.size} --seed {study.synthetic.seed}" if study.domains[0] in SYNTHETIC else "",
+        runs=cam_runs(""),
+    shell:
+        "python -m clipdr cam {params.runs} --domains {params.domains} --data {params.data:q} --results {params.results:q} {params.drawn} "
+        "--threads {threads} > {log} 2>&1"
 
 
 rule track:
     input:
         scores=study.runs("scores.csv"),
-        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex", "html"]),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.drawn()),
         code=["clipdr/track.py", "clipdr/domains.py"],
     output:

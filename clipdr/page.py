@@ -1,0 +1,289 @@
+"""The report: everything a study found, as one HTML file that opens offline.
+
+Input: tables, figures, comparisons, scores, leaks and data of {results}/, manifests and stores of {data}/, run folders, docs/deviations.md.
+Output: {results}/report.html, without a date or a path of this machine: equal results give an equal file. No model is loaded.
+All text is escaped by the template; the file's own policy forbids every request and every script but its own.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from clipdr import GRADES, account, checklist, evaluate, exhibits, facts
+from clipdr.checklist import Fact
+from clipdr.files import write_text
+from clipdr.tables import is_synthetic
+
+LOOKS = Path(__file__).parent  # of page.html, page.css, page.js
+LIMIT = 15 * 2**20  # bytes that the file should stay under
+SUMMARY_FIGURES = ("scores_by_domain", "similarity", "differences")
+MAPS = ("cam", "activation", "map")  # in the names of figures that explain a prediction
+NOTHING = "Nothing of this topic was asked for (config.yaml: tables, figures)."
+
+
+class Topic(NamedTuple):
+    """A section that shows tables and figures: those whose name holds one of the words; what no topic claims goes to the first."""
+
+    title: str
+    lead: str
+    words: tuple[str, ...] = ()
+
+
+# section -> Topic, in the order of the page; a name that several claim goes to the last of them
+TOPICS = {
+    "benchmark": Topic(
+        "Benchmark",
+        "Scores on hospitals that were held out of training, validation and selection; one column per held-out domain.",
+    ),
+    "comparisons": Topic(
+        "Paired comparisons",
+        "Every method against the reference on the same resamples of patients. A difference in bold has p < 0.05 after Holm's correction.",
+        ("compar", "differ", "paired", "critical"),
+    ),
+    "grades": Topic(
+        "Recall of each grade",
+        "Share of the photographs of each grade that are graded right: collapse to grade 0 shows here.",
+        ("recall",),
+    ),
+    "referable": Topic(
+        "Referable DR (grade >= 2)",
+        "Sensitivity and specificity at a threshold frozen on source validation, before a photograph of the held-out domain is seen.",
+        ("referable", "roc", "sensitivity", "specificity"),
+    ),
+    "calibration": Topic(
+        "Calibration",
+        "Whether a predicted P(grade >= k) of 70 % is right 7 times in 10, before and after one temperature fitted on source validation.",
+        ("calibration", "reliability", "ece", "brier"),
+    ),
+    "similarity": Topic(
+        "Similarity of photographs and texts",
+        "Mean cosine between the test photographs of each true grade (rows) and the text of each grade (columns), selected checkpoint, "
+        "lowest seed. In an ordinal model every row falls with the distance from the outlined cell.",
+        ("similarity", "ordinality"),
+    ),
+    "confusion": Topic("Confusion matrices", "True grade (rows) against the most probable grade (columns).", ("confusion",)),
+    "training": Topic(
+        "Training", "Loss and score on source validation; the held-out domain is not in these curves.", ("training", "curve", "history")
+    ),
+    "maps": Topic(
+        "What the models look at",
+        "Activation maps and image features. A map shows where a score comes from, not whether the reason is sound.",
+        (*MAPS, "embedding"),
+    ),
+    "gallery": Topic(
+        "Worst errors", "Of all test photographs of each held-out domain, those whose expected grade is farthest from the true one."
+    ),
+    "data": Topic("Data", ""),
+    "leaks": Topic(
+        "Leaks",
+        "What the parts of each fold share. Photographs are compared by bytes, pixels, names and patients; changed copies are found too.",
+        ("leak",),
+    ),
+    "selection": Topic(
+        "Honesty of the selection",
+        "Checkpoints are chosen on source validation. The last weights, and an oracle where one was run, show what another rule would "
+        "have changed.",
+        ("selection",),
+    ),
+    "deviations": Topic("Deviations from the papers", ""),
+    "environment": Topic("Environment and commit", "What the runs depended on beside their settings."),
+    "tripod": Topic("Appendix: TRIPOD+AI", ""),
+    "claim": Topic("Appendix: CLAIM 2024", ""),
+}
+
+
+class Study(NamedTuple):
+    """What the page is about. Paths and names as `write` takes them; runs: read; manifests: {domain: manifest}; held: held-out domains."""
+
+    results: Path
+    data: Path
+    runs: list[account.Run]
+    manifests: dict
+    held: list[str]
+    reference: str
+
+
+def write(path, folders, *, tables, figures, domains, data, deviations, reference="", gallery=4):
+    """Write the report; returns its bytes.
+
+    path       : of the HTML file, in the folder of results
+    folders    : run folders, in the order of the tables;  tables, figures : names, in their order
+    domains    : of the study;  data : folder with manifests/, store/ and rejected/
+    deviations : Markdown file that lists them
+    reference  : method whose worst errors and headline numbers are shown; the last method where it was not run
+    gallery    : photographs per held-out domain, the worst errors first; 0 leaves every photograph out, those of the data report too
+
+    Raises DataError where a run, a manifest or a score is missing or damaged; a missing table or figure is said on the page.
+    """
+    runs = [account.read_run(folder) for folder in folders]
+    methods = list(dict.fromkeys(run.method for run in runs))
+    reference = reference if reference in methods else methods[-1]
+    held = list(dict.fromkeys(run.held_out for run in runs))
+    study = Study(Path(path).parent, Path(data), runs, exhibits.read_data(Path(data), domains), held, reference)
+    text = render(collect(study, tables, figures, Path(deviations), gallery))
+    write_text(path, text)
+    return len(text.encode())
+
+
+def collect(study, tables, figures, deviations, gallery):
+    """All that the template shows, by name. Arguments as `write`."""
+    figures = [name for name in figures if gallery or name not in exhibits.PHOTOGRAPHS]
+    printed = {name: account.printed_table(study.results / "tables", name) for name in tables}
+    photographs = sum(map(len, study.manifests.values()))
+    drawn = {name: exhibits.figure(study.results / "figures", name, photographs, study.held) for name in figures}
+    views, folded = computed(study)
+    for topic, names in shared_out(tables).items():
+        views[topic] = [printed[name] for name in names if printed[name]] + views[topic]
+    pictures = {topic: [drawn[name] for name in names if drawn[name].source] for topic, names in shared_out(figures).items()}
+    text = deviations.read_text(encoding="utf-8") if deviations.is_file() else ""
+    shown = {
+        "matrices": exhibits.similarities(study.runs, study.held),
+        "gallery": exhibits.errors([r for r in study.runs if r.method == study.reference], study.manifests, study.data / "store", gallery),
+        "data_report": exhibits.data_report(study.results / "data", study.data, study.manifests, gallery > 0),
+        "deviations": rendered(text) if text else None,
+    }
+    known = all_facts(study) | shown_facts(study, shown, pictures)
+    answers = {"tripod": checklist.answer(checklist.TRIPOD, known), "claim": checklist.answer(checklist.CLAIM, known)}
+    absent = {name: f"results/tables/{name}.md or .csv is missing: run clipdr table {name}." for name in tables if not printed[name]}
+    absent |= {name: f"results/figures/{name}.png is missing: run clipdr figure {name}." for name in figures if not drawn[name].source}
+    missing = {topic: [absent[name] for name in names if name in absent] for topic, names in shared_out([*tables, *figures]).items()}
+    for topic, facts_of in TOPICS.items():
+        if facts_of.words and not (views[topic] or pictures[topic] or missing[topic] or (topic == "similarity" and shown["matrices"])):
+            missing[topic] = [NOTHING]
+    return shown | {
+        "topics": TOPICS,
+        "views": views,
+        "folded": folded,
+        "figures": pictures,
+        "missing": missing,
+        "headline": printed[tables[0]] if tables else None,
+        "best_figures": [drawn[name] for name in SUMMARY_FIGURES if name in drawn and drawn[name].source],
+        "summary": summary(study, known),
+        "domains": account.domains(study.manifests),
+        "synthetic": [name for name in study.manifests if is_synthetic(name)],
+        "real": [name for name in study.manifests if not is_synthetic(name)],
+        "photographs": gallery > 0,
+        "reference": study.reference,
+        "commits": sorted({run.provenance["commit"] or "unknown" for run in study.runs}),
+        "answers": answers,
+        "counts": {name: checklist.counted(found) for name, found in answers.items()},
+        "sources": {"tripod": checklist.TRIPOD_SOURCE, "claim": checklist.CLAIM_SOURCE},
+        "grades": GRADES,
+    }
+
+
+def computed(study):
+    """{section: Views} that are no finished table, and {section: Views to be unfolded}; per protocol where there are several."""
+    views, folded = {topic: [] for topic in TOPICS}, {topic: [] for topic in TOPICS}
+    scores = evaluate.collect([run.folder for run in study.runs])
+    for protocol in dict.fromkeys(run.protocol for run in study.runs):
+        runs = [run for run in study.runs if run.protocol == protocol]
+        compared = account.comparisons(study.results / "comparisons.csv", protocol)
+        views["comparisons"] += compared[:1]
+        folded["comparisons"] += compared[1:]
+        views["leaks"] += account.folds(study.results, protocol, list(dict.fromkeys(run.held_out for run in runs)))
+        rules, chosen = account.selection(runs, scores[scores["protocol"] == protocol])
+        views["selection"].append(rules)
+        folded["selection"].append(chosen)
+    views["leaks"] += account.leaks(study.results)
+    views["training"].append(account.settings(study.runs))
+    views["environment"].append(account.environment(study.runs))
+    return views, folded
+
+
+def shared_out(names):
+    """{section: those of the names that belong to it, in order}; the first section takes what no other claims."""
+    found = {topic: [] for topic in TOPICS}
+    for name in names:
+        owners = [topic for topic, facts_of in TOPICS.items() if any(word in name for word in facts_of.words)]
+        found[owners[-1] if owners else next(iter(TOPICS))].append(name)
+    return found
+
+
+def all_facts(study):
+    """{name: Fact} of data, design and performance; see clipdr.facts. Protocol: that of the first run."""
+    runs = [run for run in study.runs if run.protocol == study.runs[0].protocol]
+    mine = [run for run in runs if run.method == study.reference]
+    folders = [run.folder for run in mine]
+    scores = evaluate.collect(folders)
+    averages = evaluate.average(scores, evaluate.collect_draws(folders))
+    points = {str(run.folder): evaluate.of_headline(_json(run.folder / "operating.json")) for run in mine}
+    gates = study.results / "gate" / runs[0].protocol
+    reports = {held_out: _json(gates / f"{held_out}.json") for held_out in dict.fromkeys(run.held_out for run in runs)}
+    known = facts.data(study.manifests, {name: len(exhibits.rejected(study.data, name)) for name in study.manifests})
+    known |= facts.design(runs, reports)
+    known |= facts.performance(averages, study.reference, points, int(averages["resamples"].max()))
+    if "last" in set(scores["selection"]):
+        known["last weights"] = Fact("The last weights were scored beside the selected ones.", "selection")
+    if (scores["split"] == "val").any():
+        known["internal"] = Fact(
+            "Source validation is scored in results/scores.csv (split val); its AUC at every choice is shown.", "selection"
+        )
+    return known
+
+
+def shown_facts(study, shown, pictures):
+    """{name: Fact} of what the page itself shows."""
+    facts_of = {
+        "failures": (
+            shown["gallery"],
+            "gallery",
+            f"Worst errors of {study.reference} per held-out domain, with photograph and probabilities.",
+        ),
+        "explanation": (
+            [one for one in pictures["maps"] if any(word in one.name for word in MAPS)],
+            "maps",
+            "Activation maps, with their sanity checks.",
+        ),
+        "deviations": (shown["deviations"], "deviations", "Every difference from the papers and the released code is listed."),
+    }
+    return {name: Fact(text, section) for name, (there, section, text) in facts_of.items() if there}
+
+
+def summary(study, known):
+    """(term, text) of what was run, on what."""
+    methods, seeds = list(dict.fromkeys(run.method for run in study.runs)), sorted({run.seed for run in study.runs})
+    terms = {
+        "sources": "Domains", "counts": "Photographs", "partition": "Protocol", "model": "Model",
+        "preprocessing": "Pixels", "disjoint": "Leaks", "performance": "Result", "referable": "Referable DR",
+    }  # fmt: skip
+    many = f"{len(methods)} methods, {len(study.held)} held-out domains, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    rows = [("Methods", ", ".join(methods)), ("Runs", f"{len(study.runs)}: {many}")]
+    return rows + [(term, known[name].text) for name, term in terms.items() if name in known]
+
+
+def render(content):
+    """The HTML text. The policy in its head allows data URIs, its own style, and the one script whose hash it names."""
+    script, style = ((LOOKS / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(LOOKS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html").render(content, style=Markup(style), script=Markup(script), policy=policy)
+
+
+def rendered(text):
+    """Markdown -> HTML without its title, headings one level lower; raw HTML in it stays text."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse(text)
+    titles = [place for place, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h1"]
+    tokens = [token for place, token in enumerate(tokens) if not any(start <= place <= start + 2 for start in titles)]
+    for token in tokens:
+        if token.type.startswith("heading"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+    html = markdown.renderer.render(tokens, markdown.options, {})
+    region = '<div class="wide" tabindex="0" role="region" aria-label="Table of deviations"><table>'
+    return Markup(html.replace("<table>", region).replace("</table>", "</table></div>"))
+
+
+def _json(path):
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,77 @@
+# All of it -> one page that opens offline: results/report.html.
+
+
+rule page:
+    input:
+        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["md", "csv"]),
+        figures=expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=study.drawn(), suffix=["png", "svg"]),
+        comparisons=f"{RESULTS}/comparisons.csv" if study.reference in study.methods else [],
+        runs=[
+            path
+            for name in [
+                "settings.json",
+                "provenance.json",
+                "history.csv",
+                "predictions.parquet",
+                "scores.csv",
+                "draws.npz",
+                "operating.json",
+            ]
+            for path in study.runs(name)
+        ],
+        leaks=f"{RESULTS}/leaks.csv",
+        gate=study.gates(),
+        data=expand(
+            f"{RESULTS}/data/{{name}}",
+            name=["counts.csv", "quality.csv", "quality.png", *expand("samples_{domain}.png", domain=study.domains)],
+        ),
+        manifests=MANIFESTS,
+        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
+        deviations="docs/deviations.md",
+        looks=expand("clipdr/page.{kind}", kind=["html", "css", "js"]),
+        code=[
+            *SCORE_CODE,
+            *TABLE_CODE,
+            *expand(
+                "clipdr/{module}.py",
+                module=[
+                    "page",
+                    "account",
+                    "exhibits",
+                    "facts",
+                    "checklist",
+                    "circle",
+                    "datapage",
+                    "datareport",
+                    "duplicates",
+                    "figures",
+                    "fundus",
+                    "gate",
+                    "manifest",
+                    "quality",
+                    "similarities",
+                ],
+            ),
+        ],
+    output:
+        page=f"{RESULTS}/report.html",
+        receipt=f"{RESULTS}/receipts/page.json",
+    log:
+        f"{RESULTS}/logs/page.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        results=lambda wildcards: RESULTS,
+        domains=LISTED,
+        tables=",".join(study.tables),
+        figures=",".join(study.drawn()),
+        reference=study.reference,
+        gallery=study.gallery,
+        runs=study.runs(""),
+    shell:
+        "python -m clipdr page {params.runs} --domains {params.domains} --tables '{params.tables}' --figures '{params.figures}' "
+        "--reference {params.reference} --gallery {params.gallery} --deviations {input.deviations} --data {params.data:q} "
+        "--results {params.results:q} > {log} 2>&1"
