@@ -115,7 +115,8 @@ def design(runs, reports):
 def tower(backbone):
     """A backbone in words."""
     note = f"; {TOWERS[backbone['name']]}" if backbone["name"] in TOWERS else ""
-    return f"{backbone['name']} (image tower {backbone['image']}, text tower {backbone['text']}, weights {Path(backbone['weights']).name}{note})"
+    weights = Path(backbone["weights"]).name
+    return f"{backbone['name']} (image tower {backbone['image']}, text tower {backbone['text']}, weights {weights}{note})"
 
 
 def performance(averages, method, points, resamples):
