@@ -4,6 +4,8 @@ Input: runs (account.Run), manifests, averages, operating points and reports of 
 knows is absent.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from clipdr import GRADES
@@ -72,7 +74,7 @@ def design(runs, reports):
     seeds, first = sorted({run.seed for run in runs}), runs[0].settings
     protocol = PROTOCOLS.get(runs[0].protocol, f"protocol {runs[0].protocol}")
     towers = {tower(run.settings["backbone"]) for run in runs}
-    weights = sorted({run.settings["backbone"]["weights"] for run in runs})
+    weights = sorted({Path(run.settings["backbone"]["weights"]).name for run in runs})  # a file's folder is this machine's
     commits = sorted({run.provenance["commit"] or "unknown" for run in runs})
     versions = ", ".join(f"{name} {version}" for name, version in runs[0].provenance["versions"].items())
     facts = {
@@ -113,7 +115,8 @@ def design(runs, reports):
 def tower(backbone):
     """A backbone in words."""
     note = f"; {TOWERS[backbone['name']]}" if backbone["name"] in TOWERS else ""
-    return f"{backbone['name']} (image tower {backbone['image']}, text tower {backbone['text']}, weights {backbone['weights']}{note})"
+    weights = Path(backbone["weights"]).name
+    return f"{backbone['name']} (image tower {backbone['image']}, text tower {backbone['text']}, weights {weights}{note})"
 
 
 def performance(averages, method, points, resamples):
