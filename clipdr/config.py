@@ -200,6 +200,13 @@ class Config(Model):
         """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
         return self.runs(name, self.figures[figure], self.protocols[0])
 
+    def mapped(self, name: str) -> list[str]:
+        """Paths of `name` in the runs whose activation maps are shown: the methods of figures.cam, first fold and first seed."""
+        protocol, seed = self.protocols[0], self.seeds[0]
+        held_out = self.held_out(protocol)[0]
+        methods = self.figures.get("cam", [])
+        return [f"{self.results}/runs/{protocol}/{method}/{held_out}/{seed}/{name}".rstrip("/") for method in methods]
+
     def drawn(self) -> list[str]:
         """The figures of the study: those of all methods, or of one that it runs (none can be taken out of config.yaml's)."""
         return [name for name, methods in self.figures.items() if not methods or set(methods) & set(self.methods)]

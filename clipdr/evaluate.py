@@ -210,7 +210,7 @@ def mean_draws(group, domains, seeds, draws, row):
 
 
 def of_headline(found):
-    """Of {rule of selection: anything} of one run, what stands in the headline: source validation's, or SWAD's; None if there is neither."""
+    """Of {rule of selection: anything} of one run, the headline's: source validation's or SWAD's; None if there is neither."""
     return next((found[rule] for rule in AS_HEADLINE[HEADLINE] if rule in found), None)
 
 

@@ -7,7 +7,10 @@ TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "webtable
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
-FEATURES = [*expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains), f"{DATA}/features/{study.backbone}/prompts.npz"]
+FEATURES = [
+    *expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains),
+    f"{DATA}/features/{study.backbone}/prompts.npz",
+]
 FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
     "similarity": ["similarities"],
     "similarity_by_domain": ["similarities"],
@@ -127,10 +130,14 @@ rule table:
         published=lambda wildcards: "clipdr/published.csv" if wildcards.name.startswith("reproduction_") else [],
         code=[*SCORE_CODE, *TABLE_CODE, *expand("clipdr/{module}.py", module=["leakage", "clinical", "compare", "compared"])],
     output:
-        csv=report(f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}),
+        csv=report(
+            f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}
+        ),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
-        html=report(f"{RESULTS}/tables/{{name}}.html", caption="../report/table.rst", category="Tables", labels={"table": "{name}, to read"}),
+        html=report(
+            f"{RESULTS}/tables/{{name}}.html", caption="../report/table.rst", category="Tables", labels={"table": "{name}, to read"}
+        ),
         receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
         f"{RESULTS}/logs/table/{{name}}.log",
@@ -181,20 +188,14 @@ rule figure:
         "--backbone {params.backbone} > {log} 2>&1"
 
 
-def cam_runs(name):
-    """Paths of `name` in the runs whose maps are shown: the methods of figures.cam, the first domain held out, the first seed."""
-    protocol, domain, seed = study.protocols[0], study.domains[0], study.seeds[0]
-    return [f"{RESULTS}/runs/{protocol}/{method}/{domain}/{seed}/{name}".rstrip("/") for method in study.figures.get("cam", [])]
-
-
 ruleorder: cam > figure
 
 
 rule cam:
     input:
-        weights=cam_runs("model.safetensors"),
-        settings=cam_runs("settings.json"),
-        predictions=cam_runs("predictions.parquet"),
+        weights=study.mapped("model.safetensors"),
+        settings=study.mapped("settings.json"),
+        predictions=study.mapped("predictions.parquet"),
         towers=study.weights(study.backbone),
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
@@ -224,7 +225,7 @@ rule cam:
         results=lambda wildcards: RESULTS,
         domains=LISTED,
         drawn=f"--raw {study.raw} --size {study.synthetic.size} --seed {study.synthetic.seed}" if study.domains[0] in SYNTHETIC else "",
-        runs=cam_runs(""),
+        runs=study.mapped(""),
     shell:
         "python -m clipdr cam {params.runs} --domains {params.domains} --data {params.data:q} --results {params.results:q} {params.drawn} "
         "--threads {threads} > {log} 2>&1"
