@@ -27,6 +27,7 @@ FIGURES = (
     "embedding",
 )
 WIDTH = 4.8  # inches, the text width of a proceedings page; 7 points stay legible there
+LETTER = 0.58  # width of a bold letter of a title in its size, measured
 WIDE = 1.5 * WIDTH  # inches, the text width of a page with one column
 FORMATS = {  # suffix -> metadata left out
     ".png": {"Software": None},
@@ -91,17 +92,14 @@ def two_lines(name):
     return name.replace("_", "_\n", 1) if len(name) > 6 and "_" in name else name
 
 
-def wrapped(names, width=30):
-    """Names joined by commas, on as many lines as keep each within a number of characters."""
+def suptitle(figure, domains, text, gap=" "):
+    """The title, on as many lines as it needs; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
     from textwrap import fill
 
-    return fill(", ".join(names), width, break_long_words=False, break_on_hyphens=False)
-
-
-def suptitle(figure, domains, text, gap=" "):
-    """The title; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
     synthetic = any(map(is_synthetic, domains))
     shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
+    width = int(72 * figure.get_figwidth() / (8 * LETTER))
+    shown = "\n".join(fill(line, width) for line in shown.split("\n"))
     figure.suptitle(shown, fontsize=8, fontweight="bold" if synthetic else "normal", color="#A3262A" if synthetic else "black")
 
 
