@@ -75,7 +75,7 @@ def targets(root):
         "manifest": sorted(root.glob("data/manifests/*.csv")),
         "weights": [root / RUN / "model.safetensors"],
         "predictions": [root / RUN / "predictions.parquet"],
-        "scores": [root / RUN / "scores.csv", root / RUN / "draws.npz", root / "results/scores.csv"],
+        "scores": [root / RUN / "scores.csv", root / RUN / "draws.npz", root / RUN / "operating.json", root / "results/scores.csv"],
         "receipt": [*sorted(root.glob("data/receipts/*.json")), root / RUN / "provenance.json", root / RUN / "scores.receipt.json"],
     }
 
@@ -85,7 +85,7 @@ def test_a_sound_study_has_no_problems(study):
     assert problems == []
     photographs = len(targets(study)["photograph"])
     assert photographs == 93
-    assert count == photographs + 6 + 9 + 4 + 2 + 2 + 6  # splits, prepared, train, score, collect, receipts
+    assert count == photographs + 6 + 9 + 4 + 3 + 2 + 6  # splits, prepared, train, score, collect, receipts
 
 
 def test_the_receipt_of_a_domain_says_what_was_prepared(study):
