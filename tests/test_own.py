@@ -146,7 +146,7 @@ def blocks(language):
 @pytest.mark.slow
 def test_the_tutorial_does_what_it_says(tmp_path):
     """Its blocks, run as they stand in a copy of the repository's root: draw photographs, write the table and the study, prepare, plan."""
-    for name in ("clipdr", "workflow", "config.yaml"):
+    for name in ("clipdr", "workflow", "docs", "config.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
     draw, study = blocks("python")[0], blocks("yaml")[0]
     subprocess.run([sys.executable, "-c", draw], cwd=tmp_path, check=True, env=environment())
