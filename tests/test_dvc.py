@@ -37,7 +37,10 @@ cp figure.png results/figures/scores_by_domain.png
 echo '{"dg": {"clip_dr": {"auc": 0.5}}}' > results/summary.json
 """
 DATA_OUTS = [f"data/{name}" for name in ("synthetic", "manifests", "store", "rejected", "receipts")]
-RESULTS_OUTS = ["data/features", *(f"results/{name}" for name in ("data", "leaks.csv", "gate", "runs", "receipts", "scores.csv", "comparisons.csv"))]
+RESULTS_OUTS = [
+    "data/features",
+    *(f"results/{name}" for name in ("data", "leaks.csv", "gate", "runs", "receipts", "scores.csv", "comparisons.csv")),
+]
 RESULTS_OUTS += [f"results/{name}" for name in ("tables", "figures", "report.html", "summary.json")]
 FIRST = ["--cores all prepared runs=0", "--cores all runs=0"]
 
