@@ -489,6 +489,7 @@ def page(
     figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas.")] = "",
     reference: Annotated[str, typer.Option(help="Method whose worst errors are shown.")] = "clip_dr",
     gallery: Annotated[int, typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out.")] = 4,
+    section: Annotated[list[Path] | None, typer.Option(help="section.json of a part of the study that has its own section.")] = None,
     data: Data = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder of results; the page is its report.html.")] = Path("results"),
     deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path("docs/deviations.md"),
@@ -501,7 +502,7 @@ def page(
 
     chosen = {"tables": [name for name in tables.split(",") if name], "figures": [name for name in figures.split(",") if name]}
     options = {"domains": domains.split(","), "data": data, "deviations": deviations, "reference": reference, "gallery": gallery}
-    size = pages.write(results / "report.html", runs, **chosen, **options)
+    size = pages.write(results / "report.html", runs, **chosen, **options, further=section or [])
     receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
     over = f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`" if size > pages.LIMIT else ""
     print(f"{results / 'report.html'}: {size / 2**20:.1f} MB{over}")
