@@ -185,7 +185,7 @@ def _difference(rows, style):
     if pd.isna(value):
         return Cell(UNDEFINED)
     d = style.decimals
-    small = "no interval" if pd.isna(low) else f"{cell(low, d, '+').text} to {cell(high, d, '+').text}; p {row['p_holm']:.3f}"
+    small = "no interval" if pd.isna(low) else f"{cell(low, d, '+').text} to {cell(high, d, '+').text}; p\u00a0{row['p_holm']:.3f}"
     return cell(value, d, "+")._replace(small=small, mark="clear" if row["p_holm"] < 0.05 else "")
 
 

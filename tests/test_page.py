@@ -1,5 +1,6 @@
 """The report: complete, escaped, self-contained; in a real browser: quiet, without requests, sortable, usable by keyboard, on a phone."""
 
+import base64
 import re
 import shutil
 
@@ -9,7 +10,7 @@ import pytest
 from browser import Browser, found
 from reported import METHODS, NAMES, OTHER, Outline, read_manifest, run, write
 
-from clipdr import account, checklist, page
+from clipdr import GRADES, account, checklist, page
 
 
 @pytest.fixture(scope="session")
@@ -265,3 +266,48 @@ def test_the_colour_scheme_can_be_changed_and_the_first_tab_skips_to_the_content
     browser.mouse("#scheme", click=True)
     assert browser.js("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
     assert browser.js("document.getElementById('scheme').textContent") == "Light colours"
+
+
+PAPER = 184  # mm that a line may be long: A4 without the margins of @page (13 mm)
+
+
+@pytest.fixture(params=["system", "chosen"])
+def printed(browser, several, request):
+    """The page as paper shows it, opened in dark colours: the system's, or chosen with the button."""
+    browser.open(several[0], round(PAPER / 25.4 * 96), dark=request.param == "system")
+    if request.param == "chosen":
+        browser.mouse("#scheme", click=True)
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.js("dispatchEvent(new Event('beforeprint'))")
+    yield browser
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+@needs_browser
+def test_on_paper_everything_is_dark_on_white(printed):
+    """A dark scheme is one of the screen: on paper the ink would be pale."""
+    assert printed.js("getComputedStyle(document.documentElement).getPropertyValue('--page')") == "#ffffff"
+    assert printed.js("getComputedStyle(document.body).color") == "rgb(27, 34, 44)"
+    assert printed.js("getComputedStyle(document.querySelector('.gallery > li')).backgroundColor") == "rgb(246, 248, 250)"
+
+
+@needs_browser
+def test_on_paper_nothing_is_cut_folded_or_left_to_the_mouse(printed):
+    """No element is wider than the paper; all held-out domains, folded tables and grade names are there; controls are not."""
+    wide = "[...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
+    assert printed.js(f"{wide}.map((one) => one.tagName + one.className + one.textContent.slice(0, 40))") == []
+    gone = "(one) => one.getBoundingClientRect().height < 5"
+    shown = "[data-held-out], details.more, table, figure img, .gallery > li"
+    assert printed.js(f"[...document.querySelectorAll('{shown}')].filter({gone}).length") == 0
+    assert printed.js("document.querySelectorAll('details:not([open])').length") == 0
+    screen = "nav, .control, .screen, #scheme, #tip"
+    assert printed.js(f"[...document.querySelectorAll('{screen}')].every({gone})")
+    for grade, name in enumerate(GRADES):  # in the heads of the matrices they are to be read on hovering
+        assert f"{grade} {name}" in printed.js("document.querySelector('#similarity .protocol .quiet').textContent")
+
+
+@needs_browser
+def test_the_page_prints(browser, several):
+    browser.open(several[0])
+    pages = base64.b64decode(browser.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert pages.startswith(b"%PDF") and 5 < len(re.findall(rb"/Type\s*/Page\b", pages)) < 40
