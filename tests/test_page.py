@@ -160,6 +160,7 @@ def test_the_checklists_point_to_sections_that_exist_and_name_facts_that_are_mad
     assert {name for item in (*checklist.TRIPOD, *checklist.CLAIM) for name in item.facts} <= made
     assert not [fact.text for fact in known.values() if re.search(r"\bnan\b|None|\{|\}", fact.text)]
     assert "author must fill" in Outline(report).text
+    assert Outline(report).text.count("the wording is paraphrased and shorter : hand in the published form") == 2
 
 
 def test_equal_results_give_an_equal_file(study, report):
