@@ -7,11 +7,12 @@ import numpy as np
 
 from clipdr import DataError, compare
 from clipdr.evaluate import AVERAGE
-from clipdr.figures import COLOURS, WIDE, style, suptitle
+from clipdr.figures import COLOURS, WIDE, kind, label, style, suptitle
 from clipdr.tables import STYLES
 
 METRICS = ("auc", "qwk")
 LEVEL = 0.05  # of Holm's corrected p
+BY_DOMAIN = 8  # methods: of more only the averages are drawn, else the figure is longer than a page
 
 
 def read(place):
@@ -28,7 +29,7 @@ def draw(comparisons, methods, domains):
     shown = [method for method in methods if method in set(rows["method"])]
     if not shown:
         raise DataError("differences: no comparison with the reference among these methods; choose two methods or more, and the reference")
-    reference, places = rows["reference"].iloc[0], [*domains, AVERAGE]
+    reference, places = rows["reference"].iloc[0], [*domains, AVERAGE] if len(shown) <= BY_DOMAIN else [AVERAGE]
     known = rows.set_index(["method", "held_out", "metric"])
     step = len(places) + 1.5  # lines of one method, and a gap
     with style():
@@ -50,7 +51,7 @@ def draw(comparisons, methods, domains):
             axis.grid(axis="y", visible=False)
             axis.set_xlabel(f"difference in {STYLES[metric].title} to {reference} (points)")
         at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
-        axes[0].set_yticks(at, [place for _ in shown for place in places])
+        axes[0].set_yticks(at, [label(place) for _ in shown for place in places])
         for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
             tick.set_fontweight("bold" if place == AVERAGE else "normal")
         axes[0].set_ylim(len(shown) * step - 1.5, -1)
@@ -69,7 +70,8 @@ def draw(comparisons, methods, domains):
             [f"Holm's p < {LEVEL}, {len(shown)} methods", "not significant"],
             loc="outside lower center", ncols=2, frameon=False, title=_unknown(rows), title_fontsize=7,
         )  # fmt: skip
-        suptitle(figure, domains, f"method minus {reference}, 95 % intervals, {_unit(rows)}")
+        over = "" if len(places) > 1 else f"mean of {len(domains)} {kind(domains)}s, "
+        suptitle(figure, domains, f"method minus {reference}, {over}95 % intervals, {_unit(rows)}")
     return figure
 
 
