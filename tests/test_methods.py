@@ -12,8 +12,9 @@ from clipdr.folds import fold
 from clipdr.manifest import read_manifest, read_manifests
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
-from clipdr.methods.clip_dr import ClipDr, Smoother, kernel
+from clipdr.methods.clip_dr import ClipDr
 from clipdr.prompts import BANKS, ensemble, similarity
+from clipdr.smoothing import Smoother, kernel
 from clipdr.train import OPTIMIZERS, predict, restore, train_step, trained
 
 TOWERS = {  # one of each kind, all tiny, random weights
