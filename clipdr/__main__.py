@@ -332,13 +332,13 @@ def score(
     """Score the predictions of one run: scores.csv, draws.npz and operating.json beside them."""
     import pandas as pd
 
-    from clipdr import evaluate, predictions
+    from clipdr import predictions, scoring
     from clipdr.manifest import read_manifests
 
     path = folder / "predictions.parquet"
     manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
     content = pd.concat([predictions.read(folder / name) for name in (path.name, *(also or []))], ignore_index=True)
-    evaluate.write(evaluate.score(content, manifest, bootstrap, str(path)), folder)
+    scoring.write(scoring.score(content, manifest, bootstrap, str(path)), folder)
     receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz", "operating.json"])
 
 

@@ -14,9 +14,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from clipdr import GRADES, DataError, datapage, datareport, predictions
-from clipdr.account import cell
 from clipdr.figures import first_seed, tested
 from clipdr.manifest import open_store, read_manifest
+from clipdr.printed import cell
 from clipdr.similarities import COLUMNS, falling_rows, limits, mean, similarity_matrix, wrong_order
 
 THUMBNAIL = 192  # pixels, largest side of a photograph in the gallery

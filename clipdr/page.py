@@ -18,6 +18,7 @@ from markupsafe import Markup
 from clipdr import GRADES, account, checklist, evaluate, exhibits, facts, sections
 from clipdr.checklist import Fact
 from clipdr.files import write_text
+from clipdr.printed import printed_table
 from clipdr.tables import is_synthetic
 from clipdr.topics import MAPS, PROTOCOLS, TOPICS, shared_out
 
@@ -68,7 +69,7 @@ def write(path, folders, *, tables, figures, domains, data, deviations, referenc
 def collect(study, tables, figures, deviations, gallery):
     """All that the template shows, by name. Arguments as `write`."""
     figures = [name for name in figures if gallery or name not in exhibits.PHOTOGRAPHS]
-    printed = {name: account.printed_table(study.results / "tables", name) for name in tables}
+    printed = {name: printed_table(study.results / "tables", name) for name in tables}
     scores = evaluate.collect([run.folder for run in study.runs])
     drawn = {name: exhibits.figure(study.results / "figures", name, count(study, scores)) for name in figures}
     views, folded = computed(study, scores)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipdr import DataError
-from clipdr.account import View, printed_table
 from clipdr.exhibits import Figure, picture
 from clipdr.files import digest, write_text
+from clipdr.printed import View, printed_table
 from clipdr.topics import TOPICS
 
 NAME = "section.json"

@@ -11,6 +11,7 @@ from browser import Browser, found
 from reported import METHODS, NAMES, OTHER, Outline, read_manifest, run, write
 
 from clipdr import GRADES, account, checklist, page
+from clipdr.printed import printed_table
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +141,7 @@ def test_differing_and_unclean_commits_are_said(report):
 
 def test_the_printed_cells_and_intervals_are_those_of_the_tables(study):
     root, _ = study
-    view = account.printed_table(root / "results" / "tables", "dg_auc")
+    view = printed_table(root / "results" / "tables", "dg_auc")
     tidy = pd.read_csv(root / "results" / "tables" / "dg_auc.csv")
     assert [row[0].text for row in view.body] == list(METHODS)
     shown = [cell for row in view.body for cell in row[1:]]

@@ -8,7 +8,7 @@ import numpy as np
 from clipdr import DataError, compare
 from clipdr.evaluate import AVERAGE
 from clipdr.figures import COLOURS, WIDE, kind, label, style, suptitle
-from clipdr.tables import STYLES
+from clipdr.wording import STYLES
 
 METRICS = ("auc", "qwk")
 LEVEL = 0.05  # of Holm's corrected p

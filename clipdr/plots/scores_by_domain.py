@@ -8,7 +8,7 @@ import numpy as np
 from clipdr import DataError, evaluate
 from clipdr.evaluate import AVERAGE
 from clipdr.figures import WIDTH, kind, label, mark, style, suptitle, two_lines
-from clipdr.tables import STYLES
+from clipdr.wording import STYLES
 
 
 def read(place):

@@ -50,6 +50,7 @@ rule page:
                     "fundus",
                     "gate",
                     "manifest",
+                    "printed",
                     "quality",
                     "sections",
                     "similarities",

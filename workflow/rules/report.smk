@@ -1,9 +1,9 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
 SCORE_CODE = expand(
-    "clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions", "domains"]
+    "clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"]
 )
-TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "webtable", "settings"])
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "domains", "footnotes", "typeset", "webtable", "wording", "settings"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
@@ -24,7 +24,7 @@ rule score:
         predictions=f"{RUN}/predictions.parquet",
         also=lambda wildcards: f"{RUN}/selected.parquet".format(**wildcards) if study.further(wildcards.protocol) else [],
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
-        code=[*SCORE_CODE, "clipdr/manifest.py"],
+        code=[*SCORE_CODE, "clipdr/domains.py", "clipdr/manifest.py", "clipdr/scoring.py"],
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
