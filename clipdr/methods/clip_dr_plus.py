@@ -1,8 +1,8 @@
 """clip_dr_plus: CLIP-DR that starts where a ridge regression can take it, and goes on gently. Our own method, not a published one.
 
-A linear probe on the untouched tower beats CLIP-DR, whichever of its losses are on: where training starts matters more than they do. So before
-the first step the images are brought to their texts in closed form, and the tower then moves a tenth as fast as the prompts do (linear probing,
-then fine-tuning: Kumar et al., 2022, who show that a tower fitted to an unready head forgets what generalises). Everything else is CLIP-DR.
+A linear probe on the untouched tower beats CLIP-DR, whichever of its losses are on: where training starts matters more than they do. So
+before the first step the images are brought to their texts in closed form, and the tower then moves a tenth as fast as the prompts (linear
+probing, then fine-tuning: Kumar et al., 2022, who show how fitting an unready head distorts a tower). The rest is CLIP-DR.
 """
 
 import torch
