@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipdr import __main__ as verbs
 from clipdr import page
 from clipdr.folds import fold
 from clipdr.predictions import LOGITS, PROBABILITIES
+from clipdr.verbs import data as data_verbs
+from clipdr.verbs import reporting
 
 NAMES = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
 METHODS = ("erm", "ordinal_clip", "clip_dr")
@@ -55,7 +56,7 @@ def run(folder, manifest, evil=False):
     facts["versions"] = {"torch": EVIL if evil else "2.14.1"}
     (folder / "provenance.json").write_text(json.dumps(facts))
     (folder / "history.csv").write_text("step,epoch,lr,loss,val_loss,val_auc,selected\n4,1,.1,1,1,.7,False\n8,2,.1,.5,.9,.8,True\n")
-    verbs.score(folder, ",".join(NAMES), folder.parents[5] / "data", 50)
+    reporting.score(folder, ",".join(NAMES), folder.parents[5] / "data", 50)
     return folder
 
 
@@ -82,16 +83,16 @@ def build(root, toy):
         for method in METHODS
         for held_out in NAMES
     ]
-    verbs.collect(runs, results)
-    verbs.compare(runs, "clip_dr", results)
-    verbs.leaks(",".join(NAMES), data, results)
+    reporting.collect(runs, results)
+    reporting.compare(runs, "clip_dr", results)
+    data_verbs.leaks(",".join(NAMES), data, results)
     for name in NAMES:
-        verbs.gate("dg", name, ",".join(NAMES), data, results, True)
-    verbs.data_report(",".join(NAMES), data, results)
+        data_verbs.gate("dg", name, ",".join(NAMES), data, results, True)
+    reporting.data_report(",".join(NAMES), data, results)
     for name in TABLES:
-        verbs.table(name, runs, results)
+        reporting.table(name, runs, results)
     for name in FIGURES:
-        verbs.figure(name, runs, results, data)
+        reporting.figure(name, runs, results, data)
     (root / "deviations.md").write_text(f"# Title\n\n## Part\n\n| # | what |\n|---|---|\n| 1 | {EVIL} |\n")
     return root, runs
 

@@ -50,8 +50,8 @@ def closure(modules):
 
 def verbs():
     """{verb: clipdr modules it imports}."""
-    tree = ast.parse((PACKAGE / "__main__.py").read_text())
-    return {node.name: imported(ast.walk(node)) for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    nodes = [node for path in (PACKAGE / "verbs").glob("*.py") for node in ast.parse(path.read_text()).body]
+    return {node.name: imported(ast.walk(node)) for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list}
 
 
 def code_lists():
