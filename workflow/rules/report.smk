@@ -1,8 +1,6 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand(
-    "clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"]
-)
+SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"])
 TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "domains", "footnotes", "typeset", "webtable", "wording", "settings"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
