@@ -28,7 +28,7 @@ FIGURES = (
     "embedding",
 )
 WIDTH = 4.8  # inches, the text width of a proceedings page; 7 points stay legible there
-LETTER = 0.58  # width of a bold letter of a title in its size, measured
+LETTER = 0.6  # width of a bold letter of a title in its size, measured, with a little room
 WIDE = 1.5 * WIDTH  # inches, the text width of a page with one column
 FORMATS = {  # suffix -> metadata left out
     ".png": {"Software": None},

@@ -31,7 +31,8 @@ def draw(comparisons, methods, domains):
         raise DataError("differences: no comparison with the reference among these methods; choose two methods or more, and the reference")
     reference, places = rows["reference"].iloc[0], [*domains, AVERAGE] if len(shown) <= BY_DOMAIN else [AVERAGE]
     known = rows.set_index(["method", "held_out", "metric"])
-    step = len(places) + 1.5  # lines of one method, and a gap
+    several = len(places) > 1
+    step = len(places) + (1.5 if several else 0.5)  # lines of one method, and a gap
     with style():
         figure = Figure(figsize=(WIDE, 0.125 * step * len(shown) + 1.3), layout="constrained")
         axes = figure.subplots(1, len(METRICS), sharey=True)
@@ -51,11 +52,11 @@ def draw(comparisons, methods, domains):
             axis.grid(axis="y", visible=False)
             axis.set_xlabel(f"difference in {STYLES[metric].title} to {reference} (points)")
         at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
-        axes[0].set_yticks(at, [label(place) for _ in shown for place in places])
+        axes[0].set_yticks(at, [label(place) if several else method for method in shown for place in places])
         for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
-            tick.set_fontweight("bold" if place == AVERAGE else "normal")
-        axes[0].set_ylim(len(shown) * step - 1.5, -1)
-        for number, method in enumerate(shown):
+            tick.set_fontweight("bold" if several and place == AVERAGE else "normal")
+        axes[0].set_ylim((len(shown) - 1) * step + len(places), -1)
+        for number, method in enumerate(shown if several else ()):
             axes[-1].text(
                 1.02,
                 number * step + (len(places) - 1) / 2,
@@ -70,7 +71,7 @@ def draw(comparisons, methods, domains):
             [f"Holm's p < {LEVEL}, {len(shown)} methods", "not significant"],
             loc="outside lower center", ncols=2, frameon=False, title=_unknown(rows), title_fontsize=7,
         )  # fmt: skip
-        over = "" if len(places) > 1 else f"mean of {len(domains)} {kind(domains)}s, "
+        over = "" if several else f"mean of {len(domains)} {kind(domains)}s, "
         suptitle(figure, domains, f"method minus {reference}, {over}95 % intervals, {_unit(rows)}")
     return figure
 
