@@ -51,20 +51,7 @@ def draw(comparisons, methods, domains):
             axis.axvline(0, color="0.3", linewidth=0.8)
             axis.grid(axis="y", visible=False)
             axis.set_xlabel(f"difference in {STYLES[metric].title} to {reference} (points)")
-        at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
-        axes[0].set_yticks(at, [label(place) if several else method for method in shown for place in places])
-        for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
-            tick.set_fontweight("bold" if several and place == AVERAGE else "normal")
-        axes[0].set_ylim((len(shown) - 1) * step + len(places), -1)
-        for number, method in enumerate(shown if several else ()):
-            axes[-1].text(
-                1.02,
-                number * step + (len(places) - 1) / 2,
-                method,
-                transform=axes[-1].get_yaxis_transform(),
-                va="center",
-                fontweight="bold",
-            )
+        _names(axes, shown, places, step)
         look = {"linestyle": "none", "marker": "o", "color": "0.3", "markersize": 4}
         figure.legend(
             [Line2D([], [], **look), Line2D([], [], **look, markerfacecolor="white")],
@@ -74,6 +61,24 @@ def draw(comparisons, methods, domains):
         over = "" if several else f"mean of {len(domains)} {kind(domains)}s, "
         suptitle(figure, domains, f"method minus {reference}, {over}95 % intervals, {_unit(rows)}")
     return figure
+
+
+def _names(axes, shown, places, step):
+    """Names beside the lines: places on the left and methods on the right; of one place alone, the methods."""
+    at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
+    axes[0].set_yticks(at, [label(place) if len(places) > 1 else method for method in shown for place in places])
+    for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
+        tick.set_fontweight("bold" if len(places) > 1 and place == AVERAGE else "normal")
+    axes[0].set_ylim((len(shown) - 1) * step + len(places), -1)
+    for number, method in enumerate(shown if len(places) > 1 else ()):
+        axes[-1].text(
+            1.02,
+            number * step + (len(places) - 1) / 2,
+            method,
+            transform=axes[-1].get_yaxis_transform(),
+            va="center",
+            fontweight="bold",
+        )
 
 
 def _line(axis, at, row, place, number, factor):
