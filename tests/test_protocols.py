@@ -121,7 +121,7 @@ def test_a_variant_says_whose_it_is(finished):
 
 
 ABLATION = yaml.safe_load((Path(__file__).parents[1] / "workflow" / "studies" / "ablation.yaml").read_text())
-ROWS = [row for row in ABLATION["methods"] if row != "clip_dr"]
+ROWS = [row for row in ABLATION["methods"] if row in ABLATION["variants"]]  # the others are methods of their own
 
 
 def row_of(name, settings):
