@@ -15,7 +15,7 @@ from test_tables import averages
 
 from clipdr import figures
 from clipdr.config import Config
-from clipdr.plots import differences, training
+from clipdr.plots import differences, roc, training
 from clipdr.plots.scores_by_domain import draw as scores_by_domain
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +50,17 @@ def test_training_curves_of_many_methods_stand_below_each_other():
     assert len([axis for axis in figure.axes if axis.get_visible()]) == 24
     for axis in (axis for axis in figure.axes if axis.get_visible() and axis.get_ylabel() == "source validation AUC (%)"):
         np.testing.assert_allclose(axis.lines[0].get_ydata(), [70, 80])
+
+
+def test_the_lowest_panel_of_each_column_has_an_axis():
+    """Four domains in three columns: two columns end in the first row."""
+    rows = pd.concat(
+        [pd.DataFrame({"method": "erm", "held_out": name, "grade": [0, 2, 0, 4], "q": [0.1, 0.9, 0.4, 0.3]}) for name in "ABCD"]
+    )
+    reached = pd.DataFrame({"method": "erm", "held_out": list("ABCD"), "metric": "sensitivity", "mean": 0.5})
+    panels = roc.draw((rows, reached), ["erm"], list("ABCD")).axes[:4]
+    assert [bool(axis.get_xlabel()) for axis in panels] == [False, True, True, True]
+    assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in panels[1:]] == [True] * 3
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,9 @@ def draw(content, methods, domains):
             axis.set_ylim(-2, 102)
         for axis in axes[:, 0]:
             axis.set_ylabel("sensitivity (%)")
-        for axis in axes[-1]:
+        for axis in axes.flat[max(0, len(domains) - columns) : len(domains)]:  # the lowest panel of each column
             axis.set_xlabel("100 - specificity (%)")
+            axis.tick_params(labelbottom=True)
         handles = axes[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 3 * columns), frameon=False)
         suptitle(figure, domains, "referable DR (grade ≥ 2), one seed; marks: threshold frozen on source validation")
