@@ -72,7 +72,8 @@ def trunk_of(image, weights, side):
         from timm.models.vision_transformer import VisionTransformer
 
         width, depth, patch = map(int, name.split("/"))
-        model = VisionTransformer(side, patch, num_classes=0, embed_dim=width, depth=depth, num_heads=max(1, width // 64))
+        shape = {"embed_dim": width, "depth": depth, "num_heads": max(1, width // 64), "num_classes": 0}
+        model = VisionTransformer(side, patch, global_pool="avg", class_token=False, **shape)  # a class token learns nothing from so few
         return model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     raise DataError(f"backbone: image tower {image!r} with weights {weights!r}; use timm/NAME, open_clip/NAME or vit/WIDTH/DEPTH/PATCH")
 

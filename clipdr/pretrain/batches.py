@@ -99,7 +99,7 @@ class Visits:
 
     def members(self, texts):
         """(3, N) bool: rows that take part at each level. A row without a text takes part in none."""
-        known = torch.from_numpy((self.table["side_known"] == "1").to_numpy())
+        known = torch.tensor((self.table["side_known"] == "1").tolist())
         said = torch.from_numpy(np.broadcast_to(texts != "", (len(texts), 3)).copy())
         whole = said[:, 2] & (self.present.all(1) | (self.rules.monocular == "duplicate"))
         return torch.stack([self.present[:, 0] & known & said[:, 0], self.present[:, 1] & known & said[:, 1], whole])

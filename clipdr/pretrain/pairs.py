@@ -38,7 +38,7 @@ def check(table, where):
     absent = [column for column in NEEDED if column not in table]
     if absent:
         raise DataError(f"{where}: no column {', '.join(absent)}; a patients table needs {', '.join(NEEDED)}")
-    table = table.reindex(columns=[*GIVEN, *(name for name in table if name not in GIVEN)]).fillna("")
+    table = table.reindex(columns=[*GIVEN, *(name for name in table if name not in GIVEN)], fill_value="")
     key, split = patients(table), table["split"]
     visit = pd.Series(key) + "/" + table["visit_id"].to_numpy(object)
     several = table.groupby(key)["split"].transform("nunique") > 1
