@@ -42,7 +42,9 @@ class Folder:
 
     def part(self, prefix):
         """Tensors of heads.safetensors whose name begins with prefix, without it; float32."""
-        return {key.removeprefix(prefix): value.float() for key, value in self.tensors("heads.safetensors").items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): value.float() for key, value in self.tensors("heads.safetensors").items() if key.startswith(prefix)
+        }
 
     @property
     def scale(self):

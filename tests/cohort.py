@@ -24,7 +24,14 @@ def make(data, patients=48, monocular=0, visits=1, seed=0):
     names = list(CORNERS)
     for number in range(patients):
         for visit in range(visits):
-            row = {"dataset": "TOY", "patient_id": f"p{number}", "visit_id": str(visit), "language": "en", "left_image": "", "right_image": ""}
+            row = {
+                "dataset": "TOY",
+                "patient_id": f"p{number}",
+                "visit_id": str(visit),
+                "language": "en",
+                "left_image": "",
+                "right_image": "",
+            }
             said = []
             for side in pairs.SIDES[: 1 if number < monocular else 2]:
                 corner = names[rng.integers(4)]
@@ -39,7 +46,9 @@ def make(data, patients=48, monocular=0, visits=1, seed=0):
         (data / folder).mkdir(parents=True, exist_ok=True)
     np.save(data / "store" / "TOY.npy", np.stack([picture for *_, picture in images]))
     manifest = pd.DataFrame([{"image": image, "patient": patient, "eye": side} for image, patient, side, _ in images])
-    manifest = manifest.assign(row=range(len(images)), domain="TOY", grade=-1, split="", camera="", flag="", phash="", width=SIDE, height=SIDE)
+    manifest = manifest.assign(
+        row=range(len(images)), domain="TOY", grade=-1, split="", camera="", flag="", phash="", width=SIDE, height=SIDE
+    )
     manifest = manifest.assign(cx=16.0, cy=16.0, r=16.0, w=32.0, h=32.0, sha256=[f"{row:064x}" for row in range(len(images))])
     manifest[list(DTYPES)].to_csv(data / "manifests" / "TOY.csv", index=False)
     path = data / "patients" / "toy.csv"

@@ -49,7 +49,12 @@ def model_and_visits(table, data, **changes):
 
 def test_r01_the_loss_decreases(data, tmp_path):
     """RET-R1 on the toy cohort: by more than 0.5 nats, and it stays above the printed floor."""
-    jobs.run(tmp_path / "run", data / "patients" / "toy.csv", data, tiny(epochs=20, image="timm/test_efficientnet", lr_image=1e-3, lr_text=5e-4, lr_heads=1e-3))
+    jobs.run(
+        tmp_path / "run",
+        data / "patients" / "toy.csv",
+        data,
+        tiny(epochs=20, image="timm/test_efficientnet", lr_image=1e-3, lr_text=5e-4, lr_heads=1e-3),
+    )
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert history["loss"].iloc[-1] < history["loss"].iloc[0] - 0.5
     bottom = sum(history[f"floor_{level}"].iloc[-1] for level in LEVELS)

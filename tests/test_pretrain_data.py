@@ -17,7 +17,28 @@ from clipdr.pretrain import pairs, reports, upstream
 from clipdr.pretrain.ret_clip import floor
 from clipdr.retrieval import ceiling, contents
 
-WORDS = ["left", "right", "OD", "OS", "no", "not", "without", "NPDR", "C/D", "0.4", "，", ",", ".", " ", "macula", "\u200b", "。", "左", "右", "无"]
+WORDS = [
+    "left",
+    "right",
+    "OD",
+    "OS",
+    "no",
+    "not",
+    "without",
+    "NPDR",
+    "C/D",
+    "0.4",
+    "，",
+    ",",
+    ".",
+    " ",
+    "macula",
+    "\u200b",
+    "。",
+    "左",
+    "右",
+    "无",
+]
 TEXTS = st.one_of(st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join), st.text(max_size=40))
 
 
@@ -49,7 +70,9 @@ def test_cleaning_expands_and_unifies():
     assert reports.clean("ODYSSEY PDRs") == "ODYSSEY PDRs"
 
 
-@pytest.mark.parametrize(("text", "kinds"), [("id 1234567", ["number"]), ("seen 2019-03-04", ["date"]), ("a.b@c.org", ["e-mail"]), ("C/D 0.4", [])])
+@pytest.mark.parametrize(
+    ("text", "kinds"), [("id 1234567", ["number"]), ("seen 2019-03-04", ["date"]), ("a.b@c.org", ["e-mail"]), ("C/D 0.4", [])]
+)
 def test_possible_identifiers_are_found(text, kinds):
     assert reports.identifiers(text) == kinds
 
@@ -61,7 +84,14 @@ def test_swapping_sides_twice_is_the_identity(text):
 
 
 def table(**columns):
-    rows = {"dataset": "A", "patient_id": ["1", "2", "3"], "left_image": ["a", "b", ""], "right_image": ["c", "", "d"], "text": "x", "language": "en"}
+    rows = {
+        "dataset": "A",
+        "patient_id": ["1", "2", "3"],
+        "left_image": ["a", "b", ""],
+        "right_image": ["c", "", "d"],
+        "text": "x",
+        "language": "en",
+    }
     return pd.DataFrame(rows | columns)
 
 
@@ -92,7 +122,9 @@ def test_splits_are_by_patient_stratified_and_sealed():
     assert done.groupby("patient_id")["split"].nunique().max() == 1
     sick = done[done["D"] == "1"].drop_duplicates("patient_id")["split"].value_counts()
     assert dict(sick) == {"train": 42, "test": 12, "val": 6}
-    assert record["sha256"] == pairs.split_record(pairs.finish(many, 3), 3)["sha256"] != pairs.split_record(pairs.finish(many, 4), 4)["sha256"]
+    assert (
+        record["sha256"] == pairs.split_record(pairs.finish(many, 3), 3)["sha256"] != pairs.split_record(pairs.finish(many, 4), 4)["sha256"]
+    )
 
 
 def write_upstream(folder, images, texts, split="train"):
@@ -105,7 +137,10 @@ def write_upstream(folder, images, texts, split="train"):
 
 def test_the_upstream_format_goes_round(tmp_path):
     images = {"p1": (jpeg(10), jpeg(20, "PNG")), "p2": (jpeg(30), jpeg(30)), "alone": (jpeg(1), jpeg(2))}
-    texts = [{"text_id": 7, "text": "左眼正常，右眼正常", "image_ids": ["p1", "gone"]}, {"text_id": 8, "text": "b", "image_ids": ["p1", "p2"]}]
+    texts = [
+        {"text_id": 7, "text": "左眼正常，右眼正常", "image_ids": ["p1", "gone"]},
+        {"text_id": 8, "text": "b", "image_ids": ["p1", "p2"]},
+    ]
     write_upstream(tmp_path / "up", images, texts)
     found, dropped = upstream.read(tmp_path / "up", "train", tmp_path / "out", "A")
     assert dropped == ["text gone", "image alone"]

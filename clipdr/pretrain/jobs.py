@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -119,7 +120,9 @@ def run(folder, table_path, data, rules, device="cpu"):
     write_text(folder / "provenance.json", receipts.sealed(facts))
     (folder / "resume.pt").unlink(missing_ok=True)
     first, last = result.history.iloc[0], result.history.iloc[-1]
-    losses = f"loss {first['loss']:.2f} -> {last['loss']:.2f} (floor {sum(last.get(f'floor_{x}', 0) for x in ('left', 'right', 'patient')):.2f})"
+    losses = (
+        f"loss {first['loss']:.2f} -> {last['loss']:.2f} (floor {sum(last.get(f'floor_{x}', 0) for x in ('left', 'right', 'patient')):.2f})"
+    )
     return f"{folder}: {len(result.history)} epochs, {losses}, {train.truncated:.1%} of the reports cut to {rules.length} tokens"
 
 
@@ -196,14 +199,25 @@ def export(folder, out, name="ret_clip", half=False):
     return Folder(out)
 
 
+class Embedded(NamedTuple):
+    """What a model says of N visits; numpy."""
+
+    raw: np.ndarray  # (N, 2, E) float32, v of both eyes, zeros where absent
+    image: np.ndarray  # (3, N, E) unit vectors
+    text: np.ndarray  # (3, N, E) unit vectors
+    member: np.ndarray  # (3, N) bool: rows that take part at each level
+    present: np.ndarray  # (N, 2) bool
+    content: np.ndarray  # (3, N) int64: equal numbers, equal texts
+
+
 @torch.no_grad()
 def embed(model, table, data, rules, device="cpu", count=64):
-    """What a model says of every visit: raw v (N, 2, E), image and text vectors (3, N, E), member (3, N) and present (N, 2); numpy."""
+    """Embedded of every visit of a table, photographs as they are."""
     rows = Visits(table, data, rules.model_copy(update={"flip": "none"}), model.text)
     model, found = model.to(device).eval(), []
     for start in range(0, len(rows), count):
         batch = rows.batch(np.arange(start, min(start + count, len(rows)))).to(device)
         raw = model.raw(batch.image, batch.present)
         found.append((raw, model.project(raw, batch.present), model.report(batch.token)))
-    raw, image, text = (torch.cat([one[place] for one in found], place > 0).float().cpu().numpy() for place in range(3))
-    return raw, image, text, rows.member.numpy(), rows.present.numpy(), rows.content.numpy()
+    vectors = (torch.cat([one[place] for one in found], int(place > 0)).float().cpu().numpy() for place in range(3))
+    return Embedded(*vectors, rows.member.numpy(), rows.present.numpy(), rows.content.numpy())

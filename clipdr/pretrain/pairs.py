@@ -161,7 +161,9 @@ def synthetic(raw, suffix=""):
     table = drawn.drop(columns="split").rename(columns=names)
     table.insert(0, "dataset", table.pop("domain") + suffix)
     grades = table[["grade_left", "grade_right"]].apply(pd.to_numeric).max(axis=1)
-    return table.assign(D=(grades > 0).astype(int).astype(str), N=(grades == 0).astype(int).astype(str), grade=grades.astype(int).astype(str))
+    return table.assign(
+        D=(grades > 0).astype(int).astype(str), N=(grades == 0).astype(int).astype(str), grade=grades.astype(int).astype(str)
+    )
 
 
 def keywords(text):

@@ -114,4 +114,3 @@ def seeds_together(tables):
     everything = pd.concat([table.assign(seed=seed) for seed, table in tables.items()])
     grouped = everything.groupby(["network", "against", "metric"], sort=False)["value"]
     return grouped.agg(mean="mean", se=lambda values: standard_error(values.to_numpy()), seeds="size").reset_index()
-

@@ -39,7 +39,13 @@ def read(folder, split, out, dataset, language="zh"):
             used.add(patient)
             left, right = images[patient]
             known = left != right
-            row = {"dataset": dataset, "patient_id": patient, "visit_id": text_id, "left_image": left, "right_image": right if known else ""}
+            row = {
+                "dataset": dataset,
+                "patient_id": patient,
+                "visit_id": text_id,
+                "left_image": left,
+                "right_image": right if known else "",
+            }
             rows.append(row | {"text": text, "language": language, "split": split, "side_known": str(int(known))})
     dropped = sorted(missing) + sorted(f"image {patient}" for patient in set(images) - used)
     if not rows:
