@@ -13,6 +13,7 @@ from torch import nn
 from clipdr import DataError
 from clipdr.exported import Folder, ReportText, bridged_tower
 from clipdr.prompts import BANKS, bank_features
+from clipdr.settings import folder_of
 from clipdr.text import HuggingFaceText, OpenClipText
 from clipdr.weights import cached_weights, lite0_weights, read_weights, readable
 
@@ -116,9 +117,8 @@ class Backbone:
 
     @property
     def folder(self):
-        """Path of a pre-trained folder of ours (clipdr.exported), "" where the towers come from elsewhere."""
-        family, _, name = self.spec["image"].partition("/")
-        return name if family == "folder" else ""
+        """Path of a pre-trained folder of ours (clipdr.exported), None where the towers come from elsewhere."""
+        return folder_of(self.spec["image"])
 
     @property
     def scale(self):
@@ -148,9 +148,11 @@ class Backbone:
                 projection = nn.Linear(trunk.num_features, self.text.dim, bias=False)
                 nn.init.orthogonal_(projection.weight)
             return ImageTower(trunk, projection, mean, std, precision)
-        if family == "folder":
+        if self.folder:
             return bridged_tower(self.spec, precision, None if self.spec["text"] == "own" else self.text.dim)
-        raise DataError(f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME, timm/NAME or folder/PATH")
+        raise DataError(
+            f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME, timm/NAME, folder/PATH or package/NAME"
+        )
 
     @cached_property
     def text(self):

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from clipdr import DataError
 from clipdr.domains import DOMAINS
 from clipdr.search import SPACES
-from clipdr.settings import BACKBONES, HELD_OUT, Backbone, Image, Model, Training
+from clipdr.settings import BACKBONES, HELD_OUT, Backbone, Image, Model, Training, folder_of
 
 SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
 
@@ -70,6 +70,9 @@ class Config(Model):
         description="names of clipdr.figures.FIGURES, or cam, each with the methods it shows; []: all; null: not drawn"
     )
     gallery: int = Field(4, ge=0, description="worst errors per domain on the page; 0 leaves all photographs out of it")
+    pretrain: dict[str, dict] = Field(
+        default_factory=dict, description="pre-training runs by name, for the rule `pretrained` (workflow/rules/pretrain.smk)"
+    )
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @field_validator("figures", mode="before")
@@ -116,7 +119,15 @@ class Config(Model):
 
     @cached_property
     def towers(self) -> dict[str, Backbone]:
-        return BACKBONES | self.backbones
+        """All backbones by name. One that is used as a path (with a slash) is a folder of `python -m clipdr.pretrain export`."""
+        layers = [{"backbone": self.backbone}, *self.options.values(), *self.variants.values()]
+        paths = dict.fromkeys(layer["backbone"] for layer in layers if "/" in layer.get("backbone", ""))
+        return BACKBONES | self.backbones | {named(path): Backbone(image=f"folder/{path}") for path in paths}
+
+    @property
+    def study_backbone(self) -> str:
+        """Name of the study's backbone."""
+        return named(self.backbone)
 
     def base(self, method: str) -> str:
         """The method itself, or the one that a variant is of."""
@@ -159,7 +170,7 @@ class Config(Model):
         for layer in (self.options.get(base, {}), found, self.variants.get(method, {}), own):
             options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
         variant = {"variant_of": options.pop("method")} if "method" in options else {}
-        name = options.pop("backbone", self.backbone)
+        name = named(options.pop("backbone", self.backbone))
         if name not in self.towers:
             raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
         training = Training(**(self.training.model_dump() | options.pop("training", {})))
@@ -270,6 +281,8 @@ class Config(Model):
 
     def weights(self, backbone: str) -> list[str]:
         """The local files that a backbone's towers are read from."""
+        if folder := folder_of(self.towers[backbone].image):
+            return [f"{folder}/{name}" for name in ("visual.json", "visual.safetensors", "heads.safetensors")]
         weights = self.towers[backbone].weights
         return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
 
@@ -286,6 +299,11 @@ class Config(Model):
             return files + [f"{self.data}/store/{domain}.npy" for domain in domains]
         folder = f"{self.data}/features/{name}"
         return [*files, *(f"{folder}/{domain}.npy" for domain in domains), f"{folder}/prompts.npz"]
+
+
+def named(backbone: str) -> str:
+    """A backbone's name; of a path, a name made of it that can stand in a file name."""
+    return re.sub("[^a-z0-9]+", "_", backbone.lower()).strip("_") if "/" in backbone else backbone
 
 
 def read_study(mapping: dict) -> Config:

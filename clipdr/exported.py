@@ -1,7 +1,7 @@
 """A pre-trained backbone as a folder, and how a grading method reads it. Written by `python -m clipdr.pretrain export`.
 
 visual.safetensors : image tower, photographs -> v
-visual.json        : architecture, size, pixel mean and std, provenance, laterality, sha256 of every photograph and key of every patient seen
+visual.json        : architecture, size, pixel mean and std, provenance, laterality; sha256 of all photographs, keys of all patients seen
 heads.safetensors  : image heads, text encoder, text heads, t_x of the three levels
 
 A head (ERM, linear probe) reads the raw v. A method with prompts reads z = W_g [v ; v], the space of the patient's text head, and its
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clipdr import DataError
+from clipdr.settings import folder_of
 from clipdr.text import Frozen
 from clipdr.weights import readable
 from clipdr.words import HuggingFaceReports, SmallText
@@ -100,11 +101,11 @@ def text_encoder(facts, folder):
 
 
 def bridged_tower(spec, precision, text_width):
-    """Image tower of a grading method: pooled -> v, forward -> z. spec: clipdr.settings.Backbone as a mapping, image "folder/PATH".
+    """Image tower of a grading method: pooled -> v, forward -> z. spec: clipdr.settings.Backbone as a mapping, image "folder/PATH" or "package/NAME".
 
     text_width : of another text tower than the folder's own, else None
     """
-    folder = Folder(spec["image"].partition("/")[2])
+    folder = Folder(folder_of(spec["image"]))
     facts = folder.facts
     tower = image_tower(facts["image"], "random", facts["side"], facts["width"], precision)
     tower.load_state_dict({key: value.float() for key, value in folder.tensors("visual.safetensors").items()})
@@ -158,14 +159,15 @@ def refuse_known(spec, test, where):
 
     spec : backbone as a mapping; one without a folder has nothing to refuse;  test : manifest rows;  where : the fold, for the message
     """
-    if not spec["image"].startswith("folder/"):
+    path = folder_of(spec["image"])
+    if path is None:
         return
-    facts = Folder(spec["image"].partition("/")[2]).facts
+    facts = Folder(path).facts
     seen, people = set(facts["seen"]["images"]), set(facts["seen"]["patients"])
     known = test["sha256"].isin(seen - {""}) | (test["domain"] + "/" + test["patient"]).where(test["patient"] != "", "").isin(people)
     if known.any():
         first = test.loc[known, "image"].iloc[0]
         raise DataError(
             f"{where} leaks: {int(known.sum())} test photographs, the first {first}, or their patients were in the pre-training of "
-            f"{spec['image'].partition('/')[2]}; pre-train without them, or take another backbone"
+            f"{path}; pre-train without them, or take another backbone"
         )

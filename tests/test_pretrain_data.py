@@ -28,13 +28,13 @@ WORDS = [
     "NPDR",
     "C/D",
     "0.4",
-    "，",
+    "\uff0c",
     ",",
     ".",
     " ",
     "macula",
     "\u200b",
-    "。",
+    "\u3002",
     "左",
     "右",
     "无",
@@ -64,7 +64,7 @@ def test_cleaning_keeps_side_words_and_negations(words):
 
 
 def test_cleaning_expands_and_unifies():
-    assert reports.clean("OD: mild NPDR，C/D 0.4 ,,  od ok") == (
+    assert reports.clean("OD: mild NPDR\uff0cC/D 0.4 ,,  od ok") == (
         "right eye: mild non-proliferative diabetic retinopathy, cup-to-disc ratio 0.4, od ok"
     )
     assert reports.clean("ODYSSEY PDRs") == "ODYSSEY PDRs"
@@ -138,7 +138,7 @@ def write_upstream(folder, images, texts, split="train"):
 def test_the_upstream_format_goes_round(tmp_path):
     images = {"p1": (jpeg(10), jpeg(20, "PNG")), "p2": (jpeg(30), jpeg(30)), "alone": (jpeg(1), jpeg(2))}
     texts = [
-        {"text_id": 7, "text": "左眼正常，右眼正常", "image_ids": ["p1", "gone"]},
+        {"text_id": 7, "text": "左眼正常\uff0c右眼正常", "image_ids": ["p1", "gone"]},
         {"text_id": 8, "text": "b", "image_ids": ["p1", "p2"]},
     ]
     write_upstream(tmp_path / "up", images, texts)

@@ -168,7 +168,7 @@ def synthetic(raw, suffix=""):
 
 def keywords(text):
     """ODIR's keywords of one eye, in order: separated by commas, Western or full-width."""
-    return [word.strip() for word in re.split("[,，]", text) if word.strip()]
+    return [word.strip() for word in re.split("[,\uff0c]", text) if word.strip()]
 
 
 def icdr(words):

@@ -34,7 +34,10 @@ SIDE_WORDS = {  # what is exchanged when a patient is mirrored
     "zh": (("左", "右"),),
     "pt": (("esquerdo", "direito"), ("esquerda", "direita")),
 }
-PUNCTUATION = str.maketrans({"，": ", ", "、": ", ", "；": "; ", "。": ". ", "：": ": ", "“": '"', "”": '"', "‘": "'", "’": "'"})
+PUNCTUATION = str.maketrans(  # full-width marks and curly quotes
+    {"\uff0c": ", ", "\u3001": ", ", "\uff1b": "; ", "\u3002": ". ", "\uff1a": ": "}
+    | dict(zip("\u201c\u201d\u2018\u2019", "\"\"''", strict=True))
+)
 IDENTIFIERS = {
     "number": r"\d{6,}",
     "date": r"\b(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4})\b",
