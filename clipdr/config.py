@@ -198,6 +198,10 @@ class Config(Model):
             for seed in self.seeds
         ]
 
+    def pretraining(self, name: str, seed: int) -> str:
+        """What a pre-training run changes of its preset, as one line of sorted JSON, for a command line."""
+        return json.dumps(self.pretrain[name].get("settings", {}) | {"seed": seed}, sort_keys=True)
+
     def held_out(self, protocol: str) -> list[str]:
         """What the runs of a protocol hold out, as their folders are named."""
         return [HELD_OUT[protocol].format(domain) for domain in self.domains]

@@ -101,8 +101,9 @@ def text_encoder(facts, folder):
 
 
 def bridged_tower(spec, precision, text_width):
-    """Image tower of a grading method: pooled -> v, forward -> z. spec: clipdr.settings.Backbone as a mapping, image "folder/PATH" or "package/NAME".
+    """Image tower of a grading method: pooled -> v, forward -> z.
 
+    spec       : clipdr.settings.Backbone as a mapping, image "folder/PATH" or "package/NAME"
     text_width : of another text tower than the folder's own, else None
     """
     folder = Folder(folder_of(spec["image"]))

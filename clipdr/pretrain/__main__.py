@@ -142,7 +142,9 @@ def probe(
 ):
     """Fast probe: logistic regression on frozen features of both eyes; trained weights against those it started with and random ones."""
     threads_of(threads)
-    from clipdr.files import write_text
+    import numpy as np
+
+    from clipdr.files import replacing, write_text
     from clipdr.pretrain import jobs
     from clipdr.pretrain import pairs as tables
     from clipdr.pretrain import probe as probing
@@ -152,8 +154,11 @@ def probe(
         model, rules = jobs.load(run, weights)
         found = jobs.embed(model, table, data, rules)
         features[weights] = probing.both_eyes(found.raw, found.present)
-    rows = probing.probe(features, table, labels.split(","))
-    write_text(out or run / "probes.csv", rows.to_csv(index=False, lineterminator="\n"))
+    rows, draws = probing.probe(features, table, labels.split(","), f"test/{rules.seed}")
+    path = out or run / "probes.csv"
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez(temporary, **{f"{network}/{metric}": values for network, one in draws.items() for metric, values in one.items()})
+    write_text(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import pandas as pd
 from clipdr import DataError
 from clipdr.pretrain import pairs
 from clipdr.pretrain.multilabel import METRICS, best_threshold, macro, summary
-from clipdr.statistics import interval, paired, resample
+from clipdr.statistics import interval, paired, resample, standard_error
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 WEIGHTS = ("trained", "start", "random")  # of the same network
@@ -86,31 +86,41 @@ def scored(finding, probability, split, patient, labels, key="test"):
     return rows, draws
 
 
-def probe(features, table, labels):
-    """Fast probe of several networks on one table: rows of probes.csv, and those of the paired differences trained - other.
+def probe(features, table, labels, key="test"):
+    """Fast probe of several networks on one table.
 
-    features : {name: (N, F)}, "trained" first
+    features : {name: (N, F)}, "trained" first;  key : of the resamples, another one per seed
+    returns    rows of probes.csv, with the paired differences trained - other; draws {name: {metric: (R,)}}
     """
     finding, split, patient = findings(table, labels), table["split"].to_numpy(object), pairs.patients(table)
     rows, draws = [], {}
     for name, values in features.items():
         probability, strength = logistic(values, finding, split)
-        found, draws[name] = scored(finding, probability, split, patient, list(labels))
+        found, draws[name] = scored(finding, probability, split, patient, list(labels), key)
         rows += [{"network": name, "against": "", "strength": strength} | row for row in found]
+    exact = {(row["network"], row["metric"]): row["value"] for row in rows}
     for other in list(features)[1:]:
         for metric in METRICS:
             difference = paired(draws["trained"][metric], draws[other][metric])
-            exact = {row["network"]: row["value"] for row in rows if row["metric"] == metric and not row["against"]}
-            row = {"network": "trained", "against": other, "metric": metric, "value": exact["trained"] - exact[other]}
+            row = {"network": "trained", "against": other, "metric": metric, "value": exact["trained", metric] - exact[other, metric]}
             rows.append(row | {"low": difference.low, "high": difference.high, "p": difference.p, "undefined": difference.undefined})
     test = split == "test"
-    return pd.DataFrame(rows).assign(n=int(test.sum()), clusters=len(set(patient[test])))
+    return pd.DataFrame(rows).assign(n=int(test.sum()), clusters=len(set(patient[test]))), draws
 
 
-def seeds_together(tables):
-    """Mean over seeds of every value and difference, with its standard error. tables : {seed: of `probe`}."""
-    from clipdr.statistics import standard_error
+def seeds_together(tables, draws):
+    """Mean over seeds of every value and difference: standard error over seeds, interval over resampled test patients.
 
-    everything = pd.concat([table.assign(seed=seed) for seed, table in tables.items()])
-    grouped = everything.groupby(["network", "against", "metric"], sort=False)["value"]
-    return grouped.agg(mean="mean", se=lambda values: standard_error(values.to_numpy()), seeds="size").reset_index()
+    tables, draws : lists, one entry per seed, as `probe` returns them. A patient in the test split of two seeds counts as two in the
+    interval, which is a little too narrow for that.
+    """
+    everything = pd.concat(tables)
+    rows = []
+    for (network, against, metric), part in everything.groupby(["network", "against", "metric"], sort=False):
+        values = part["value"].to_numpy()
+        row = {"network": network, "against": against, "metric": metric, "value": values.mean(), "se": standard_error(values)}
+        if metric in draws[0][network]:
+            drawn = [one[network][metric] - (one[against][metric] if against else 0) for one in draws]
+            row["low"], row["high"], _ = interval(np.mean(drawn, axis=0))
+        rows.append(row | {"seeds": len(values)})
+    return pd.DataFrame(rows)

@@ -52,9 +52,9 @@ PRESETS = {
         start=4.499809670330265, targets="onehot", crop=0.9, jitter=0.2, erase=0.1, seed=123, **_ADAM,
     ),
     "small": Rules(
-        image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", side=96, width=128, text="small", length=32, batch_size=56,
-        epochs=8, lr_image=3e-4, lr_text=5e-4, lr_heads=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=0.1, start=2.6592600369327783,
-        crop=0.8, rotate=10, erase=0.0, **_ADAM,
+        image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", side=96, width=128, text="small", length=32,
+        batch_size=56, epochs=8, lr_image=3e-4, lr_text=5e-4, lr_heads=1e-3, weight_decay=0.05, clip_norm=1.0, warmup=0.1,
+        start=2.6592600369327783, crop=0.8, rotate=10, erase=0.0, **_ADAM,
     ),
     "scratch": Rules(
         image="vit/192/6/16", weights="random", side=96, width=128, text="small", length=128, batch_size=56, epochs=30, lr_image=5e-4,
