@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from clipdr.config import Config
 from clipdr.figures import FIGURES
 
 ROOT = Path(__file__).parents[1]
+STUDY = Config(**yaml.safe_load((ROOT / "config.yaml").read_text()))
 PACKAGE = ROOT / "clipdr"
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
 LIGHT = {"clipdr", "clipdr.files", "clipdr.receipts"}  # constants, atomic writes, digests: no rule's numbers depend on them
@@ -69,7 +72,7 @@ def code_lists():
         if "FIGURE_CODE.get" in code:  # of all figures together; each alone: test_a_figure_names_the_modules_that_it_reads
             modules |= {name for figure, names in FIGURE_READS.items() for name in (*names, f"plots/{figure}")}
         if "study.code(" in code:
-            modules.add("methods/clip_dr")
+            modules |= {path.removeprefix("clipdr/").removesuffix(".py") for path in STUDY.code("clip_dr")}
         found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}
     return found
 
