@@ -264,6 +264,20 @@ def zeroshot(
     write_text(path.with_name("fewshot.csv"), few.to_csv(index=False, lineterminator="\n") if len(few) else "method\n")
 
 
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder of results; tables/ and figures/ of its pretrain/ are written.")] = Path(
+        "results"
+    ),
+    data: Data = Path("data"),
+):
+    """Collect all evaluated runs: RESULTS/pretrain/probes.csv, retrieval.csv, tables and figures for the report."""
+    from clipdr.pretrain import exhibits
+
+    made = exhibits.report(results, data)
+    print(f"{results}/pretrain: {len(made['tables'])} tables, {len(made['figures'])} figures")
+
+
 def main():
     """Run a verb; bad input is one line on stderr and exit status 2."""
     try:
