@@ -1,6 +1,6 @@
 """publish(): finished run folders -> MLflow. The only file that imports mlflow; training needs neither this file nor MLflow.
 
-Input: run folders results/runs/{protocol}/{method}/{held_out}/{seed}/ and, beside runs/, tables/, figures/ and pretrain/runs/{name}/{seed}/.
+Input: run folders results/runs/{protocol}/{method}/{held_out}/{seed}/ and, beside runs/, tables/, figures/, pretrain/runs/{name}/{seed}/.
 Output: an SQLite database and, in mlartifacts/ beside it, the files of each MLflow run. No run names a path of this machine: the UI,
 started with `--artifacts-destination` on that folder (`make ui`), serves both wherever they are moved.
 """

@@ -1,6 +1,7 @@
 """Uses of a pre-trained RET-CLIP: backbone of every grading method, probes, retrieval, zero- and few-shot (RET-R3, R4, R8, R11)."""
 
 import json
+import shutil
 
 import cohort
 import numpy as np
@@ -324,22 +325,32 @@ def test_a_vector_of_another_level_is_refused(trained):
 
 
 def test_the_verbs_write_their_files(trained, tmp_path):
-    data, run, _ = trained
-    table = data / "patients" / "toy.csv"
-    common = ["--pairs", str(table), "--data", str(data), "--out"]
+    data, run = trained[:2]
+    mine = tmp_path / "pretrain" / "runs" / "toy" / "0"
+    shutil.copytree(run, mine)
+    common = ["--pairs", str(data / "patients" / "toy.csv"), "--data", str(data)]
     for command in (
-        ["retrieve", str(run), *common, str(tmp_path / "retrieval.csv")],
-        ["probe", str(run), "--labels", "N,D", *common, str(tmp_path / "probes.csv")],
-        ["zeroshot", str(run), "--labels", "N,D", "--shots", "1", *common, str(tmp_path / "zeroshot.csv")],
-        ["finetune", str(run), "--labels", "N,D", "--epochs", "1", "--protocol", "linear", *common, str(tmp_path / "finetune.csv")],
-        ["export", str(run), str(tmp_path / "backbone"), "--half"],
+        ["retrieve", str(mine), *common],
+        ["probe", str(mine), "--labels", "N,D", *common],
+        ["zeroshot", str(mine), "--labels", "N,D", "--shots", "1", *common],
+        ["finetune", str(mine), "--labels", "N,D", "--epochs", "1", "--protocol", "linear", *common],
+        ["export", str(mine), str(tmp_path / "backbone"), "--half"],
+        ["report", str(tmp_path), "--data", str(data)],
     ):
         done = CliRunner().invoke(app, command)
         assert done.exit_code == 0, (command, done.output, done.exception)
-    for name in ("retrieval", "probes", "zeroshot", "fewshot", "finetune", "finetune_history"):
-        assert len(pd.read_csv(tmp_path / f"{name}.csv"))
-    assert {"oracle_upstream", "macro_auroc"} <= set(pd.read_csv(tmp_path / "finetune.csv")["metric"])
+    for name in ("retrieval", "probes", "zeroshot", "fewshot", "finetune_linear", "finetune_linear_history"):
+        assert len(pd.read_csv(mine / f"{name}.csv"))
+    assert {"oracle_upstream", "macro_auroc"} <= set(pd.read_csv(mine / "finetune_linear.csv")["metric"])
     assert Folder(tmp_path / "backbone").tensors("visual.safetensors")["projection.weight"].dtype == torch.float16
+    folder = tmp_path / "pretrain"
+    assert len(pd.read_csv(folder / "retrieval.csv")) == 6
+    for name in ("retrieval_toy", "probes_toy", "zeroshot_toy"):
+        assert (folder / "tables" / f"{name}.html").is_file()
+    text = (folder / "tables" / "retrieval_toy.md").read_text()
+    assert text.startswith("**SYNTHETIC images: toy: retrieval") and "patient, report to image" in text
+    assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
+    assert (folder / "figures" / "pretraining.svg").is_file() and (folder / "figures" / "pairs_toy.png").is_file()
 
 
 def test_practice_patients_are_nobody_of_a_benchmark(tmp_path):
