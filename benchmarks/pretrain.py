@@ -89,9 +89,8 @@ def loop(arguments):
                 seen.append(spent)
     seen = np.array(seen)
     rate, share = 2 * arguments.batch / np.median(seen[:, 0]), np.median(seen[:, 1] / seen[:, 0])
-    print(
-        f"| loop, {arguments.image}, {arguments.side} px, {arguments.batch} patients | {rate:.1f} images/s per core | bare / loop {share:.2f} |"
-    )
+    what = f"loop, {arguments.image}, {arguments.side} px, {arguments.batch} patients"
+    print(f"| {what} | {rate:.1f} images/s per core | bare / loop {share:.2f} |")
 
 
 def work(rank, world, arguments, folder, out):

@@ -366,7 +366,7 @@ def test_a_small_text_encoder_does_not_see_padding():
     assert tokens(encoder, ["a " * 40])[1] == 1.0
 
 
-@pytest.mark.parametrize(("name", "decay"), [("image.trunk.norm.weight", 0.0), ("log_scale", 0.0), ("text_heads.left.0.weight", 0.05)])
+@pytest.mark.parametrize(("name", "decay"), [("image.trunk.fc_norm.weight", 0.0), ("log_scale", 0.0), ("text_heads.left.0.weight", 0.05)])
 def test_vectors_are_not_decayed(table, data, name, decay):
     model, _, settings = model_and_visits(table, data)
     wanted = dict(model.named_parameters())[name]

@@ -61,7 +61,18 @@ rule pairs:
             *PAIRS_CODE,
             *expand(
                 "clipdr/{part}.py",
-                part=["pretrain/upstream", "pretrain/practice", "painter", "anatomy", "findings", "styles", "patients", "synthetic", "prompts", "text"],
+                part=[
+                    "pretrain/upstream",
+                    "pretrain/practice",
+                    "painter",
+                    "anatomy",
+                    "findings",
+                    "styles",
+                    "patients",
+                    "synthetic",
+                    "prompts",
+                    "text",
+                ],
             ),
         ],
     output:
@@ -87,7 +98,11 @@ rule pretrain:
         table=TABLE,
         code=[*PRETRAIN_CODE, "clipdr/pretrain/processes.py"],
     output:
-        expand(f"{PRETRAINED}/{{file}}", file=["settings.json", "text.json", "seen.json", "history.csv", "model.safetensors", "provenance.json"], allow_missing=True),
+        expand(
+            f"{PRETRAINED}/{{file}}",
+            file=["settings.json", "text.json", "seen.json", "history.csv", "model.safetensors", "provenance.json"],
+            allow_missing=True,
+        ),
     log:
         f"{RESULTS}/logs/pretrain/{{name}}/{{seed}}.log",
     conda:
@@ -109,7 +124,11 @@ rule export_backbone:
         run=f"{PRETRAINED}/model.safetensors",
         code=PRETRAIN_CODE,
     output:
-        expand(f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}/{{file}}", file=["visual.json", "visual.safetensors", "heads.safetensors"], allow_missing=True),
+        expand(
+            f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}/{{file}}",
+            file=["visual.json", "visual.safetensors", "heads.safetensors"],
+            allow_missing=True,
+        ),
     log:
         f"{RESULTS}/logs/pretrain/export/{{name}}_{{seed}}.log",
     conda:
@@ -146,7 +165,7 @@ rule evaluate_pretrained:
         labels=lambda wildcards: ",".join(PRETRAIN[wildcards.name]["labels"]),
         visit=lambda wildcards: PRETRAIN[wildcards.name].get("visit", ""),
     shell:
-        "(run=$(dirname {input.run:q}); common=\"--pairs {input.table} --data {params.data} --threads {threads}\"; "
+        '(run=$(dirname {input.run:q}); common="--pairs {input.table} --data {params.data} --threads {threads}"; '
         "python -m clipdr.pretrain retrieve $run $common --visit '{params.visit}' && "
         "python -m clipdr.pretrain probe $run $common --labels {params.labels} && "
         "python -m clipdr.pretrain zeroshot $run $common --labels {params.labels}) > {log} 2>&1"
