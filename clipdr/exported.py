@@ -19,7 +19,7 @@ from torch import nn
 from clipdr import DataError
 from clipdr.settings import folder_of
 from clipdr.text import Frozen
-from clipdr.weights import readable
+from clipdr.weights import read_weights, readable
 from clipdr.words import HuggingFaceReports, SmallText
 
 FILES = ("visual.json", "visual.safetensors", "heads.safetensors")
@@ -61,7 +61,9 @@ class Folder:
 def trunk_of(image, weights, side):
     """An image tower by name: (module, width of its output or None, pixel mean, pixel std).
 
-    image : timm/NAME | open_clip/NAME | vit/WIDTH/DEPTH/PATCH;  weights : as clipdr.settings.Backbone, "random" for vit
+    image   : timm/NAME | open_clip/NAME | vit/WIDTH/DEPTH/PATCH
+    weights : as clipdr.settings.Backbone, "random" for vit; "ret_clip:FILE" for the image tower of the authors' released checkpoint
+              (open_clip/ViT-B-16-quickgelu; the file is the user's, we have not seen one)
     """
     from clipdr.backbones import open_clip_model, timm_tower
 
@@ -69,7 +71,13 @@ def trunk_of(image, weights, side):
     if family == "timm":
         return timm_tower(name, weights, side)
     if family == "open_clip":
-        visual = open_clip_model(name, weights, side).visual
+        released = weights.removeprefix("ret_clip:") if weights.startswith("ret_clip:") else ""
+        visual = open_clip_model(name, "random" if released else weights, side).visual
+        if released:
+            state = {key.removeprefix("module."): value for key, value in read_weights(released).items()}
+            state = {key.removeprefix("visual."): value.float() for key, value in state.items() if key.startswith("visual.")}
+            with readable(released):
+                visual.load_state_dict(state)
         return visual, visual.image_mean, visual.image_std
     if family == "vit" and weights == "random":
         from timm.models.vision_transformer import VisionTransformer

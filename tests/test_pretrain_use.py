@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from clipdr import DataError, runs
 from clipdr.backbones import Backbone
 from clipdr.config import named
-from clipdr.exported import Folder, refuse_known
+from clipdr.exported import Folder, image_tower, refuse_known
 from clipdr.features import cache_features, cache_prompts
 from clipdr.folds import fold
 from clipdr.manifest import read_manifests
@@ -154,6 +154,21 @@ def test_seen_holds_training_and_validation_but_not_test(trained, exported):
     keys = pairs.patients(table)
     assert set(seen["patients"]) == set(keys[(table["split"] != "test").to_numpy()])
     assert len(seen["images"]) == int((table.loc[table["split"] != "test", ["left_image", "right_image"]] != "").to_numpy().sum())
+
+
+def test_the_image_tower_of_a_released_checkpoint_is_read(small_clips, tmp_path):
+    """A flat dict of keys module.visual.*, as the authors' code saves; another shape is one line."""
+    import open_clip
+
+    visual = open_clip.create_model("ViT64-clipdr-test", pretrained=None).visual
+    torch.save(
+        {f"module.visual.{key}": value for key, value in visual.state_dict().items()} | {"module.bert.x": torch.ones(1)}, tmp_path / "r.pt"
+    )
+    tower = image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'r.pt'}", 64, 16)
+    assert all(torch.equal(value, tower.trunk.state_dict()[key]) for key, value in visual.state_dict().items())
+    torch.save({"module.visual.proj": torch.ones(2, 2)}, tmp_path / "bad.pt")
+    with pytest.raises(DataError, match="cannot be read as weights"):
+        image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'bad.pt'}", 64, 16)
 
 
 def test_an_incomplete_folder_is_named(tmp_path):

@@ -88,7 +88,9 @@ def finetune(model, table, data, rules, labels, protocol, *, seed=0, device="cpu
             if place + 1 == len(batches) or batches[place + 1][0] != epoch:
                 probability = answers(network, rows, device)
                 scores = {part: score(finding, probability, split == part) for part in ("val", "test")}
-                history.append({"epoch": epoch + 1, "loss": float(loss.detach()), "val_auroc": scores["val"], "test_auroc_unused": scores["test"]})
+                history.append(
+                    {"epoch": epoch + 1, "loss": float(loss.detach()), "val_auroc": scores["val"], "test_auroc_unused": scores["test"]}
+                )
                 if scores["val"] > best:
                     best, answer = scores["val"], probability
     if answer is None:

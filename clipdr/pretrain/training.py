@@ -5,6 +5,8 @@ validation loss), text.json, seen.json, provenance.json.
 """
 
 import math
+import os
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from clipdr import DataError
 from clipdr.files import replacing
 from clipdr.pretrain.batches import plan
-from clipdr.pretrain.ret_clip import LEVELS, tripartite
+from clipdr.pretrain.ret_clip import LEVELS, TARGETS, tripartite
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 COUNTS = ("n", "floor", "image_to_text", "text_to_image")
@@ -101,7 +103,7 @@ def backward(model, batch, rules, scaler):
     parts = torch.arange(len(batch.image), device=device).split(rules.chunk)
     own, states, found = getattr(model, "module", model), [], []
     for rows in parts:
-        states.append(torch.get_rng_state())
+        states.append(random_state())
         part = batch.part(rows)
         with torch.no_grad(), cast:
             found.append(own(part.image, part.present, part.token))
@@ -109,18 +111,29 @@ def backward(model, batch, rules, scaler):
     scale = own.log_scale.detach().exp().requires_grad_()
     losses, seen = tripartite(z, u, scale, batch.member, batch.content, rules.targets)
     scaler.scale(losses.sum()).backward()
-    after = torch.get_rng_state()
+    after = random_state()
     for number, (rows, state) in enumerate(zip(parts, states, strict=True)):
         last = number == len(parts) - 1
         part = batch.part(rows)
-        torch.set_rng_state(state)
+        set_random_state(state)
         with nullcontext() if last or own is model else model.no_sync():
             with cast:
                 again = model(part.image, part.present, part.token)
             surrogate = (again[0].float() * z.grad[:, rows]).sum() + (again[1].float() * u.grad[:, rows]).sum()
             (surrogate + last * (again[2] * scale.grad).sum()).backward()
-    torch.set_rng_state(after)
+    set_random_state(after)
     return losses.detach(), seen
+
+
+def random_state():
+    """State of torch's generators: the CPU's, a list of the GPUs'."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def set_random_state(state):
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
 
 
 def fit(model, train, val, rules, *, resume=None, digest="", device="cpu"):
@@ -129,8 +142,6 @@ def fit(model, train, val, rules, *, resume=None, digest="", device="cpu"):
     train, val : batches.Visits;  resume : file that a cut run goes on from, for the caller to delete;  digest : of all that matters
     Raises DataError on a loss that is not finite, a batch that the processes cannot share, a tower that cannot be trained exactly.
     """
-    import time
-
     rank, processes = world()
     rows = np.flatnonzero(train.member.any(0).numpy())
     batches = [(epoch, rows[chosen]) for epoch, chosen in plan(train.patient[rows], rules.batch_size, rules.epochs, rules.seed)]
@@ -199,13 +210,11 @@ def validate(model, val, rules, device):
 
 def alone(z, u, scale, batch, rules):
     """Losses of a batch that only this process has."""
-    from clipdr.pretrain import ret_clip
-
     losses = []
     for number in range(len(LEVELS)):
         rows = batch.member[number]
         chosen = (z[number][rows], u[number][rows], scale[number], batch.content[number][rows])
-        losses.append(ret_clip.TARGETS[rules.targets](*chosen) if rows.any() else z.new_zeros(()))
+        losses.append(TARGETS[rules.targets](*chosen) if rows.any() else z.new_zeros(()))
     return torch.stack(losses)
 
 
@@ -247,8 +256,8 @@ class State:
             return
         states = [torch.get_rng_state()]
         if world()[1] > 1:
-            states = [torch.empty_like(states[0]) for _ in range(world()[1])]
-            dist.all_gather(states, torch.get_rng_state())
+            states = [None] * world()[1]
+            dist.all_gather_object(states, torch.get_rng_state())  # a CPU tensor: not for nccl's own gather
         if world()[0] > 0:
             return
         content = {
@@ -262,13 +271,11 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": states,
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": random_state()[1],
         }
         with replacing(self.path) as temporary:
             torch.save(content, temporary)
             with open(temporary, "rb+") as file:
-                import os
-
                 os.fsync(file.fileno())
 
     def load(self):
@@ -281,8 +288,6 @@ class State:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
-        torch.set_rng_state(content["rng"][world()[0]])
-        if content["cuda"]:
-            torch.cuda.set_rng_state_all(content["cuda"])
+        set_random_state((content["rng"][world()[0]], content["cuda"]))
         self.history, self.best, self.best_state, self.sums = (content[key] for key in ("history", "best", "best_state", "sums"))
         return content["step"]
