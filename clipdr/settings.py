@@ -71,6 +71,7 @@ def folder_of(image: str) -> Path | None:
 
 BACKBONES = {
     "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
+    "fundus_tiny": Backbone(image="package/fundus_tiny"),
     "tiny": Backbone(image="timm/test_efficientnet", text="small"),
     "resnet50": Backbone(image="timm/resnet50", weights="tv_in1k", text="small"),
     "dinov2_b14": Backbone(image="timm/vit_base_patch14_dinov2", weights="lvd142m", text="small"),

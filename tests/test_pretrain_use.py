@@ -370,14 +370,14 @@ def test_the_verbs_write_their_files(trained, tmp_path):
 
 def test_practice_patients_are_nobody_of_a_benchmark(tmp_path):
     """Other seeds, other cameras; single eyes with a sentence that names their grade; a seed of a benchmark is refused."""
-    table = practice.draw(tmp_path / "raw", tmp_path / "data", 12, 96, 48, 1000)
+    table = practice.draw(tmp_path / "raw", tmp_path / "data", 12, 48, 1000, size=96)
     done = pairs.finish(table, 0)
     assert done["patient_id"].nunique() == 12 and set(done["visit_id"]) <= {"report", "left", "right"}
     single = done[done["visit_id"] == "left"]
     assert (single["right_image"] == "").all() and single["text"].str.len().gt(10).all()
     assert practice.camera(np.random.default_rng(1)) != practice.camera(np.random.default_rng(2))
     with pytest.raises(DataError, match="seeds below 1000"):
-        practice.draw(tmp_path, tmp_path, 12, 96, 48, 0)
+        practice.draw(tmp_path, tmp_path, 12, 48, 0)
 
 
 # Real photographs ------------------------------------------------------------------------------------------------------------------------

@@ -36,10 +36,11 @@ def pairs(
     out: Annotated[Path, typer.Option(help="Table to write, e.g. data/patients/odir.csv.")],
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the packed square in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split; practice: of the patients too, 1000 or more.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     name: Annotated[str, typer.Option(help="upstream: name of the data set; synthetic: added to the domains' names.")] = "",
     language: Annotated[str, typer.Option(help="upstream: language of the reports.")] = "zh",
     patients: Annotated[int, typer.Option(min=10, help="practice: number of patients.")] = 1000,
+    people: Annotated[int, typer.Option(help="practice: seed of the patients, 1000 or more.")] = 5000,
     allow_identifiers: Annotated[bool, typer.Option("--allow-identifiers", help="Keep reports with a possible identifier.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")] = 1,
 ):
@@ -58,7 +59,7 @@ def pairs(
     elif source == "practice":
         from clipdr.pretrain import practice
 
-        table = practice.draw(raw, data, patients, 2 * size, size, seed)
+        table = practice.draw(raw, data, patients, size, people)
     elif source == "upstream":
         table = _upstream(raw, data, size, name or "RET", language, processes)
     else:

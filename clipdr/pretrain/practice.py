@@ -21,6 +21,7 @@ from clipdr.styles import Format, Style
 from clipdr.synthetic import encode
 
 NAME = "PRACTICE"
+DRAWN = 192  # pixels, nominal side of a photograph
 RESERVED = 1000  # seeds below are left to benchmarks
 
 
@@ -62,10 +63,10 @@ def sentence(grade, rng):
     return TEMPLATES[rng.integers(len(TEMPLATES))].format(bank[grade])
 
 
-def draw(raw, data, patients, size, stored, seed):
+def draw(raw, data, patients, stored, seed, size=DRAWN):
     """Paint the patients below raw/images, pack them into data, and give their table.
 
-    patients : in all, over the grade priors of all synthetic domains;  size : pixels drawn;  stored : pixels of the packed square
+    patients : in all, over the grade priors of all synthetic domains;  stored : pixels of the packed square;  size : pixels drawn
     seed     : RESERVED or more. Raises DataError below.
     """
     from rich.console import Console

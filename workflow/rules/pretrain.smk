@@ -87,10 +87,12 @@ rule pairs:
         data=lambda wildcards: DATA,
         options=lambda wildcards: "{source} --raw {raw} --size {size}".format(**PRETRAIN[wildcards.name]),
         seed=lambda wildcards: PRETRAIN[wildcards.name].get("split_seed", 0),
-        people=lambda wildcards: PRETRAIN[wildcards.name].get("patients", 1000),
+        people=lambda wildcards: "--patients {patients} --people {people}".format(
+            **({"patients": 1000, "people": 5000} | PRETRAIN[wildcards.name])
+        ),
     shell:
         "python -m clipdr.pretrain pairs {params.options} --data {params.data:q} --out {output.table:q} --seed {params.seed} "
-        "--patients {params.people} --processes {threads} > {log} 2>&1"
+        "{params.people} --processes {threads} > {log} 2>&1"
 
 
 rule pretrain:
