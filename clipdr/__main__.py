@@ -13,7 +13,7 @@ def guarded(verbs):
     try:
         verbs()
     except DataError as error:
-        print(f"clipdr: {error}", file=sys.stderr)
+        print(f"{verbs.info.name}: {error}", file=sys.stderr)
         sys.exit(2)
 
 

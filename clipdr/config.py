@@ -68,6 +68,9 @@ class Config(Grid, Model):
         description="names of clipdr.figures.FIGURES, or cam, each with the methods it shows; []: all; null: not drawn"
     )
     gallery: int = Field(4, ge=0, description="worst errors per domain on the page; 0 leaves all photographs out of it")
+    pretrain: dict[str, dict] = Field(
+        default_factory=dict, description="pre-training runs by name, for the rule `pretrained` (workflow/rules/pretrain.smk)"
+    )
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @field_validator("figures", mode="before")
@@ -114,7 +117,15 @@ class Config(Grid, Model):
 
     @cached_property
     def towers(self) -> dict[str, Backbone]:
-        return BACKBONES | self.backbones
+        """All backbones by name. One that is used as a path (with a slash) is a folder of `python -m clipdr.pretrain export`."""
+        layers = [{"backbone": self.backbone}, *self.options.values(), *self.variants.values()]
+        paths = dict.fromkeys(layer["backbone"] for layer in layers if "/" in layer.get("backbone", ""))
+        return BACKBONES | self.backbones | {named(path): Backbone(image=f"folder/{path}") for path in paths}
+
+    @property
+    def study_backbone(self) -> str:
+        """Name of the study's backbone."""
+        return named(self.backbone)
 
     def base(self, method: str) -> str:
         """The method itself, or the one that a variant is of."""
@@ -157,7 +168,7 @@ class Config(Grid, Model):
         for layer in (self.options.get(base, {}), found, self.variants.get(method, {}), own):
             options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
         variant = {"variant_of": options.pop("method")} if "method" in options else {}
-        name = options.pop("backbone", self.backbone)
+        name = named(options.pop("backbone", self.backbone))
         if name not in self.towers:
             raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
         training = Training(**(self.training.model_dump() | options.pop("training", {})))
@@ -172,6 +183,11 @@ class Config(Grid, Model):
     def job(self, method: str, tuned: bool = True) -> str:
         """The settings of one method as one line of sorted JSON, for a command line."""
         return json.dumps(self.settings(method, tuned), sort_keys=True)
+
+
+def named(backbone: str) -> str:
+    """A backbone's name; of a path, a name made of it that can stand in a file name."""
+    return re.sub("[^a-z0-9]+", "_", backbone.lower()).strip("_") if "/" in backbone else backbone
 
 
 def read_study(mapping: dict) -> Config:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.settings import HELD_OUT
+from clipdr.settings import HELD_OUT, folder_of
 
 SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
 
@@ -28,6 +28,10 @@ class Grid:
             for held_out in self.held_out(one)
             for seed in self.seeds
         ]
+
+    def pretraining(self, name: str, seed: int) -> str:
+        """What a pre-training run changes of its preset, as one line of sorted JSON, for a command line."""
+        return json.dumps(self.pretrain[name].get("settings", {}) | {"seed": seed}, sort_keys=True)
 
     def held_out(self, protocol: str) -> list[str]:
         """What the runs of a protocol hold out, as their folders are named."""
@@ -112,6 +116,8 @@ class Grid:
 
     def weights(self, backbone: str) -> list[str]:
         """The local files that a backbone's towers are read from."""
+        if folder := folder_of(self.towers[backbone].image):
+            return [f"{folder}/{name}" for name in ("visual.json", "visual.safetensors", "heads.safetensors")]
         weights = self.towers[backbone].weights
         return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
 

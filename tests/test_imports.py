@@ -48,10 +48,11 @@ def closure(modules):
     return seen - LIGHT - {"clipdr.methods"}
 
 
-def verbs():
-    """{verb: clipdr modules it imports}."""
-    nodes = [node for path in (PACKAGE / "verbs").glob("*.py") for node in ast.parse(path.read_text()).body]
-    return {node.name: imported(ast.walk(node)) for node in nodes if isinstance(node, ast.FunctionDef) and node.decorator_list}
+def verbs(package=""):
+    """{verb: clipdr modules it imports}, of clipdr or of one of its sub-packages; there the helpers beside the verbs too."""
+    paths = [PACKAGE / package / "__main__.py"] if package else sorted((PACKAGE / "verbs").glob("*.py"))
+    nodes = [node for path in paths for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: imported(ast.walk(node)) for node in nodes if package or node.decorator_list}
 
 
 def code_lists():
@@ -109,6 +110,29 @@ def test_a_rule_names_the_modules_its_verb_imports(rule):
     if rule == "figure":
         needed |= closure({f"clipdr.plots.{name}" for name in FIGURES})
     assert code_lists()[rule] == needed
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("pairs", ["pairs", "_upstream"]),
+        ("pretrain", ["pretrain"]),
+        ("export_backbone", ["export"]),
+        ("evaluate_pretrained", ["retrieve", "probe", "zeroshot"]),
+        ("pretrain_report", ["report"]),
+    ],
+)
+def test_a_rule_of_pretrain_names_the_modules_its_verbs_import(rule, names):
+    found = verbs("pretrain")
+    assert code_lists()[rule] == closure(set().union(*(found[name] for name in names)))
+
+
+def test_the_spine_imports_no_sub_package():
+    for name, path in MODULES.items():
+        if not name.startswith(("clipdr.pretrain", "clipdr.multimodal")):
+            assert not any(
+                one.startswith(("clipdr.pretrain", "clipdr.multimodal")) for one in imported(ast.walk(ast.parse(path.read_text())))
+            ), name
 
 
 def test_a_figure_names_the_modules_that_it_reads():

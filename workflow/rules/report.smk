@@ -6,8 +6,8 @@ RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
 FEATURES = [
-    *expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains),
-    f"{DATA}/features/{study.backbone}/prompts.npz",
+    *expand(f"{DATA}/features/{study.study_backbone}/{{domain}}.npy", domain=study.domains),
+    f"{DATA}/features/{study.study_backbone}/prompts.npz",
 ]
 FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
     "similarity": ["similarities"],
@@ -179,7 +179,7 @@ rule figure:
     params:
         results=lambda wildcards: RESULTS,
         data=lambda wildcards: DATA,
-        backbone=study.backbone,
+        backbone=study.study_backbone,
         runs=lambda wildcards: study.shown("", wildcards.name),
     shell:
         "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} --data {params.data:q} "
@@ -194,7 +194,7 @@ rule cam:
         weights=study.mapped("model.safetensors"),
         settings=study.mapped("settings.json"),
         predictions=study.mapped("predictions.parquet"),
-        towers=study.weights(study.backbone),
+        towers=study.weights(study.study_backbone),
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
         images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],
