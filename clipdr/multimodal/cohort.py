@@ -115,7 +115,7 @@ def check(made, where):
 
 def age_bands(age):
     """(N,) years, NaN missing -> (N,) "0-39" | "40-59" | "60-79" | "80+" | ""."""
-    names = [f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_BANDS)] + [f"{AGE_BANDS[-2]}+"]
+    names = [f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_BANDS[:-1])] + [f"{AGE_BANDS[-2]}+"]
     return pd.cut(age, AGE_BANDS, right=False, labels=names).astype(object).fillna("")
 
 
