@@ -26,9 +26,7 @@ WIDTH, HEADS, LAYERS = 64, 4, 2
 def fused_vectors(model, visits, device="cpu"):
     """LEAKY image and text vectors of the true pairs, each (N, e). DataError unless the model was trained under `contrast: fused`."""
     if model.setting.contrast != "fused":
-        raise DataError(
-            "fused_paper: the model was trained with unimodal contrast; train one with `contrast: fused` for this demonstration"
-        )
+        raise DataError("fused_paper: this model was trained with unimodal contrast; train one with `contrast: fused`")
     model.eval()
     parts = [model.fused_pair(visit.image.to(device), visit.token.to(device)) for visit in visits.chunks()]
     return tuple(torch.cat(one).cpu().numpy() for one in zip(*parts, strict=True))

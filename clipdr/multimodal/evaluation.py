@@ -99,6 +99,19 @@ def retrieval(model, visits, device="cpu", resamples=2000, key="test"):
     return [row | about for row in rows], found
 
 
+def transferred(model, visits, found, device="cpu", resamples=2000):
+    """Rows of `dual` and, where the model has learnt to match, `rerank` on another data set; no row is read. found: vectors of `embed`"""
+    score, content, patient = similarity(found["text"], found["image"]), visits.content.numpy(), patients_of(visits.eyes).to_numpy()
+    both = {"dual": dict(zip(DIRECTIONS, (score, score.T), strict=True))}
+    if model.setting.losses.itm > 0:
+        both["rerank"] = reranked(model, visits, score, device)
+    return [
+        {"mode": mode, "direction": direction} | judge(matrix, content, patient, "test", resamples)
+        for mode, matrices in both.items()
+        for direction, matrix in matrices.items()
+    ]
+
+
 def predictions(model, visits, scale, method, held_out, seed, device="cpu", **gone):
     """Rows of predictions.parquet of one scale, validation and test, eyes with a grade on that scale. gone: as training.predict."""
     logits = {part: predict(model, visits[part], device, **gone)[scale] for part in ("val", "test")}

@@ -5,6 +5,7 @@ one exception, `fused_pair`, exists for the LEAKY demonstration of clipdr.multim
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,8 @@ class Fusion(nn.Module):
 
 class Multimodal(nn.Module):
     """The system. setting: Settings; columns: F of a row, 0 without; tokenizer: of clipdr.multimodal.towers."""
+
+    chosen: ClassVar = {}  # nothing is chosen while it learns; read where provenances are written
 
     def __init__(self, setting, columns, tokenizer):
         super().__init__()

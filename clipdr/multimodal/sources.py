@@ -195,10 +195,9 @@ def _drawn(eye):
     f, flags = eye.findings, dict.fromkeys(FLAGS, 0.0)
     flags |= {"diabetic_retinopathy": float(f.microaneurysms > 0 or f != type(f)()), "macular_edema": float("macular" in f.exudates)}
     flags |= {"scar": float(f.laser), "increased_cup_disc": float(eye.cup > 0.5)}
-    where = ("superotemporal", "superonasal", "inferotemporal", "inferonasal")
-    words = [f"haemorrhages {place}" for place, count in zip(where, f.haemorrhages, strict=True) if count]
-    words += [f"exudates {place}" for place in f.exudates] + [f"venous beading {place}" for place in f.beading]
-    words += [f"new vessels {place}" for place in f.vessels] + [f"preretinal haemorrhage {place}" for place in f.preretinal]
+    counts = {"haemorrhages": sum(map(bool, f.haemorrhages)), "exudates": len(f.exudates), "venous beading": len(f.beading)}
+    counts |= {"new vessels": len(f.vessels), "preretinal haemorrhage": len(f.preretinal)}
+    words = [f"{name} at {count} site{'s' * (count > 1)}" for name, count in counts.items() if count]
     words += ["new vessels of the disc"] * f.disc_vessels + ["vitreous haemorrhage"] * f.vitreous
     words += ["cotton-wool spots"] * (f.cotton_wool > 0) + ["tessellated fundus"] * (eye.tessellation > 0.6)
     words += ["dark fundus"] * (eye.pigment > 2 / 3) + ["pale fundus"] * (eye.pigment < 1 / 3)
