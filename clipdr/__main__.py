@@ -531,13 +531,18 @@ def verify(
     raise typer.Exit(bool(problems))
 
 
-def main():
-    """Run a verb; bad input is one line on stderr and exit status 2."""
+def guarded(verbs):
+    """Run a verb of some app; bad input is one line on stderr and exit status 2."""
     try:
-        app()
+        verbs()
     except DataError as error:
         print(f"clipdr: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def main():
+    """Run a verb of this package."""
+    guarded(app)
 
 
 if __name__ == "__main__":
