@@ -246,7 +246,7 @@ class State:
             value = scores[name]
             if rule not in self.best or value > self.best[rule][0] or (value == value and self.best[rule][0] != self.best[rule][0]):
                 self.best[rule] = value, copied(self.model)
-        self.history.append(row | means | {"scale": float(self.model.scale)} | scores)
+        self.history.append(row | means | {"scale": float(self.model.scale.detach())} | scores)
 
     def save(self, step):
         """Rank 0 writes; the generators of every process go into the file."""
