@@ -16,9 +16,9 @@ from PIL import Image
 
 from clipdr import DataError, evaluate
 from clipdr.exhibits import uri
-from clipdr.files import write_text
 from clipdr.figures import COLOURS, style
 from clipdr.figures import write as write_figure
+from clipdr.files import write_text
 from clipdr.multimodal import packing
 from clipdr.multimodal.controls import LEAKY, WHY
 from clipdr.operating import MEASURES
