@@ -30,13 +30,14 @@ SHOWN = ("accuracy", "macro_f1", "qwk", "sensitivity", "specificity", "ece_2", "
 THUMBNAIL = 96
 NOT_RUN = ("zero-shot CLIP", "BiomedCLIP", "FLAIR (pre-trained on BRSET and DeepEyeNet: not zero-shot there)")
 PUBLISHED = (
-    "Published (Samanta et al., 2025, abstract): BRSET text to image R@1 99.94 %, fine-tuned CLIP 1.29 %; DeepEyeNet zero-shot R@1 93.95 %, "
-    "CLIP 0.22 %; accuracy ICDR 97.97 %, SDRG 97.05 %. Always answering grade 0 gives 93.51 and 93.52 % on BRSET."
+    "Published (Samanta et al., 2025, abstract): BRSET text to image R@1 99.94 %, fine-tuned CLIP 1.29 %; DeepEyeNet zero-shot R@1 "
+    "93.95 %, CLIP 0.22 %; accuracy ICDR 97.97 %, SDRG 97.05 %. Always answering grade 0 gives 93.51 and 93.52 % on BRSET."
 )
 NOT_SKILL = (
     "A strict text-to-image Recall@1 of 99.94 % on BRSET exceeds the largest value any scorer of (text, image) can reach with text built "
-    "from the label table (70.3 % when every column is verbalised). We do not treat it as retrieval skill. We reach a value of that size only "
-    "with the leaky fused protocol, which also scores near 100 % on noise. Which mechanism the authors used cannot be told from the abstract."
+    "from the label table (70.3 % when every column is verbalised). We do not treat it as retrieval skill. We reach a value of that size "
+    "only with the leaky fused protocol, which also scores near 100 % on noise. Which mechanism the authors used cannot be told from the "
+    "abstract."
 )
 NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "skill", "equivalent") for k in K] + ["n", "patients", "kind"]
 
@@ -129,15 +130,11 @@ def claim(draws, method, metric="qwk"):
 
     named = {name.replace(f"{method}_shuffled_at_test", "shuffled_at_test"): one for name, one in draws.items()}
     found = helps(named, method, metric)
-    rows = [
-        {
-            "difference": name,
-            f"{metric} x 100": f"{100 * one['difference']:.1f} ({100 * one['low']:.1f} to {100 * one['high']:.1f})",
-            "p": f"{one['p']:.3f}",
-        }
-        for name, one in found.items()
-        if isinstance(one, dict)
-    ]
+    rows = []
+    for name, one in found.items():
+        if isinstance(one, dict):
+            value, low, high = (f"{100 * one[key]:.1f}" for key in ("difference", "low", "high"))
+            rows.append({"difference": name, f"{metric} x 100": f"{value} ({low} to {high})", "p": f"{one['p']:.3f}"})
     said = f"{method}: several modalities help" if found["helps"] else f"{method}: these runs do NOT show that several modalities help"
     return f"{said} ({metric.upper()}, paired bootstrap of patients).", rows
 
@@ -194,43 +191,6 @@ def thumbnail(store, row):
     return uri("jpeg", buffer.getvalue())
 
 
-TEMPLATE = """{% macro table(rows, caption) %}
-{% if rows %}<div class="wide" tabindex="0" role="region" aria-label="{{ caption }}"><table><caption><span>{{ caption }}</span></caption>
-<thead><tr>{% for head in rows[0] %}<th scope="col">{{ head }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in rows %}<tr>{% for cell in row.values() %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>{% else %}<p class="absent">{{ caption }}: not run.</p>{% endif %}
-{% endmacro %}
-<section id="multimodal"><h2>The multimodal system</h2>
-{% if synthetic %}<p class="banner synthetic" role="note"><strong>SYNTHETIC eyes.</strong> Photographs, narratives and rows are drawn by a program:
-these numbers say nothing about patients.</p>{% endif %}
-{% for line in warnings %}<p class="warning">{{ line }}</p>{% endfor %}
-<h3>Retrieval</h3>
-<p>Strict recall, expected over random tie-breaking, gallery the whole test split. No recall may be read without its ceiling C_K: texts repeat, and
-queries that say the same get the same ranking. "At chance" means inside the null band.</p>
-{{ table(retrieval, "Retrieval of every honest mode, 95 % intervals over query patients") }}
-{{ figure }}
-<h3>Why 99.94 % is not skill</h3><p>{{ not_skill }}</p><p class="quiet">{{ published }}</p>
-{{ table(leaky, "LEAKY: the fused protocol, kept out of every main table") }}<p class="warning">{{ why }}</p>
-{{ table(noise, "LEAKY and honest on pairs of independent Gaussian noise: unseen pairs, then the same tokens with partners shuffled") }}
-<h3>Ceilings</h3>{{ table(ceilings, "The most that strict recall can reach, by what the text says") }}
-<h3>Examples</h3>
-{% for one in examples %}<div><p>“{{ one.text }}” <span class="quiet">rank of its own photograph: {{ one.rank }}</span></p><ul class="gallery">
-{% for item in one["items"] %}<li>{% if item.source %}<img src="{{ item.source }}" alt="Photograph retrieved at place {{ loop.index }}">{% endif %}
-<p>{{ loop.index }}: {{ "its own photograph" if item.correct else "another that says the same" if item.same else "another" }}</p></li>{% endfor %}</ul></div>
-{% else %}<p class="absent">No example was written: run retrieve.</p>{% endfor %}
-<h3>Grades</h3>
-{% for name, rows in grades.items() %}{{ table(rows, name ~ ": every run and control, 95 % intervals over patients") }}{% endfor %}
-<p class="quiet">lookup sees the finding columns and no photograph; missingness sees only which cells are blank. Accuracy hides grades 1 to 3.</p>
-{% for said, rows in claims %}<p><strong>{{ said }}</strong></p>{{ table(rows, "Paired differences on the same resamples of patients") }}{% endfor %}
-{{ curves }}
-{{ table(attribution, "What an answer depends on: mean change of the expected grade when one modality is masked") }}
-<h3>Canaries</h3>{{ table(canaries, "K1 to K5: honest modes must pass, fused_paper must fail K1 to K3") }}
-<h3>Zero-shot transfer</h3>{{ table(transfers, "Another data set, no row, nothing tuned") }}
-<h3>References that were not run</h3><p>{{ not_run|join("; ") }}: weights are not here.</p>
-</section>
-"""
-
-
 def read_rows(folders, name):
     """Rows of a CSV of every model folder that has it, as dicts."""
     found = []
@@ -264,7 +224,7 @@ def collect(folders, held_out, data, results, photographs):
 
 
 def claims(results, held_out, folders):
-    """[(sentence, rows)] per scale, of each model that reads rows and whose four controls are there; a model without them makes no claim."""
+    """[(sentence, rows)] per scale, of each model that reads rows and has its four controls; a model without them makes no claim."""
     from clipdr.multimodal.baselines import CONTROLS
 
     found = []
@@ -340,7 +300,8 @@ def write(folders, held_out, data, results, photographs=True):
         path = results / "figures" / f"{name}.svg"
         drawn[key] = Markup(f'<figure><img src="{uri("svg+xml", path.read_bytes())}" alt="{name}"></figure>') if name in figures else ""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    section = environment.from_string(TEMPLATE).render(shown | drawn)
+    template = (Path(__file__).parent / "section.html").read_text(encoding="utf-8")
+    section = environment.from_string(template).render(shown | drawn)
     write_text(results / "section.html", section)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     head = f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}"><title>clipdr: multimodal</title>'
