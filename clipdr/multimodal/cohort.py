@@ -247,10 +247,10 @@ def encode(seen, found):
     demo = seen.demo if isinstance(seen, History) else seen
     parts = [standardised(demo.age, found.age), one_hot(demo.sex, ("female", "male")), one_hot(demo.eye, ("left", "right"))]
     if isinstance(seen, History):
-        applies = (np.asarray(seen.diabetes) != "no")[:, None].astype(np.float32)
+        applies = (np.asarray(seen.diabetes) != "no")[:, None]
         duration, insulin = standardised(seen.diabetes_years, found.diabetes_years), one_hot(seen.insulin, ("yes", "no"))
-        parts += [sign(seen.diabetes)[:, None], duration * applies, insulin * applies, sign(seen.comorbidities)]
-    return np.concatenate(parts, 1)
+        parts += [sign(seen.diabetes)[:, None], np.where(applies, duration, 0), np.where(applies, insulin, 0), sign(seen.comorbidities)]
+    return np.concatenate(parts, 1, dtype=np.float32)
 
 
 def sign(answers):

@@ -83,7 +83,7 @@ def decoded(cells, layout, ignored, path):
         made[name] = [_value(cell, coding, path, row, here[0]) for row, cell in enumerate(cells[here[0]])]
     if unknown := [name for name in cells if name not in used]:
         raise DataError(f"{path}: column {unknown[0]!r} is unknown; say in multimodal/sources.py what it is before it is read")
-    return pd.DataFrame(made)
+    return pd.DataFrame(made, dtype=object)
 
 
 def _value(cell, coding, path, row, column):

@@ -96,7 +96,7 @@ def set_rate(optimizer, setting, step, steps):
     warm = max(1, round(setting.warmup * steps))
     factor = (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
     for group in optimizer.param_groups:
-        group["lr"] = group["base"] * factor
+        group["lr"] = float(group["base"] * factor)
 
 
 def train_step(model, optimizer, visit, weights, rebuild):
