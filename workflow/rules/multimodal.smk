@@ -182,7 +182,7 @@ if MULTIMODAL:
 
     rule mm_report:
         input:
-            retrieved=mm_models(".retrieved"),
+            retrieved=mm_models(".retrieved", MULTIMODAL["retrieved"]),
             graded=mm_models("curves.csv", MULTIMODAL["graded"]),
             controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
             noise=f"{MM_RESULTS}/noise.json",
