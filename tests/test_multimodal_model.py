@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from multimodal_toy import ALL, built, pack, weights_of
 
 from clipdr import DataError
-from clipdr.multimodal import cohort, objectives, packing, sources, training
+from clipdr.multimodal import cohort, objectives, training
 from clipdr.multimodal.settings import Weights, settings
 from clipdr.multimodal.visits import other_patients
 
 ROOT = Path(__file__).parents[1]
-TINY = {"side": 32, "width": 48, "embedding": 16, "joint_layers": 1, "dropout": 0.0, "batch_size": 8, "epochs": 2, "evaluations": 3}
-ALL = {"it": 1.0, "rows": 0.5, "mim": 0.5, "mlm": 0.5, "grading": 1.0, "itm": 0.5}
 OWN = {  # term -> parameters that no other term reaches
     "mim": ("pixels.",), "mlm": ("words.",), "grading": ("heads.",), "itm": ("match.",), "rows": ("project.row",),
 }  # fmt: skip
@@ -24,22 +23,7 @@ OWN = {  # term -> parameters that no other term reaches
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    """Forty synthetic patients with photographs of noise whose brightness is the grade: quick to make, and something to learn."""
-    folder = tmp_path_factory.mktemp("packed")
-    eyes = cohort.split(sources.synthetic("SIM_DEEPDR", 40, 0), 0, {"train": 0.5, "val": 0.25, "test": 0.25})
-    rng = np.random.default_rng(0)
-    pictures = (np.clip(rng.normal(40 + 40 * grade, 20, (32, 32, 3)), 0, 255).astype(np.uint8) for grade in eyes["icdr"])
-    packing.pack(eyes, pictures, folder, "tiny")
-    return folder
-
-
-def built(packed, seed=0, **given):
-    eyes, store = packing.open_pack(packed, "tiny")
-    return training.assemble(eyes, store, settings(TINY | given), seed)[:2]
-
-
-def weights_of(visits):
-    return {name: objectives.class_weights(np.bincount(g[g >= 0].numpy(), minlength=5)) for name, g in visits["train"].grade.items()}
+    return pack(tmp_path_factory.mktemp("packed"))
 
 
 def gradients(model, visit, weights, on):
@@ -183,7 +167,7 @@ PROCESS = """
 import json, sys, torch
 torch.set_num_threads(1)
 sys.path.insert(0, {root!r}); sys.path.insert(0, {tests!r})
-from test_multimodal_model import ALL, built, weights_of
+from multimodal_toy import ALL, built, weights_of
 from clipdr.multimodal import training
 rank, count = training.processes()
 model, visits = built({packed!r}, losses=ALL, inputs="history", every=1, lr=1e-4, tower_lr=1e-4)

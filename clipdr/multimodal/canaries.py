@@ -14,7 +14,7 @@ from clipdr.multimodal.evaluation import reranked
 from clipdr.multimodal.training import embed
 from clipdr.retrieval import DIRECTIONS, K, ceiling, contents, judge, null_band, recall, similarity
 
-HIGH = 0.5  # strict R@1 that no honest scorer of noise or of wrong pairs can reach on 50 eyes or more
+SHORT = {"image": 5, "text": 4}  # tokens of the noise that a canary trains on, in seconds
 
 
 def row(canary, mode, passed, detail):
@@ -53,8 +53,8 @@ def wrong_pairs(model, visits, seed=0, device="cpu"):
     wrong = visits.repaired(seed)
     if model.setting.contrast == "fused":
         image, text = fused_vectors(model, wrong, device)
-        value = float(recall(similarity(text, image), 1).mean())
-        return [row("K2", "fused_paper", value < HIGH, f"strict R@1 of wrong pairs {100 * value:.1f} %")]
+        chance, said = at_chance(similarity(text, image), np.arange(len(visits)))
+        return [row("K2", "fused_paper", chance, f"wrong pairs, each scored as if true: {said}")]
     true, found = (embed(model, one, device) for one in (visits, wrong))
     order = np.random.default_rng((seed, 5)).permutation(len(visits))
     score = similarity(found["text"], found["image"])
@@ -73,12 +73,13 @@ def wrong_pairs(model, visits, seed=0, device="cpu"):
 
 
 @torch.no_grad()
-def noise(model, visits, seed=0, steps=150):
+def noise(model, visits, seed=0):
     """K3: Gaussian photographs and texts of shuffled tokens. Honest: at chance. fused_paper trained on noise retrieves it."""
     if model.setting.contrast == "fused":
         with torch.enable_grad():
-            value = noise_demonstration(steps=steps, batch=64, pairs=256, seed=seed)["recall_1"]
-        return [row("K3", "fused_paper", value < HIGH, f"strict R@1 on 256 unseen pairs of noise {100 * value:.1f} % after {steps} steps")]
+            value = noise_demonstration(150, 64, 256, seed, lengths=SHORT)["recall_1"]
+        said = f"the protocol trained on noise: strict R@1 {100 * value:.1f} % on 256 unseen pairs"
+        return [row("K3", "fused_paper", value < 10 / 256, said)]
     generator = torch.Generator().manual_seed(seed)
     model.eval()
     image, text = [], []

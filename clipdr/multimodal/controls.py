@@ -18,7 +18,7 @@ WHY = (
     "LEAKY: image and text vectors are outputs of the joint transformer run on the true pair, so each contains the other. "
     "The same protocol retrieves pairs of noise."
 )
-NOISE = {"image": 17, "text": 16}  # tokens of the demonstration
+LENGTHS = {"image": 17, "text": 16}  # tokens of the demonstration
 WIDTH, HEADS, LAYERS = 64, 4, 2
 
 
@@ -74,10 +74,11 @@ class Noise(torch.nn.Module):
         return self.joint(parts, {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in parts.items()})
 
 
-def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr=1e-3):
+def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr=1e-3, lengths=None):
     """Train on pairs of INDEPENDENT noise, score on unseen ones: {"recall_1", "recall_10", "shuffled_recall_1", "chance", "loss"}.
 
     fused   : the joint transformer sees both (the leaky protocol); False: each tower sees its own modality
+    lengths : tokens of each modality, default LENGTHS
     returns   shuffled_recall_1: the same unseen tokens with their partners shuffled before the model sees them; it falls to chance only
               if what is measured is a relation of the tokens
     """
@@ -86,7 +87,7 @@ def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr
     optimizer, wanted = torch.optim.AdamW(model.parameters(), lr=lr), torch.eye(batch)
 
     def tokens(count):
-        return (torch.randn(count, length, WIDTH, generator=generator) for length in NOISE.values())
+        return (torch.randn(count, length, WIDTH, generator=generator) for length in (lengths or LENGTHS).values())
 
     for _ in range(steps):
         loss = contrast(*model(*tokens(batch)), wanted, model.log_scale.exp().clamp(max=100))
