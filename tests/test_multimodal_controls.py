@@ -15,7 +15,7 @@ import pytest
 from multimodal_toy import ALL, TINY, built, pack
 
 from clipdr import DataError
-from clipdr.multimodal import baselines, controls, evaluation, exhibits, jobs
+from clipdr.multimodal import baselines, controls, evaluation, exhibits, jobs, scoring
 from clipdr.multimodal.settings import settings
 
 ROOT = Path(__file__).parents[1]
@@ -39,16 +39,16 @@ def results(packed, tmp_path_factory):
     }.items():
         folder = results / "models" / name / "0"
         jobs.train(folder, setting, 0, packed, "tiny", "cpu")
-        jobs.classify(folder, packed, results, "SYNTHETIC", 50, "cpu")
+        scoring.classify(folder, packed, results, "SYNTHETIC", 50, "cpu")
     folder = results / "models" / "fused" / "0"
     jobs.train(folder, settings(TINY | LEAKY | {"epochs": 40}), 0, packed, "tiny", "cpu")
-    jobs.retrieve(results / "models" / "multimodal" / "0", packed, 50, "cpu")
-    jobs.retrieve(folder, packed, 50, "cpu")
+    scoring.retrieve(results / "models" / "multimodal" / "0", packed, 50, "cpu")
+    scoring.retrieve(folder, packed, 50, "cpu")
     return results
 
 
 def test_m7_honest_modes_pass_the_canaries(results, packed):
-    rows = jobs.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
+    rows = scoring.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
     assert {(row["canary"], row["mode"]) for row in rows} == {
         ("K1", "dual"), ("K2", "dual"), ("K2", "rerank"), ("K3", "dual"), ("K4", "all"), ("K5", "all"),
     }  # fmt: skip
@@ -60,7 +60,7 @@ def test_m7_honest_modes_pass_the_canaries(results, packed):
 def test_m7_the_leaky_protocol_fails_them_and_is_labelled_everywhere(results, packed):
     """It retrieves pairs that were wrong from the start, and noise; JSON, CSV, table and figure title say LEAKY."""
     folder = results / "models" / "fused" / "0"
-    rows = jobs.control(folder, packed, results, "SYNTHETIC", 50, "cpu")
+    rows = scoring.control(folder, packed, results, "SYNTHETIC", 50, "cpu")
     assert {row["canary"]: row["passed"] for row in rows} == {"K1": False, "K2": False, "K3": False}, rows
     for row in [*json.loads((folder / "leaky.json").read_text()), *pd.read_csv(folder / "leaky.csv").to_dict("records")]:
         assert row["leaky"] is True and row["status"] == "LEAKY"
@@ -70,7 +70,7 @@ def test_m7_the_leaky_protocol_fails_them_and_is_labelled_everywhere(results, pa
     figure = exhibits.recall_figure([], leaky)
     assert "LEAKY" in figure.axes[1].get_title() and "LEAKY" not in figure.axes[0].get_title()
     with pytest.raises(DataError, match="refused by every mode but fused_paper"):
-        jobs.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
+        scoring.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
     model, visits = built(packed)
     with pytest.raises(DataError, match="contrast: fused"):
         controls.fused_vectors(model, visits["test"])
@@ -97,7 +97,7 @@ def test_m14_a_recall_without_its_ceiling_is_refused(results):
 
 
 def test_m14_a_claim_without_the_four_controls_is_refused(results, packed):
-    jobs.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
+    scoring.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
     draws = exhibits.draws_of(results, "brset_icdr", "SYNTHETIC")
     said, rows = exhibits.claim(draws, "multimodal")
     assert "multimodal" in said and len(rows) == 5

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from clipdr import DataError
-from clipdr.multimodal import baselines, canaries, cohort, jobs, narrative, sources
+from clipdr.multimodal import baselines, canaries, ceilings, cohort, narrative, sources
 from clipdr.retrieval import K, ceiling, contents, equivalent_rank, pessimistic, ranks, recall
 
 LABELS = Path("labels_original")
@@ -234,7 +234,7 @@ def test_m6_ceilings_by_enumeration():
 def test_m6_ceilings_of_odir(realdata):
     eyes = sources.odir(realdata / "odir" / "full_df.csv")
     assert len(eyes) == 1600 and eyes["icdr"].value_counts().to_dict() == {0: 962, 1: 213, 2: 393, 3: 21, -1: 11}
-    rows = {row["content"]: row for row in jobs.ceilings(eyes) if row["part"] == "all"}
+    rows = {row["content"]: row for row in ceilings.ceilings(eyes) if row["part"] == "all"}
     for name, distinct, wanted in (("keywords", 56, (3.5, 11.1, 17.6)), ("keywords + age, sex, eye", None, (55.9, 95.3, 99.5))):
         assert distinct in (None, rows[name]["distinct"])
         for k, value in zip(K, wanted, strict=True):

@@ -87,9 +87,9 @@ def retrieve(folder: Folder, data: Data = DATA, resamples: Resamples = 2000, dev
     Of a model trained under `contrast: fused`: leaky.csv and .json, the published protocol under its label.
     """
     threads_of(threads)
-    from clipdr.multimodal import jobs
+    from clipdr.multimodal import scoring
 
-    for row in jobs.retrieve(folder, data, resamples, device):
+    for row in scoring.retrieve(folder, data, resamples, device):
         numbers = ", ".join(f"R@{k} {100 * row[f'recall_{k}']:.1f} (ceiling {100 * row[f'ceiling_{k}']:.1f})" for k in (1, 5, 10))
         print(f"{'LEAKY ' if row['leaky'] else ''}{row['mode']}, {row['direction']}: {numbers}, chance R@1 {100 * row['chance_1']:.2f} %")
 
@@ -109,9 +109,9 @@ def classify(
     A model that reads rows is scored once more with the rows of random other patients (NAME_shuffled_at_test).
     """
     threads_of(threads)
-    from clipdr.multimodal import jobs
+    from clipdr.multimodal import scoring
 
-    jobs.classify(folder, data, results, held_out, resamples, device)
+    scoring.classify(folder, data, results, held_out, resamples, device)
 
 
 @app.command()
@@ -126,9 +126,9 @@ def controls(
 ):
     """Control baselines on a model's split (majority, lookup, row alone, missing flags alone) and the five canaries of the model."""
     threads_of(threads)
-    from clipdr.multimodal import jobs
+    from clipdr.multimodal import scoring
 
-    for row in jobs.control(folder, data, results, held_out, resamples, device):
+    for row in scoring.control(folder, data, results, held_out, resamples, device):
         print(f"{row['canary']} {row['mode']}: {'pass' if row['passed'] else 'FAIL'}: {row['detail']}")
 
 
@@ -143,12 +143,12 @@ def noise(
     """Show that the fused protocol retrieves independent Gaussian noise, and that two towers of the same blocks do not (4 CPU minutes)."""
     threads_of(threads)
     from clipdr.files import write_text
-    from clipdr.multimodal import jobs
     from clipdr.multimodal.controls import noise_demonstration
+    from clipdr.multimodal.rows import as_json
 
     fused = noise_demonstration(steps, batch, pairs, fused=True)
     found = {"fused": fused, "two_towers": noise_demonstration(max(1, steps // 2), batch, pairs, fused=False)}
-    write_text(path, jobs.as_json(found))
+    write_text(path, as_json(found))
     print(", ".join(f"{name} R@1 {100 * one['recall_1']:.2f} %" for name, one in found.items()))
 
 
@@ -163,9 +163,9 @@ def transfer(
 ):
     """Zero-shot retrieval on another data set: `dual` and `rerank`, no row, nothing tuned, ceilings beside."""
     threads_of(threads)
-    from clipdr.multimodal import jobs
+    from clipdr.multimodal import scoring
 
-    for row in jobs.transfer(folder, data, other, resamples, device):
+    for row in scoring.transfer(folder, data, other, resamples, device):
         ends = f"ceiling {100 * row['ceiling_1']:.1f}, chance {100 * row['chance_1']:.2f}"
         print(f"{row['mode']}, {row['direction']}, {row['kind']}: R@1 {100 * row['recall_1']:.2f} % ({ends})")
 
@@ -180,13 +180,15 @@ def ceilings(
 ):
     """The most that strict recall can reach, for any scorer of (text, photograph), by what the text says: RESULTS/ceilings_NAME.csv."""
     from clipdr.files import write_text
-    from clipdr.multimodal import cohort, jobs, sources
+    from clipdr.multimodal import ceilings as counted
+    from clipdr.multimodal import cohort, sources
+    from clipdr.multimodal.rows import as_csv
 
     eyes = sources.SOURCES[source](name) if source else cohort.read(data / f"{name}.csv")
     if (eyes["split"] == "").all():
         eyes = cohort.split(eyes, seed)
-    rows = jobs.ceilings(eyes)
-    write_text(results / f"ceilings_{Path(name).stem}.csv", jobs.as_csv(rows))
+    rows = counted.ceilings(eyes)
+    write_text(results / f"ceilings_{Path(name).stem}.csv", as_csv(rows))
     for row in rows:
         print(f"{row['content']}, {row['part']} ({row['n']}): {row['distinct']} distinct, C_1 {100 * row['ceiling_1']:.1f} %")
 

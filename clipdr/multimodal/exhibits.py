@@ -195,7 +195,7 @@ def read_rows(folders, name):
     """Rows of a CSV of every model folder that has it, as dicts."""
     found = []
     for folder in map(Path, folders):
-        if (folder / name).is_file():
+        if (folder / name).is_file() and (folder / name).read_text().strip():
             rows = pd.read_csv(folder / name, keep_default_na=True).to_dict("records")
             found += [{"model": folder.parent.name} | row for row in rows]
     return found

@@ -3,13 +3,193 @@
 import json
 
 MULTIMODAL = config.get("multimodal")
-MM_CODE = expand(
-    "clipdr/multimodal/{part}.py",
-    part=["cohort", "sources", "narrative", "settings", "packing", "towers", "fusion", "objectives", "visits", "training", "jobs"],
+# what each verb runs, to the last module (tests/test_multimodal_workflow.py compares)
+EYE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "circle",
+        "decode",
+        "domains",
+        "findings",
+        "fundus",
+        "letters",
+        "manifest",
+        "multimodal/cohort",
+        "multimodal/packing",
+        "multimodal/sources",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "readers",
+        "store",
+        "styles",
+    ],
 )
-MM_SCORE_CODE = [*MM_CODE, *expand("clipdr/multimodal/{part}.py", part=["evaluation", "controls", "canaries", "baselines"])]
-MM_SPINE = expand(
-    "clipdr/{part}.py", part=["retrieval", "statistics", "metrics", "operating", "calibration", "evaluate", "augment", "backbones"]
+VISIT_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "augment",
+        "backbones",
+        "circle",
+        "data",
+        "decode",
+        "domains",
+        "findings",
+        "folds",
+        "fundus",
+        "fundus_aug",
+        "letters",
+        "manifest",
+        "methods/base",
+        "methods/corn",
+        "metrics",
+        "multimodal/cohort",
+        "multimodal/fusion",
+        "multimodal/jobs",
+        "multimodal/narrative",
+        "multimodal/objectives",
+        "multimodal/packing",
+        "multimodal/rows",
+        "multimodal/settings",
+        "multimodal/sources",
+        "multimodal/towers",
+        "multimodal/training",
+        "multimodal/visits",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "prompts",
+        "readers",
+        "retrieval",
+        "runs",
+        "settings",
+        "statistics",
+        "store",
+        "styles",
+        "swad",
+        "text",
+        "train",
+        "weights",
+    ],
+)
+JUDGE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "calibration",
+        "evaluate",
+        "multimodal/baselines",
+        "multimodal/canaries",
+        "multimodal/controls",
+        "multimodal/evaluation",
+        "multimodal/scoring",
+        "operating",
+        "predictions",
+    ],
+)
+NOISE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "augment",
+        "backbones",
+        "circle",
+        "data",
+        "fundus",
+        "fundus_aug",
+        "methods/base",
+        "methods/corn",
+        "multimodal/cohort",
+        "multimodal/controls",
+        "multimodal/fusion",
+        "multimodal/objectives",
+        "multimodal/rows",
+        "multimodal/towers",
+        "prompts",
+        "retrieval",
+        "statistics",
+        "text",
+        "weights",
+    ],
+)
+CEILING_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "domains",
+        "findings",
+        "multimodal/ceilings",
+        "multimodal/cohort",
+        "multimodal/narrative",
+        "multimodal/rows",
+        "multimodal/sources",
+        "patients",
+        "retrieval",
+        "statistics",
+        "styles",
+    ],
+)
+EXHIBIT_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "account",
+        "anatomy",
+        "augment",
+        "backbones",
+        "calibration",
+        "circle",
+        "data",
+        "datapage",
+        "datareport",
+        "decode",
+        "domains",
+        "duplicates",
+        "evaluate",
+        "exhibits",
+        "figures",
+        "findings",
+        "fundus",
+        "fundus_aug",
+        "gate",
+        "letters",
+        "manifest",
+        "methods/base",
+        "methods/corn",
+        "metrics",
+        "multimodal/baselines",
+        "multimodal/cohort",
+        "multimodal/controls",
+        "multimodal/exhibits",
+        "multimodal/fusion",
+        "multimodal/objectives",
+        "multimodal/packing",
+        "multimodal/sources",
+        "multimodal/towers",
+        "operating",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "predictions",
+        "prompts",
+        "quality",
+        "readers",
+        "retrieval",
+        "settings",
+        "similarities",
+        "statistics",
+        "store",
+        "styles",
+        "swad",
+        "tables",
+        "text",
+        "train",
+        "typeset",
+        "webtable",
+        "weights",
+    ],
 )
 
 if MULTIMODAL:
@@ -27,10 +207,7 @@ if MULTIMODAL:
 
     rule mm_prepare:
         input:
-            code=[
-                *expand("clipdr/multimodal/{part}.py", part=["cohort", "sources", "packing"]),
-                *DRAWING_CODE,
-            ],
+            code=EYE_CODE,
         output:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
@@ -51,7 +228,7 @@ if MULTIMODAL:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
-            code=[*MM_CODE, *MM_SPINE],
+            code=VISIT_CODE,
         output:
             expand(
                 f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",
@@ -86,7 +263,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*MM_SCORE_CODE, *MM_SPINE],
+            code=[*VISIT_CODE, *JUDGE_CODE],
         output:
             f"{MM_MODEL}/.retrieved",
         log:
@@ -106,7 +283,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/grading.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*MM_SCORE_CODE, *MM_SPINE],
+            code=[*VISIT_CODE, *JUDGE_CODE],
         output:
             curves=f"{MM_MODEL}/curves.csv",
             attribution=f"{MM_MODEL}/attribution.csv",
@@ -129,7 +306,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*MM_SCORE_CODE, *MM_SPINE],
+            code=[*VISIT_CODE, *JUDGE_CODE],
         output:
             canaries=f"{MM_MODEL}/canaries.csv",
         log:
@@ -149,7 +326,7 @@ if MULTIMODAL:
 
     rule mm_noise:
         input:
-            code=expand("clipdr/multimodal/{part}.py", part=["controls", "fusion", "objectives"]),
+            code=NOISE_CODE,
         output:
             f"{MM_RESULTS}/noise.json",
         log:
@@ -165,7 +342,7 @@ if MULTIMODAL:
     rule mm_ceilings:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
-            code=expand("clipdr/multimodal/{part}.py", part=["cohort", "narrative", "jobs"]),
+            code=CEILING_CODE,
         output:
             f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
         log:
@@ -188,7 +365,7 @@ if MULTIMODAL:
             noise=f"{MM_RESULTS}/noise.json",
             ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
             template="clipdr/multimodal/section.html",
-            code=[*MM_SCORE_CODE, *MM_SPINE, "clipdr/multimodal/exhibits.py"],
+            code=EXHIBIT_CODE,
         output:
             page=f"{MM_RESULTS}/report.html",
             section=f"{MM_RESULTS}/section.html",
