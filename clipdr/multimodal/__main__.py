@@ -38,6 +38,7 @@ def prepare(
     patients: Annotated[int, typer.Option(min=10, help="synthetic: patients per domain.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="synthetic: another seed draws other patients.")] = 0,
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 112,
+    plant: Annotated[str, typer.Option(help="synthetic: a fault to plant, a key of cohort.PLANTS; the gates must find it.")] = "",
     data: Data = DATA,
 ):
     """Read a label file into the one eye table and pack its photographs; what cannot be used is listed in DATA/NAME_rejected.csv.
@@ -48,7 +49,7 @@ def prepare(
     from clipdr.multimodal import packing, sources
 
     if source == "synthetic":
-        eyes, rejected = packing.synthetic(data, name, domains.split(","), patients, seed, size)
+        eyes, rejected = packing.synthetic(data, name, domains.split(","), patients, seed, size, plant)
     elif source not in sources.SOURCES or table is None or images is None:
         raise DataError(f"prepare: --source {source} needs --table and --images; sources are {', '.join(sources.SOURCES)}, synthetic")
     else:

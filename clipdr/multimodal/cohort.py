@@ -202,6 +202,7 @@ def view(eyes, inputs):
         raise DataError(
             f"inputs {inputs!r}: choose demo or history; duration and insulin are read with `diabetes`, under history, or not at all"
         )
+    refuse_columns(ALLOWED[inputs])
     demo = Demo(*(eyes[name].to_numpy() for name in ALLOWED["demo"]))
     if inputs == "demo":
         return demo

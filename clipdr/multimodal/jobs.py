@@ -43,7 +43,7 @@ def train(folder, setting, seed, data, name, device="auto"):
     write_text(folder / "tokenizer.json", json.dumps(getattr(visits["train"].tokenizer, "vocabulary", [])))
     for rule in training.CHOICES:
         with replacing(folder / f"{rule}.safetensors") as path:
-            save_file(fit.states[rule], path)
+            save_file(fit.states[rule], path, metadata={"leaky": str(setting.leaky).lower()})
     inputs = {f"{name}.{suffix}": digest(Path(data) / f"{name}.{suffix}") for suffix in ("csv", "npy")}
     write_text(folder / "provenance.json", as_json(provenance(model, inputs, device, began)))
     (folder / "resume.pt").unlink(missing_ok=True)

@@ -59,9 +59,12 @@ def painted(domain, patients, seed, size):
             yield fundus.crop(picture, view.circle, size)[0]
 
 
-def synthetic(data, name, domains, patients, seed, size):
-    """Draw and pack the eyes of some synthetic domains; patients: per domain."""
+def synthetic(data, name, domains, patients, seed, size, plant=""):
+    """Draw and pack the eyes of some synthetic domains; patients: per domain; plant: a fault of cohort.PLANTS, or none."""
     eyes = pd.concat([sources.synthetic(domain, patients, seed) for domain in domains], ignore_index=True)
+    if plant and plant not in cohort.PLANTS:
+        raise DataError(f"plant {plant!r} is unknown; choose {', '.join(cohort.PLANTS)}")
+    eyes = cohort.PLANTS[plant](eyes, np.random.default_rng(seed)) if plant else eyes
     return pack(eyes, (picture for domain in domains for picture in painted(domain, patients, seed, size)), data, name)
 
 

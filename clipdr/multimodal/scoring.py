@@ -2,6 +2,7 @@
 {results}/runs/brset_{scale}/{method}/{held_out}/{seed}/ in the common format, so that scores, tables and MLflow serve them unchanged."""
 
 import time
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,9 @@ from clipdr.multimodal.jobs import load
 from clipdr.multimodal.rows import as_csv, as_json
 from clipdr.multimodal.visits import Visits
 from clipdr.runs import place, provenance
+
+
+GREY, DARK = 12, 20  # of 255: mean difference of the channels below which a photograph is near-grey; background
 
 
 class Fitted(torch.nn.Module):
@@ -118,24 +122,42 @@ def control(folder, data, results, held_out, resamples=2000, device="auto"):
 def transfer(folder, data, other, resamples=2000, device="auto"):
     """transfer_{other}.csv: `dual` and `rerank` of a trained model on the whole test split of another data set, no row, nothing tuned.
 
-    A table without splits is taken whole. Narratives: findings (keywords), and the description where there is one.
+    A table without splits is taken whole. Narratives: findings (keywords), and the description where there is one. Where some photographs
+    are near-grey (angiographies of DeepEyeNet), colour photographs are scored on their own too, and grey_{other}.csv lists the others.
     """
     model, visits, known, device = load(folder, data, "retrieval", device)
     controls.refuse_leaky(model, "transfer")
     eyes, store = packing.open_pack(data, other)
     eyes = eyes[eyes["split"] == "test"] if (eyes["split"] == "test").any() else eyes
+    grey = np.array([near_grey(store[row]) for row in eyes["row"]])
+    write_text(Path(folder) / f"grey_{other}.csv", as_csv({"image": eyes["image"][grey]}))
+    kinds = ("findings", "description") if (eyes["description"] != "").any() else ("findings",)
+    galleries = {"all": eyes} | ({"colour": eyes[~grey]} if grey.any() and not grey.all() else {})
     rows = []
-    for kind in ("findings", "description") if (eyes["description"] != "").any() else ("findings",):
+    for kind, (gallery, some) in product(kinds, galleries.items()):
         setting = model.setting.model_copy(update={"kind": kind, "inputs": "none"})
-        there = packing_visits(eyes, store, setting, visits["train"])
+        there = packing_visits(some, store, setting, visits["train"])
         found = training.embed(model, there, device)
         found.pop("row", None)
         unknown = share_unknown(there)
-        about = {"model": Path(folder).parent.name, "seed": known["seed"], "dataset": other, "kind": kind, "unknown_words": unknown}
+        about = {
+            "model": Path(folder).parent.name,
+            "seed": known["seed"],
+            "dataset": other,
+            "gallery": gallery,
+            "kind": kind,
+            "unknown_words": unknown,
+        }
         said = evaluation.transferred(model, there, found, device, resamples)
         rows += [about | row for row in said]
     write_text(Path(folder) / f"transfer_{other}.csv", as_csv(rows))
     return rows
+
+
+def near_grey(photograph):
+    """Whether the channels of a photograph hardly differ: an angiography. (S, S, 3) uint8"""
+    lit = photograph[photograph.max(-1) > DARK].astype(np.int16)
+    return bool(len(lit) == 0 or (lit.max(-1) - lit.min(-1)).mean() < GREY)
 
 
 def packing_visits(eyes, store, setting, train_visits):
