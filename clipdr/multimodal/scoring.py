@@ -19,7 +19,6 @@ from clipdr.multimodal.rows import as_csv, as_json
 from clipdr.multimodal.visits import Visits
 from clipdr.runs import place, provenance
 
-
 GREY, DARK = 12, 20  # of 255: mean difference of the channels below which a photograph is near-grey; background
 
 
