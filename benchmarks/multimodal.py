@@ -52,7 +52,7 @@ def main():
                 took = seconds(lambda: training.train_step(model, optimizer, batch, ones, rebuild), options.steps)  # noqa: B023
                 what = "with" if rebuild else "without"
                 print(
-                    f"| step of {name}, 96 px, batch {options.batch}, {what} reconstruction | {options.batch / took:.1f} eyes/s | - | - | - |"
+                    f"| step of {name}, 96 px, batch {options.batch}, {what} rebuilding | {options.batch / took:.1f} eyes/s | - | - | - |"
                 )
             took = seconds(lambda: training.embed(model, visits["train"]), 1)  # noqa: B023
             print(f"| embedding photographs and narratives, {name} | {len(visits['train']) / took:.1f} eyes/s | - | - | - |")
