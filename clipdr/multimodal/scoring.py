@@ -72,6 +72,8 @@ def classify(folder, data, results, held_out, resamples=2000, device="auto"):
     model, visits, known, device = load(folder, data, "grading", device)
     controls.refuse_leaky(model, "classify")
     name, seed = Path(folder).parent.name, known["seed"]
+    if model.setting.shuffle == "rows":  # the control that has never seen a row of its own
+        visits = {part: one.shuffled(seed) for part, one in visits.items()}
     history, state = (Path(folder) / "history.csv").read_text(), load_file(Path(folder) / "grading.safetensors")
     for scale in scales(visits):
         manifest = evaluation.manifest(visits, scale, held_out)

@@ -115,13 +115,11 @@ def train_step(model, optimizer, visit, weights, rebuild):
 
 
 def average_gradients(model):
-    """Mean of every gradient over processes; a parameter without one counts as zeros, so that all processes step alike."""
+    """Mean of every gradient over processes. Which parameters have one is the same in all of them, since all compute the same loss."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad is not None:
             dist.all_reduce(parameter.grad)
             parameter.grad /= dist.get_world_size()
 
