@@ -39,7 +39,7 @@ NOT_SKILL = (
     "only with the leaky fused protocol, which also scores near 100 % on noise. Which mechanism the authors used cannot be told from the "
     "abstract."
 )
-NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "skill", "equivalent") for k in K] + ["n", "patients", "kind"]
+NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "equivalent") for k in K] + ["n", "patients", "kind"]
 
 
 def percent(value, decimals=1):
