@@ -3,9 +3,9 @@
 import sys
 
 from clipdr import DataError
-from clipdr.verbs import app, data, fitting, reporting, threads_of
+from clipdr.verbs import app, data, fitting, reporting
 
-__all__ = ["app", "data", "fitting", "guarded", "main", "reporting", "threads_of"]
+__all__ = ["app", "data", "fitting", "guarded", "main", "reporting"]
 
 
 def guarded(verbs):

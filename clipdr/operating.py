@@ -67,7 +67,7 @@ def _share(part, whole):
         return part / whole
 
 
-def _ranked(event, score, weight):
+def ranked(event, score, weight):
     """AUC of an event by a score, and the sensitivity at a specificity of at least 0.90. (N,) bool, (N,), (R, N) or None -> (R,), (R,)
 
     Counts alone are added, so both are exact. No image called referable is one of the choices: sensitivity 0, specificity 1.
@@ -108,7 +108,7 @@ def referable(grade, probability, threshold, weight=None):
     sensitivity, specificity = _share(hits, events).T, _share(rejections, others).T
     if np.isnan(threshold):
         sensitivity[0], specificity[0] = np.nan, np.nan
-    values = [*_ranked(event[:, 0], q[:, k], weight), sensitivity[0], specificity[0], *sensitivity[1:], *specificity[1:]]
+    values = [*ranked(event[:, 0], q[:, k], weight), sensitivity[0], specificity[0], *sensitivity[1:], *specificity[1:]]
     return dict(zip(REFERABLES, values, strict=True))
 
 

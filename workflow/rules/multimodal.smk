@@ -1,0 +1,405 @@
+# The multimodal system: eyes -> models -> retrieval, grades, controls and canaries -> one page. Asked for by the target `multimodal`, with
+# --configfile workflow/studies/multimodal.yaml; a study without that key has none of these rules.
+import json
+
+MULTIMODAL = config.get("multimodal")
+# what each verb runs, to the last module (tests/test_multimodal_workflow.py compares)
+EYE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "circle",
+        "decode",
+        "domains",
+        "findings",
+        "fundus",
+        "letters",
+        "manifest",
+        "multimodal/cohort",
+        "multimodal/packing",
+        "multimodal/sources",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "readers",
+        "store",
+        "styles",
+    ],
+)
+VISIT_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "augment",
+        "backbones",
+        "circle",
+        "data",
+        "decode",
+        "domains",
+        "findings",
+        "folds",
+        "fundus",
+        "fundus_aug",
+        "letters",
+        "manifest",
+        "methods/base",
+        "methods/corn",
+        "metrics",
+        "multimodal/cohort",
+        "multimodal/fusion",
+        "multimodal/jobs",
+        "multimodal/narrative",
+        "multimodal/objectives",
+        "multimodal/packing",
+        "multimodal/rows",
+        "multimodal/settings",
+        "multimodal/sources",
+        "multimodal/towers",
+        "multimodal/training",
+        "multimodal/visits",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "prompts",
+        "readers",
+        "retrieval",
+        "runs",
+        "settings",
+        "statistics",
+        "store",
+        "styles",
+        "swad",
+        "text",
+        "train",
+        "weights",
+    ],
+)
+JUDGE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "calibration",
+        "evaluate",
+        "multimodal/baselines",
+        "multimodal/canaries",
+        "multimodal/controls",
+        "multimodal/evaluation",
+        "multimodal/scoring",
+        "operating",
+        "predictions",
+    ],
+)
+NOISE_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "augment",
+        "backbones",
+        "circle",
+        "data",
+        "fundus",
+        "fundus_aug",
+        "methods/base",
+        "methods/corn",
+        "multimodal/cohort",
+        "multimodal/controls",
+        "multimodal/fusion",
+        "multimodal/objectives",
+        "multimodal/rows",
+        "multimodal/towers",
+        "prompts",
+        "retrieval",
+        "statistics",
+        "text",
+        "weights",
+    ],
+)
+CEILING_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "anatomy",
+        "domains",
+        "findings",
+        "multimodal/ceilings",
+        "multimodal/cohort",
+        "multimodal/narrative",
+        "multimodal/rows",
+        "multimodal/sources",
+        "patients",
+        "retrieval",
+        "statistics",
+        "styles",
+    ],
+)
+EXHIBIT_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "account",
+        "anatomy",
+        "augment",
+        "backbones",
+        "calibration",
+        "circle",
+        "data",
+        "datapage",
+        "datareport",
+        "decode",
+        "domains",
+        "duplicates",
+        "evaluate",
+        "exhibits",
+        "figures",
+        "findings",
+        "fundus",
+        "fundus_aug",
+        "gate",
+        "letters",
+        "manifest",
+        "methods/base",
+        "methods/corn",
+        "metrics",
+        "multimodal/baselines",
+        "multimodal/cohort",
+        "multimodal/controls",
+        "multimodal/exhibits",
+        "multimodal/fusion",
+        "multimodal/objectives",
+        "multimodal/packing",
+        "multimodal/sources",
+        "multimodal/towers",
+        "operating",
+        "originals",
+        "own",
+        "painter",
+        "patients",
+        "predictions",
+        "prompts",
+        "quality",
+        "readers",
+        "retrieval",
+        "settings",
+        "similarities",
+        "statistics",
+        "store",
+        "styles",
+        "swad",
+        "tables",
+        "text",
+        "train",
+        "typeset",
+        "webtable",
+        "weights",
+    ],
+)
+
+if MULTIMODAL:
+    MM_DATA, MM_RESULTS, MM_NAME = (MULTIMODAL[key] for key in ("data", "results", "name"))
+    MM_MODEL = f"{MM_RESULTS}/models/{{model}}/{{seed}}"
+
+    def mm_models(name, wanted=None):
+        """Paths of a file in the folders of all models of the study, or of those listed."""
+        models = [model for model in MULTIMODAL["models"] if wanted is None or model in wanted]
+        return expand(f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=models, seed=MULTIMODAL["seeds"])
+
+    def mm_settings(model):
+        """Settings of one model as a line of sorted JSON: the study's, and what the model changes."""
+        return json.dumps(MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True)
+
+    rule mm_prepare:
+        input:
+            code=EYE_CODE,
+        output:
+            table=f"{MM_DATA}/{MM_NAME}.csv",
+            store=f"{MM_DATA}/{MM_NAME}.npy",
+            rejected=f"{MM_DATA}/{MM_NAME}_rejected.csv",
+        log:
+            f"{MM_RESULTS}/logs/prepare.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            name=MM_NAME,
+            data=lambda wildcards: MM_DATA,
+            options=MULTIMODAL["prepare"],
+        shell:
+            "python -m clipdr.multimodal prepare {params.name} {params.options} --data {params.data:q} > {log} 2>&1"
+
+    rule mm_train:
+        input:
+            table=f"{MM_DATA}/{MM_NAME}.csv",
+            store=f"{MM_DATA}/{MM_NAME}.npy",
+            code=VISIT_CODE,
+        output:
+            expand(
+                f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",
+                name=[
+                    "settings.json",
+                    "provenance.json",
+                    "history.csv",
+                    "split.csv",
+                    "tokenizer.json",
+                    "grading.safetensors",
+                    "retrieval.safetensors",
+                ],
+            ),
+        log:
+            f"{MM_RESULTS}/logs/train/{{model}}/{{seed}}.log",
+        conda:
+            "../../environment.yml"
+        threads: 2
+        resources:
+            gpu=study.gpu,
+        params:
+            folder=lambda wildcards: MM_MODEL.format(**wildcards),
+            settings=lambda wildcards: mm_settings(wildcards.model),
+            preset=MULTIMODAL["preset"],
+            name=MM_NAME,
+            data=lambda wildcards: MM_DATA,
+        shell:
+            "python -m clipdr.multimodal train {params.folder:q} --settings {params.settings:q} --preset {params.preset} "
+            "--name {params.name} --data {params.data:q} --threads {threads} > {log} 2>&1"
+
+    rule mm_retrieve:
+        input:
+            model=f"{MM_MODEL}/retrieval.safetensors",
+            settings=f"{MM_MODEL}/settings.json",
+            code=[*VISIT_CODE, *JUDGE_CODE],
+        output:
+            f"{MM_MODEL}/.retrieved",
+        log:
+            f"{MM_RESULTS}/logs/retrieve/{{model}}/{{seed}}.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            folder=lambda wildcards: MM_MODEL.format(**wildcards),
+            data=lambda wildcards: MM_DATA,
+            bootstrap=study.bootstrap,
+        shell:
+            "python -m clipdr.multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1 "
+            "&& touch {output}"
+
+    rule mm_classify:
+        input:
+            model=f"{MM_MODEL}/grading.safetensors",
+            settings=f"{MM_MODEL}/settings.json",
+            code=[*VISIT_CODE, *JUDGE_CODE],
+        output:
+            curves=f"{MM_MODEL}/curves.csv",
+            attribution=f"{MM_MODEL}/attribution.csv",
+        log:
+            f"{MM_RESULTS}/logs/classify/{{model}}/{{seed}}.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            folder=lambda wildcards: MM_MODEL.format(**wildcards),
+            held_out=MULTIMODAL["held_out"],
+            data=lambda wildcards: MM_DATA,
+            results=lambda wildcards: MM_RESULTS,
+            bootstrap=study.bootstrap,
+        shell:
+            "python -m clipdr.multimodal classify {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "--resamples {params.bootstrap} > {log} 2>&1"
+
+    rule mm_controls:
+        input:
+            model=f"{MM_MODEL}/retrieval.safetensors",
+            settings=f"{MM_MODEL}/settings.json",
+            code=[*VISIT_CODE, *JUDGE_CODE],
+        output:
+            canaries=f"{MM_MODEL}/canaries.csv",
+        log:
+            f"{MM_RESULTS}/logs/controls/{{model}}/{{seed}}.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            folder=lambda wildcards: MM_MODEL.format(**wildcards),
+            held_out=MULTIMODAL["held_out"],
+            data=lambda wildcards: MM_DATA,
+            results=lambda wildcards: MM_RESULTS,
+            bootstrap=study.bootstrap,
+        shell:
+            "python -m clipdr.multimodal controls {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "--resamples {params.bootstrap} > {log} 2>&1"
+
+    rule mm_noise:
+        input:
+            code=NOISE_CODE,
+        output:
+            f"{MM_RESULTS}/noise.json",
+        log:
+            f"{MM_RESULTS}/logs/noise.log",
+        conda:
+            "../../environment.yml"
+        threads: 2
+        params:
+            options=MULTIMODAL["noise"],
+        shell:
+            "python -m clipdr.multimodal noise {output:q} {params.options} --threads {threads} > {log} 2>&1"
+
+    rule mm_ceilings:
+        input:
+            table=f"{MM_DATA}/{MM_NAME}.csv",
+            code=CEILING_CODE,
+        output:
+            f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
+        log:
+            f"{MM_RESULTS}/logs/ceilings.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            name=MM_NAME,
+            data=lambda wildcards: MM_DATA,
+            results=lambda wildcards: MM_RESULTS,
+        shell:
+            "python -m clipdr.multimodal ceilings {params.name} --data {params.data:q} --results {params.results:q} > {log} 2>&1"
+
+    rule mm_report:
+        input:
+            retrieved=mm_models(".retrieved", MULTIMODAL["retrieved"]),
+            graded=mm_models("curves.csv", MULTIMODAL["graded"]),
+            controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
+            noise=f"{MM_RESULTS}/noise.json",
+            ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
+            template="clipdr/multimodal/section.html",
+            code=EXHIBIT_CODE,
+        output:
+            page=f"{MM_RESULTS}/report.html",
+            section=f"{MM_RESULTS}/section.html",
+        log:
+            f"{MM_RESULTS}/logs/report.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            folders=mm_models(""),
+            held_out=MULTIMODAL["held_out"],
+            data=lambda wildcards: MM_DATA,
+            results=lambda wildcards: MM_RESULTS,
+        shell:
+            "python -m clipdr.multimodal report {params.folders} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "> {log} 2>&1"
+
+    rule mm_track:
+        input:
+            f"{MM_RESULTS}/report.html",
+            code=["clipdr/track.py", "clipdr/domains.py"],
+        output:
+            touch(f"{MM_RESULTS}/.tracked"),
+        log:
+            f"{MM_RESULTS}/logs/track.log",
+        conda:
+            "../../environment.yml"
+        threads: 1
+        params:
+            results=lambda wildcards: MM_RESULTS,
+        shell:
+            "python -m clipdr track --results {params.results:q} > {log} 2>&1"
+
+    rule multimodal:
+        input:
+            f"{MM_RESULTS}/report.html",
+            f"{MM_RESULTS}/.tracked",
