@@ -190,6 +190,8 @@ rule pretrain_report:
                 "pretrain/pairs",
                 "pretrain/reports",
                 "tables",
+                "footnotes",
+                "wording",
                 "typeset",
                 "webtable",
                 "figures",
