@@ -1,7 +1,8 @@
 """What pre-training found, as tables and figures: {results}/pretrain/ -> its tables/ and figures/. No model is loaded.
 
 Input: run folders {results}/pretrain/runs/{name}/{seed}/ with history.csv, retrieval.csv, probes.csv (and .npz), zeroshot.csv, fewshot.csv,
-examples.json. Output: probes.csv and retrieval.csv of all runs; tables and figures as clipdr.typeset and clipdr.figures write them.
+examples.json. Output: probes.csv and retrieval.csv of all runs; tables and figures as clipdr.typeset and clipdr.figures write them; and
+section.json, with which the report page shows them.
 """
 
 import json
@@ -12,8 +13,8 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.pretrain.probe import NOT_RUN, seeds_together
-from clipdr.tables import Table, write
-from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED
+from clipdr.tables import Table
+from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED, write
 
 KS = (1, 5, 10)
 NETWORKS = {"trained": "after pre-training", "start": "weights it started from", "random": "same network, random weights"}
@@ -174,12 +175,13 @@ def _photograph(key, data):
 
 
 def report(results, data):
-    """Write tables, figures and the two collected CSVs of {results}/pretrain; returns {"tables": names, "figures": {name: words}}."""
+    """Write tables, figures, the two collected CSVs and section.json of {results}/pretrain; returns the names of tables and figures."""
+    from clipdr import sections
     from clipdr.figures import write as draw
     from clipdr.files import write_text
 
     folder, runs = Path(results) / "pretrain", read(results)
-    names, figures, collected, histories = [], {}, {"probes": [], "retrieval": []}, {}
+    names, figures, collected, histories, words = [], {}, {"probes": [], "retrieval": []}, {}, []
     for name, seeds in runs.items():
         parts = {
             kind: {seed: pd.read_csv(path / f"{kind}.csv") for seed, path in seeds.items()} for kind in ("retrieval", "probes", "zeroshot")
@@ -190,6 +192,7 @@ def report(results, data):
         histories[name] = pd.read_csv(seeds[first] / "history.csv")
         examples = json.loads((seeds[first] / "examples.json").read_text())["examples"]
         drawn = examples[0]["query"]["dataset"].startswith(DRAWN)
+        words.append(said(name, parts["retrieval"], drawn))
         tables = [retrieval(name, parts["retrieval"][first], drawn)]
         tables.append(probes(name, list(parts["probes"].values()), [drawn_of(path) for path in seeds.values()]))
         tables.append(zero_shot(name, pd.concat(parts["zeroshot"].values())))
@@ -206,7 +209,22 @@ def report(results, data):
     )
     for kind, rows in collected.items():
         write_text(folder / f"{kind}.csv", pd.concat(rows).to_csv(index=False, lineterminator="\n"))
-    return {"tables": names, "figures": figures}
+    photographs = [name for name in figures if name.startswith("pairs_")]
+    sections.write(folder, "RET-CLIP: pre-training on both eyes and a report", words, names, figures, photographs)
+    return {"tables": names, "figures": list(figures)}
+
+
+def said(name, tables, drawn):
+    """One run in words: its data, and the headline with its ceiling. tables: {seed: retrieval.csv}"""
+    rows = pd.concat(tables.values())
+    rows = rows[(rows["level"] == "patient") & (rows["direction"] == "text_to_image")]
+    mean = 100 * rows[["recall_1", "ceiling_1", "chance_1"]].mean()
+    return (
+        f"{'SYNTHETIC images. ' if drawn else ''}{name}: {len(tables)} seed(s), {int(rows['n'].iloc[0])} test visits of "
+        f"{int(rows['patients'].iloc[0])} patients whom pre-training never saw. The patient of a report is found first in "
+        f"{mean['recall_1']:.1f} % of queries (mean over seeds); the most any scorer could expect is {mean['ceiling_1']:.1f} %, since "
+        f"reports repeat; chance is {mean['chance_1']:.1f} %. Paper value not available (Du et al., 2024)."
+    )
 
 
 def drawn_of(folder):

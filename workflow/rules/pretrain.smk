@@ -1,8 +1,11 @@
-# Pre-training on both eyes and the report, and what it is good for. Nothing of it is part of `all`: snakemake pretrained --configfile ...
+# Pre-training on both eyes and the report, and what it is good for: snakemake pretrained --configfile ...
+# A study that names pre-training runs has a section of them in its report; others run nothing of this.
 
 PRETRAIN = study.pretrain  # name -> {source, raw, size, preset, settings, seeds, labels}
 PRETRAINED = f"{RESULTS}/pretrain/runs/{{name}}/{{seed}}"
 TABLE = f"{DATA}/patients/{{name}}.csv"
+if PRETRAIN:
+    SECTIONS.append(f"{RESULTS}/pretrain/section.json")
 PAIRS_CODE = expand(
     "clipdr/{part}.py",
     part=[
@@ -189,6 +192,14 @@ rule pretrain_report:
                 "pretrain/multilabel",
                 "pretrain/pairs",
                 "pretrain/reports",
+                "exhibits",
+                "datapage",
+                "datareport",
+                "quality",
+                "similarities",
+                "printed",
+                "sections",
+                "topics",
                 "tables",
                 "footnotes",
                 "wording",
@@ -217,6 +228,7 @@ rule pretrain_report:
     output:
         probes=f"{RESULTS}/pretrain/probes.csv",
         retrieval=f"{RESULTS}/pretrain/retrieval.csv",
+        section=f"{RESULTS}/pretrain/section.json",
     log:
         f"{RESULTS}/logs/pretrain/report.log",
     conda:
