@@ -447,3 +447,29 @@ def test_the_null_band_holds_chance():
     score = similarity(rng.normal(size=(40, 8)), rng.normal(size=(40, 8)))
     low, high = null_band(score, np.arange(40))[0][0]
     assert low <= 1 / 40 <= high
+
+
+def test_pretraining_runs_are_published(trained, tmp_path):
+    """MLflow gets the settings and the losses of a finished run, once."""
+    from clipdr import track
+
+    shutil.copytree(trained[1], tmp_path / "pretrain" / "runs" / "toy" / "0")
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    assert track.publish(tmp_path / "runs", address, "clipdr")["published"] == 1
+    assert track.publish(tmp_path / "runs", address, "clipdr")["unchanged"] == 1
+
+
+def test_fundus_tiny_is_small_and_reads():
+    """The packaged tower: at most 12 MB, float16, no photograph of a benchmark seed; every key of its card is there."""
+    from clipdr.settings import BACKBONES, folder_of
+
+    folder = Folder(folder_of(BACKBONES["fundus_tiny"].image))
+    assert sum(path.stat().st_size for path in folder.path.iterdir()) <= 12 * 2**20
+    assert all(value.dtype == torch.float16 for value in folder.tensors("heads.safetensors").values())
+    assert all(patient.startswith("PRACTICE/") for patient in folder.facts["seen"]["patients"])
+    card = (folder.path / "README.md").read_text()
+    assert all(word in card for word in ("Data", "Seed", "Commit", "Steps", "Scores", "Limits", "python -m clipdr.pretrain"))
+    backbone = Backbone({"name": "fundus_tiny", "weights": "random", "text": "own", "image": "package/fundus_tiny"}, 64)
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert backbone.image.eval()(image).shape == (2, 128) and backbone.banks["B"].shape == (5, 5, 128)
