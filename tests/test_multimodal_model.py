@@ -17,7 +17,7 @@ from clipdr.multimodal.visits import other_patients
 
 ROOT = Path(__file__).parents[1]
 OWN = {  # term -> parameters that no other term reaches
-    "mim": ("pixels.",), "mlm": ("words.",), "grading": ("heads.",), "itm": ("match.",), "rows": ("project.row",),
+    "mim": ("pixels.",), "mlm": ("words.",), "grading": ("heads.", "fusion.kind.row"), "itm": ("match.",), "rows": ("project.row",),
 }  # fmt: skip
 
 

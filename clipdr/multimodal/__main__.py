@@ -23,7 +23,7 @@ Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/mode
 Data = Annotated[Path, typer.Option(help="Folder of packed eye tables (NAME.csv, NAME.npy).")]
 Results = Annotated[Path, typer.Option(help="Folder of models, runs, canaries and the report.")]
 Resamples = Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")]
-HeldOut = Annotated[str, typer.Option(help="Name of the held-out patients in run folders: BRSET, ODIR, SYNTHETIC.")]
+HeldOut = Annotated[str, typer.Argument(help="Name of the held-out patients in run folders: BRSET, ODIR, SYNTHETIC.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 DATA, RESULTS = Path("data/multimodal"), Path("results/multimodal")
