@@ -38,8 +38,8 @@ def cohort(data, patients, side):
     for folder in ("store", "manifests"):
         (data / folder).mkdir(parents=True)
     np.save(data / "store" / "NOISE.npy", rng.integers(0, 256, (2 * patients, side, side, 3), dtype=np.uint8))
-    manifest = pd.DataFrame({"image": [f"NOISE/{row}.png" for row in range(2 * patients)], "row": range(2 * patients)})
-    manifest = manifest.reindex(columns=list(DTYPES)).fillna({name: "" if kind is str else 0 for name, kind in DTYPES.items()})
+    blank = {name: "" if kind is str else 0 for name, kind in DTYPES.items()}
+    manifest = pd.DataFrame([blank | {"image": f"NOISE/{row}.png", "row": row} for row in range(2 * patients)])
     manifest.to_csv(data / "manifests" / "NOISE.csv", index=False)
     rows = [
         {"dataset": "NOISE", "patient_id": str(row), "left_image": f"NOISE/{2 * row}.png", "right_image": f"NOISE/{2 * row + 1}.png"}
