@@ -202,9 +202,10 @@ def attribution(model, visits, device="cpu"):
     whole = {scale: _expected(logits) for scale, logits in predict(model, visits, device).items()}
     inputs = ["image", *["row"] * (model.setting.inputs != "none"), *["text"] * (visits.told is not None)]
     rows = []
+    graded = [scale for scale in SCALES if (visits.grade[scale] >= 0).any()]  # the other head was masked
     for name in inputs:
         without = {scale: _expected(logits) for scale, logits in predict(model, visits, device, without=(name,)).items()}
-        for scale in SCALES:
+        for scale in graded:
             change = np.abs(whole[scale] - without[scale])
             referable = (whole[scale] >= REFERABLE - 0.5) != (without[scale] >= REFERABLE - 0.5)
             rows.append({"modality": name, "scale": scale, "change": float(change.mean()), "decision_changed": float(referable.mean())})
