@@ -297,8 +297,10 @@ def test_finetuning_selects_on_validation_and_trains_what_it_says(trained, proto
 def test_zero_shot_and_few_shot_answers(trained):
     data, run, table = trained
     model, settings = jobs.load(run)
-    zero, few = answers.answer(model, settings, table, data, ["N", "D"], "en", "both", [1, 5], 42)
-    assert len(zero) == 6 and zero["auroc"].between(0, 1).all() and (zero["low"] <= zero["high"]).all()
+    graded = table.assign(grade=np.resize(["0", "1", "2", "3", "4"], len(table)))
+    zero, few = answers.answer(model, settings, graded, data, ["N", "D"], "en", "both", [1, 5], 42)
+    assert len(zero) == 7 and zero["label"].iloc[-1] == "grade, macro AUC"
+    assert zero["auroc"].between(0, 1).all() and (zero["low"] <= zero["high"])[:6].all()
     assert list(few["method"]) == ["zero_shot", *aligned.ADAPTERS, *aligned.ADAPTERS] and few["auroc_D"].between(0, 1).all()
     with pytest.raises(DataError, match="single"):
         aligned.single_eyes(model, aligned.read_prompts("en"), ["N"], {}, "each")

@@ -19,7 +19,6 @@ from clipdr.statistics import interval, resample
 from clipdr.words import tokens
 
 PROMPTS = Path(__file__).parent / "prompts"
-SHOTS = (1, 5, 10)
 ADAPTERS = ("clip_adapter", "tip_adapter", "tip_adapter_f")
 RATIOS, ALPHAS, BETAS = (0.2, 0.4, 0.6, 0.8), (0.5, 1.0, 2.0, 5.0), (1.0, 3.0, 5.5, 10.0)  # searched on validation; the first: Gao, Zhang
 EPOCHS = 40

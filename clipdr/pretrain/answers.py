@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from clipdr.metrics import METRICS
 from clipdr.pretrain import aligned, jobs, pairs
 from clipdr.pretrain.batches import Visits
 from clipdr.pretrain.probe import findings
 from clipdr.pretrain.ret_clip import LEVELS, Aligned
+from clipdr.statistics import interval, resample
 
 YES_NO = "D"  # the finding of the few-shot task
 
@@ -28,8 +30,19 @@ def answer(model, rules, table, data, labels, language, single, shots, seed):
         for name, probability in asked.items()
         for row in aligned.findings_scored(finding[test], probability, patient[test], labels)
     ]
+    if "grade" in table:
+        rows.append({"input": "both eyes"} | grades_scored(model, Aligned("patient", z[test]), table[test], patient[test], prompts))
     few = few_shots(model, z, finding[:, labels.index(YES_NO)], split, patient, prompts, shots, seed) if YES_NO in labels else []
     return pd.DataFrame(rows), pd.DataFrame(few)
+
+
+def grades_scored(model, image, table, patient, prompts, resamples=2000):
+    """Macro AUC of the five ICDR phrases for the patient's grade (column grade, 0..4), NaN where a grade is absent; its interval."""
+    logits, grade = aligned.zero_shot_grades(model, image, prompts), table["grade"].astype(int).to_numpy()
+    probability = torch.from_numpy(logits).softmax(1).numpy()
+    low, high, _ = interval(METRICS["auc"](grade, probability, resample(patient, resamples, "zeroshot")))
+    value = float(METRICS["auc"](grade, probability)[0])
+    return {"label": "grade, macro AUC", "auroc": value, "low": low, "high": high, "findings": 5, "n": len(grade)}
 
 
 def larger(model, rules, table, data, prompts, labels, single):

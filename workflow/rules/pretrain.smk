@@ -151,7 +151,7 @@ rule evaluate_pretrained:
             *PRETRAIN_CODE,
             *expand(
                 "clipdr/{part}.py",
-                part=["pretrain/aligned", "pretrain/answers", "pretrain/probe", "pretrain/multilabel", "pretrain/examples"],
+                part=["pretrain/aligned", "metrics", "pretrain/answers", "pretrain/probe", "pretrain/multilabel", "pretrain/examples"],
             ),
         ],
     output:
