@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from clipdr import DataError
+from clipdr.exported import Folder, ReportText, bridged_tower
 from clipdr.prompts import BANKS, bank_features
+from clipdr.settings import folder_of
 from clipdr.text import HuggingFaceText, OpenClipText
 from clipdr.weights import cached_weights, lite0_weights, read_weights, readable
 
 SMALL = {"width": 128, "heads": 4, "layers": 3, "output_dim": 256}  # the small text tower
 SMALL_SCALE = 1 / 0.07  # multiplier of the cosine where no pretrained CLIP brings its own (CLIP's own start value)
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast; fp32 is none
 
 
 class ImageTower(nn.Module):
@@ -31,7 +34,7 @@ class ImageTower(nn.Module):
     def read(self, reader, image):
         """What `reader` makes of the normalised pixels, in float32."""
         image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with torch.autocast(image.device.type, PRECISIONS.get(self.precision), enabled=self.precision in PRECISIONS):
             return reader(image).float()
 
     def pooled(self, image):
@@ -47,13 +50,17 @@ class ImageTower(nn.Module):
 
 
 class CachedTower(nn.Module):
-    """Stands for a frozen image tower whose features were computed once: passes them on."""
+    """Stands for a frozen image tower whose features were computed once: passes them on, or through a frozen bridge (E, D) to the texts."""
+
+    def __init__(self, bridge=None):
+        super().__init__()
+        self.register_buffer("bridge", None if bridge is None else torch.from_numpy(bridge), persistent=False)
 
     def pooled(self, features):
         return features
 
     def forward(self, features):
-        return features
+        return features if self.bridge is None else features @ self.bridge.T
 
 
 class Backbone:
@@ -67,7 +74,7 @@ class Backbone:
 
     def __init__(self, spec, side, cached=None, precision="fp32"):
         self.spec, self.side, self.cached = spec, side, cached
-        self.image = CachedTower() if cached else self.load_image(precision)
+        self.image = CachedTower(cached.get("bridge")) if cached else self.load_image(precision)
 
     @property
     def dim(self):
@@ -77,6 +84,8 @@ class Backbone:
     @property
     def pooled_dim(self):
         """Width F of the pooled features that a linear head reads: those before the projection, or the cached ones."""
+        if self.cached and "bridge" in self.cached:
+            return self.cached["bridge"].shape[1]
         return self.dim if self.cached or not isinstance(self.image.projection, nn.Linear) else self.image.projection.in_features
 
     def use_map(self):
@@ -107,10 +116,17 @@ class Backbone:
         return open_clip_model(self.spec["image"].partition("/")[2], self.spec["weights"], self.side)
 
     @property
+    def folder(self):
+        """Path of a pre-trained folder of ours (clipdr.exported), None where the towers come from elsewhere."""
+        return folder_of(self.spec["image"])
+
+    @property
     def scale(self):
         """Multiplier of the cosine, exp(logit_scale) of the pretrained model; frozen."""
         if self.cached:
             return float(self.cached["scale"])
+        if self.folder and self.spec["text"] == "own":
+            return Folder(self.folder).scale
         return self.model.logit_scale.exp().item() if self.spec["image"].startswith("open_clip/") else SMALL_SCALE
 
     @cached_property
@@ -132,11 +148,17 @@ class Backbone:
                 projection = nn.Linear(trunk.num_features, self.text.dim, bias=False)
                 nn.init.orthogonal_(projection.weight)
             return ImageTower(trunk, projection, mean, std, precision)
-        raise DataError(f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME or timm/NAME")
+        if self.folder:
+            return bridged_tower(self.spec, precision, None if self.spec["text"] == "own" else self.text.dim)
+        raise DataError(
+            f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME, timm/NAME, folder/PATH or package/NAME"
+        )
 
     @cached_property
     def text(self):
         """The frozen text tower (clipdr.text), loaded when first asked for."""
+        if self.folder and self.spec["text"] == "own":
+            return ReportText(Folder(self.folder)).requires_grad_(False).eval()
         return load_text(self.spec["text"], lambda: (self.spec["image"].partition("/")[2], self.model)).requires_grad_(False).eval()
 
 

@@ -95,9 +95,9 @@ def grad_cam(model, images, grades):
     return np.stack(found)
 
 
-def chosen(manifest, held_out):
-    """Up to CHECKED photographs of each grade of a domain, in the order of their names; columns of the manifest."""
-    rows = manifest[manifest["domain"] == held_out].sort_values("image", kind="stable")
+def chosen(test):
+    """Up to CHECKED photographs of each grade of the first domain tested, in the order of their names; columns of the manifest."""
+    rows = test[test["domain"] == test["domain"].iloc[0]].sort_values("image", kind="stable")
     return rows.groupby("grade", sort=True).head(CHECKED).sort_values(["grade", "image"], kind="stable")
 
 
@@ -110,11 +110,11 @@ def compute(folders, data, listed):
     Raises DataError where a run reads cached features (it has no image tower of its own) or its tower is of no known kind.
     """
     manifest = read_manifests([Path(data) / "manifests" / f"{name}.csv" for name in listed])
-    held_out = folders[0].parts[-2]
-    rows = chosen(manifest, held_out)
+    protocol, _, held_out, _ = folders[0].parts[-4:]
+    rows = chosen(fold(manifest, protocol, held_out)["test"])
     found = {}
     for folder in folders:
-        protocol, method, _, seed = folder.parts[-4:]
+        method, seed = folder.parts[-3], folder.parts[-1]
         settings = json.loads((folder / "settings.json").read_text())
         if settings["frozen"]:
             raise DataError(f"cam: {method} reads features of a frozen tower; choose methods that train on photographs")

@@ -4,7 +4,7 @@ Input: facts of a study, {name: Fact}. Output: one Answer per item; an item that
 
 Items: TRIPOD+AI (Collins GS et al., TRIPOD+AI statement, BMJ 2024;385:e078378; 27 items in 52 parts) and CLAIM 2024 (Tejani AS et al.,
 Checklist for Artificial Intelligence in Medical Imaging: 2024 update, Radiology: Artificial Intelligence 2024;6(4):e240300; 44 items).
-Numbers are theirs, the words are ours and shorter: the published wording is what counts.
+Numbers are theirs, the words are paraphrased and shorter, as the page says: the published wording is what counts.
 """
 
 from typing import NamedTuple

@@ -11,8 +11,9 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.evaluate import AVERAGE
-from clipdr.tables import NOTHING, STYLES, Table, is_synthetic
+from clipdr.tables import NOTHING, Table, is_synthetic
 from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED
+from clipdr.wording import STYLES
 
 PUBLISHED = Path(__file__).with_name("published.csv")  # protocol, method, held_out, metric, value (as printed), source, note
 COUNTS = ("n_seeds", "n", "clusters", "unit", "resamples", "undefined", "selection")

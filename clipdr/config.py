@@ -1,11 +1,10 @@
-"""config.yaml as a frozen, typed model; the grid of runs; the complete settings of one job. Imports no torch.
+"""config.yaml as a frozen, typed model, and the complete settings of one job; its files are those of clipdr.grid. Imports no torch.
 
 Only the Snakefile reads config.yaml: it validates it here and hands every job its complete slice as JSON.
 """
 
 import json
 import re
-import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,10 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
+from clipdr.grid import Grid
 from clipdr.search import SPACES
-from clipdr.settings import BACKBONES, HELD_OUT, Backbone, Image, Model, Training
-
-SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
+from clipdr.settings import BACKBONES, Backbone, Image, Model, Training
 
 
 class Synthetic(Model):
@@ -36,7 +34,7 @@ class Own(Model):
     table: str = Field(description="CSV of a data set of one's own: image,grade[,patient,eye,split,camera] (docs/own_data.md)")
 
 
-class Config(Model):
+class Config(Grid, Model):
     raw: str = Field(description="folder with splits/DOMAIN_{train,crossval}.txt and photographs: DOMAIN/ as published, or images/DOMAIN/")
     own: dict[str, Own] = Field(default_factory=dict, description="data sets of one's own, by name")
     tolerance: int = Field(0, ge=0, description="photographs per domain that may be missing, or graded otherwise by its own labels")
@@ -70,6 +68,9 @@ class Config(Model):
         description="names of clipdr.figures.FIGURES, or cam, each with the methods it shows; []: all; null: not drawn"
     )
     gallery: int = Field(4, ge=0, description="worst errors per domain on the page; 0 leaves all photographs out of it")
+    pretrain: dict[str, dict] = Field(
+        default_factory=dict, description="pre-training runs by name, for the rule `pretrained` (workflow/rules/pretrain.smk)"
+    )
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @field_validator("figures", mode="before")
@@ -116,7 +117,15 @@ class Config(Model):
 
     @cached_property
     def towers(self) -> dict[str, Backbone]:
-        return BACKBONES | self.backbones
+        """All backbones by name. One that is used as a path (with a slash) is a folder of `python -m clipdr.pretrain export`."""
+        layers = [{"backbone": self.backbone}, *self.options.values(), *self.variants.values()]
+        paths = dict.fromkeys(layer["backbone"] for layer in layers if "/" in layer.get("backbone", ""))
+        return BACKBONES | self.backbones | {named(path): Backbone(image=f"folder/{path}") for path in paths}
+
+    @property
+    def study_backbone(self) -> str:
+        """Name of the study's backbone."""
+        return named(self.backbone)
 
     def base(self, method: str) -> str:
         """The method itself, or the one that a variant is of."""
@@ -159,7 +168,7 @@ class Config(Model):
         for layer in (self.options.get(base, {}), found, self.variants.get(method, {}), own):
             options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
         variant = {"variant_of": options.pop("method")} if "method" in options else {}
-        name = options.pop("backbone", self.backbone)
+        name = named(options.pop("backbone", self.backbone))
         if name not in self.towers:
             raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
         training = Training(**(self.training.model_dump() | options.pop("training", {})))
@@ -175,117 +184,10 @@ class Config(Model):
         """The settings of one method as one line of sorted JSON, for a command line."""
         return json.dumps(self.settings(method, tuned), sort_keys=True)
 
-    def runs(self, name: str, methods: list[str] | None = None, protocol: str | None = None) -> list[str]:
-        """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
-        return [
-            f"{self.results}/runs/{one}/{method}/{held_out}/{seed}/{name}".rstrip("/")
-            for one in self.protocols
-            if one == (protocol or one)
-            for method in self.methods
-            if method in (methods or self.methods)
-            for held_out in self.held_out(one)
-            for seed in self.seeds
-        ]
 
-    def held_out(self, protocol: str) -> list[str]:
-        """What the runs of a protocol hold out, as their folders are named."""
-        return [HELD_OUT[protocol].format(domain) for domain in self.domains]
-
-    def gates(self) -> list[str]:
-        """What the gate says of every fold of the study."""
-        folds = [(protocol, held_out) for protocol in self.protocols for held_out in self.held_out(protocol)]
-        return [f"{self.results}/gate/{protocol}/{held_out}.json" for protocol, held_out in folds]
-
-    def shown(self, name: str, figure: str) -> list[str]:
-        """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
-        return self.runs(name, self.figures[figure], self.protocols[0])
-
-    def mapped(self, name: str) -> list[str]:
-        """Paths of `name` in the runs whose activation maps are shown: the methods of figures.cam, first fold and first seed."""
-        protocol, seed = self.protocols[0], self.seeds[0]
-        held_out = self.held_out(protocol)[0]
-        methods = self.figures.get("cam", [])
-        return [f"{self.results}/runs/{protocol}/{method}/{held_out}/{seed}/{name}".rstrip("/") for method in methods]
-
-    def drawn(self) -> list[str]:
-        """The figures of the study: those of all methods, or of one that it runs (none can be taken out of config.yaml's)."""
-        return [name for name, methods in self.figures.items() if not methods or set(methods) & set(self.methods)]
-
-    def further(self, protocol: str) -> list[str]:
-        """Rules of selection that want a run's checkpoints; loso only where a run has several sources."""
-        several = protocol in SEVERAL_SOURCES
-        return [rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)]
-
-    def sources(self, held_out: str) -> list[str]:
-        """The other domains of the study."""
-        return [domain for domain in self.domains if domain != held_out]
-
-    def inner(self, protocol: str, method: str, held_out: str, seed: str) -> list[str]:
-        """The curves that leave-one-source-domain-out validation of a run reads, one per source; none where it is not asked for."""
-        folder = f"{self.results}/inner/{protocol}/{method}/{held_out}/{seed}"
-        return [f"{folder}/{left_out}.csv" for left_out in self.sources(held_out) if "loso" in self.further(protocol)]
-
-    def everything(self) -> list[str]:
-        """All domains that a job of the study reads."""
-        return list(dict.fromkeys(domain for protocol in self.protocols for domain in self.listed(protocol)))
-
-    def listed(self, protocol: str) -> list[str]:
-        """The domains that a job of a protocol may read: those of the study, and under esdg those that are only tested."""
-        return [*self.domains, *self.targets] if protocol == "esdg" else self.domains
-
-    def manifests(self, protocol: str) -> list[str]:
-        return [f"{self.data}/manifests/{domain}.csv" for domain in self.listed(protocol)]
-
-    def synthetic_domains(self) -> list[str]:
-        """The domains of the study that are drawn."""
-        return [domain for domain in self.everything() if domain in DOMAINS and DOMAINS[domain].synthetic]
-
-    def lists(self, domain: str) -> list[str]:
-        """The files that say which photographs a domain has: GDRBench's two split files, or the table of a data set of one's own.
-
-        Raises DataError where they are missing and nothing can make them: synthetic domains are drawn, others are the user's.
-        """
-        if domain in self.own:
-            table = self.own[domain].table
-            if not Path(table).is_file():
-                raise DataError(f"config: own.{domain}.table: there is no {table}; name the CSV of your photographs (docs/own_data.md)")
-            return [table]
-        files = [f"{self.raw}/splits/{domain}_{part}.txt" for part in ("train", "crossval")]
-        for file in files:
-            if not DOMAINS[domain].synthetic and not Path(file).is_file():
-                raise DataError(
-                    f"config: raw: there is no {file}; {self.raw} must hold GDRBench's splits/{domain}_{{train,crossval}}.txt and the "
-                    f"photographs, in {domain}/ as published or in images/{domain}/ (another folder: --config raw=PATH)"
-                )
-        return files
-
-    def prepare_options(self, domain: str) -> str:
-        """What `prepare` of a domain depends on, as options of its command line."""
-        options = f"--size {self.image.size} --tolerance {self.tolerance}" + (" --complete" if self.complete else "")
-        return options + (f" --table {shlex.quote(self.own[domain].table)}" if domain in self.own else "")
-
-    def tower(self, backbone: str) -> str:
-        """One backbone as a line of sorted JSON, for a command line."""
-        return json.dumps({"name": backbone, **self.towers[backbone].model_dump()}, sort_keys=True)
-
-    def weights(self, backbone: str) -> list[str]:
-        """The local files that a backbone's towers are read from."""
-        weights = self.towers[backbone].weights
-        return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
-
-    def inputs(self, method: str, protocol: str = "dg", without: str = "") -> list[str]:
-        """Files that every run of a method reads: manifests, and the stores or, where the image tower is frozen, the feature caches.
-
-        without : a domain of which nothing is read
-        """
-        settings = self.settings(method)
-        name = settings["backbone"]["name"]
-        domains = [domain for domain in self.listed(protocol) if domain != without]
-        files = [f"{self.data}/manifests/{domain}.csv" for domain in domains] + self.weights(name)
-        if not settings["frozen"]:
-            return files + [f"{self.data}/store/{domain}.npy" for domain in domains]
-        folder = f"{self.data}/features/{name}"
-        return [*files, *(f"{folder}/{domain}.npy" for domain in domains), f"{folder}/prompts.npz"]
+def named(backbone: str) -> str:
+    """A backbone's name; of a path, a name made of it that can stand in a file name."""
+    return re.sub("[^a-z0-9]+", "_", backbone.lower()).strip("_") if "/" in backbone else backbone
 
 
 def read_study(mapping: dict) -> Config:

@@ -14,14 +14,15 @@ from markupsafe import Markup
 from PIL import Image
 
 from clipdr import GRADES, DataError, datapage, datareport, predictions
-from clipdr.account import cell
 from clipdr.figures import first_seed, tested
 from clipdr.manifest import open_store, read_manifest
+from clipdr.printed import cell
 from clipdr.similarities import COLUMNS, falling_rows, limits, mean, similarity_matrix, wrong_order
 
 THUMBNAIL = 192  # pixels, largest side of a photograph in the gallery
 VECTOR = 300 * 2**10  # bytes: a larger SVG is shown as PNG
 PHOTOGRAPHS = ("cam",)  # figures that show some photographs, not numbers over all of them
+UNCOUNTED = (*PHOTOGRAPHS, "embedding", "training")  # figures that say themselves what they are of: not of all test photographs
 ERROR_COLUMNS = ["selection", "split", "image", "grade", *predictions.PROBABILITIES, "expected_grade"]
 WORDS = {  # figure -> what it shows, with units
     "scores_by_domain": "Scores (%) on each held-out domain and their mean, with 95 % bootstrap intervals over patients.",
@@ -33,7 +34,7 @@ WORDS = {  # figure -> what it shows, with units
     "roc": "ROC of referable DR (grade >= 2): sensitivity (%) against 1 - specificity (%), with the threshold frozen on source validation.",
     "training": "Loss and AUC (%) on source validation at every evaluation; the chosen checkpoint is marked.",
     "cam": "Grad-CAM of the logit of the true grade on the same photographs, one per grade, with the map of random weights as a check.",
-    "embedding": "Image features in two dimensions (t-SNE, no unit), coloured by grade and by domain, with the texts of the grades.",
+    "embedding": "Image features of the frozen tower in two dimensions (t-SNE, no unit), by grade and by domain, and the grades' texts.",
 }
 
 
@@ -48,21 +49,21 @@ class Figure(NamedTuple):
     caption: str
 
 
-def figure(folder, name, photographs, held):
-    """A figure of `clipdr figure` -> Figure: the SVG where it is there and small, else the PNG.
-
-    photographs : number of test photographs;  held : held-out domains
-    """
+def figure(folder, name, count):
+    """A figure of `clipdr figure` -> Figure. count: how many photographs its numbers are of, in words"""
     said = WORDS.get(name, f"{name.replace('_', ' ').capitalize()}.")
-    count = "" if name in PHOTOGRAPHS else f" n = {photographs:,} test photographs of {len(held)} held-out domains."
-    caption = f"{said}{count}"
+    return picture(folder, name, said, said if name in UNCOUNTED else f"{said} {count}")
+
+
+def picture(folder, name, alt, caption):
+    """{name}.svg of a folder where it is there and small, else {name}.png, with its words -> Figure; without source if there is none."""
     png, svg = (Path(folder) / f"{name}{suffix}" for suffix in (".png", ".svg"))
     if not png.is_file():
-        return Figure(name, None, 0, 0, said, caption)
+        return Figure(name, None, 0, 0, alt, caption)
     with Image.open(png) as image:
         width, height = image.size
     vector = svg.is_file() and svg.stat().st_size <= VECTOR
-    return Figure(name, uri("svg+xml", svg.read_bytes()) if vector else uri("png", png.read_bytes()), width, height, said, caption)
+    return Figure(name, uri("svg+xml", svg.read_bytes()) if vector else uri("png", png.read_bytes()), width, height, alt, caption)
 
 
 def uri(kind, content):
@@ -70,13 +71,25 @@ def uri(kind, content):
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def similarities(runs, held):
+def by_protocol(runs):
+    """{protocol: its runs}, in the order of the runs."""
+    return {protocol: [run for run in runs if run.protocol == protocol] for protocol in dict.fromkeys(run.protocol for run in runs)}
+
+
+def similarities(runs):
+    """{protocol: similarity matrices} of every protocol that has any, as `matrices_of` gives them."""
+    found = {protocol: matrices_of(part) for protocol, part in by_protocol(runs).items()}
+    return {protocol: groups for protocol, groups in found.items() if groups}
+
+
+def matrices_of(runs):
     """Similarity matrices of the methods with texts that were run on all held-out domains, the mean over domains first, lowest seed.
 
+    runs    : of one protocol
     returns [{held_out, matrices: [{method, wrong, pairs, falling, rows: [{grade, photographs, cells: [{text, share, say, true}]}]}]}];
             share: 0..1 within the range of all matrices shown; [] where no method has texts
     """
-    found = {}
+    found, held = {}, list(dict.fromkeys(run.held_out for run in runs))
     for folder in first_seed([run.folder for run in runs]):
         rows = predictions.read(folder / "predictions.parquet", COLUMNS)
         matrix, (method, held_out) = similarity_matrix(rows), folder.parts[-3:-1]
@@ -85,7 +98,7 @@ def similarities(runs, held):
     found = {method: {name: parts[name] for name in held} for method, parts in found.items() if set(parts) == set(held)}
     if not found:
         return []
-    title = f"mean of {len(held)} held-out domains"
+    title = f"mean of {len(held)} {'source' if runs[0].protocol == 'esdg' else 'held-out'} domains"
     for parts in found.values():
         parts[title] = mean({name: part[0] for name, part in parts.items()}), np.sum([part[1] for part in parts.values()], axis=0)
     ends = limits([part[0] for parts in found.values() for part in parts.values()])
@@ -112,15 +125,17 @@ def _matrix(method, held_out, matrix, counts, ends):
 
 
 def errors(runs, manifests, store, count):
-    """{held-out domain: worst test photographs, as dicts}, |expected grade - grade| from large to small, ties by name; lowest seed.
+    """{protocol: {held-out domain: worst test photographs, as dicts}}, |expected grade - grade| from large to small, ties by name.
 
-    runs : of one method;  manifests : {domain: manifest};  store : folder of the packed photographs;  count : per domain, 0 for none
+    runs  : of one method, of which the lowest seed is read;  manifests : {domain: manifest};  store : folder of the packed photographs
+    count : per domain, 0 for none
     """
     found = {}
     for folder in first_seed([run.folder for run in runs]) if count else ():
         rows = tested(predictions.read(folder / "predictions.parquet", ERROR_COLUMNS))
         rows = rows.assign(error=(rows["expected_grade"] - rows["grade"]).abs()).sort_values(["error", "image"], ascending=[False, True])
-        found[folder.parts[-2]] = [_error(row, manifests, store) for row in rows.head(count).to_dict("records")]
+        worst = [_error(row, manifests, store) for row in rows.head(count).to_dict("records")]
+        found.setdefault(folder.parts[-4], {})[folder.parts[-2]] = worst
     return found
 
 

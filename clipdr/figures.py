@@ -13,6 +13,7 @@ from typing import NamedTuple
 from clipdr import DataError
 from clipdr.evaluate import AS_HEADLINE, HEADLINE
 from clipdr.files import replacing
+from clipdr.settings import HELD_OUT
 from clipdr.tables import is_synthetic
 
 FIGURES = (
@@ -27,7 +28,7 @@ FIGURES = (
     "embedding",
 )
 WIDTH = 4.8  # inches, the text width of a proceedings page; 7 points stay legible there
-LETTER = 0.58  # width of a bold letter of a title in its size, measured
+LETTER = 0.6  # width of a bold letter of a title in its size, measured, with a little room
 WIDE = 1.5 * WIDTH  # inches, the text width of a page with one column
 FORMATS = {  # suffix -> metadata left out
     ".png": {"Software": None},
@@ -37,6 +38,7 @@ FORMATS = {  # suffix -> metadata left out
 MARKERS = "osD^vXph<>"
 # Okabe and Ito (2008) without yellow, which is lost in print, and three more
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C510A", "#7F7F7F", "#332288"]
+SOURCE = HELD_OUT["esdg"].format("")  # before a source, in the name of what it is tested on
 RC = {
     "font.family": "DejaVu Sans", "font.size": 7, "figure.labelsize": 7, "axes.titlesize": 8, "axes.labelsize": 7,
     "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4,
@@ -85,6 +87,21 @@ def style():
 
     with mpl.rc_context(sns.axes_style("whitegrid") | RC):
         yield
+
+
+def mark(number):
+    """Colour and marker of the method of a number: no two of the first hundred have both in common."""
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+
+
+def label(held_out):
+    """What a run holds out, in a figure: the domain; under esdg the source, as in the tables."""
+    return held_out.removeprefix(SOURCE)
+
+
+def kind(domains):
+    """What the domains of a figure are: "held-out domain", under esdg "source domain"."""
+    return "source domain" if all(name.startswith(SOURCE) for name in domains) else "held-out domain"
 
 
 def two_lines(name):

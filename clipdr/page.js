@@ -72,9 +72,9 @@ for (const matrix of document.querySelectorAll("table.heat")) {
     next.focus();
   });
 }
-const chooser = document.getElementById("held-out");
-if (chooser) {
-  const groups = [...document.querySelectorAll("[data-held-out]")];
+for (const part of document.querySelectorAll(".protocol")) {
+  const chooser = part.querySelector("select");
+  const groups = [...part.querySelectorAll("[data-held-out]")];
   const choose = () => { hide(); for (const group of groups) group.hidden = group.dataset.heldOut !== chooser.value; };
   chooser.closest("p").hidden = false;
   chooser.addEventListener("change", choose);

@@ -15,91 +15,24 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from clipdr import GRADES, account, checklist, evaluate, exhibits, facts
+from clipdr import GRADES, account, checklist, evaluate, exhibits, facts, sections
 from clipdr.checklist import Fact
 from clipdr.files import write_text
+from clipdr.printed import printed_table
 from clipdr.tables import is_synthetic
+from clipdr.topics import MAPS, PROTOCOLS, TOPICS, shared_out
 
 LOOKS = Path(__file__).parent  # of page.html, page.css, page.js
 LIMIT = 15 * 2**20  # bytes that the file should stay under
 SUMMARY_FIGURES = ("scores_by_domain", "similarity", "differences")
-MAPS = ("cam", "activation", "map")  # in the names of figures that explain a prediction
 NOTHING = "Nothing of this topic was asked for (config.yaml: tables, figures)."
 
 
-class Topic(NamedTuple):
-    """A section that shows tables and figures: those whose name holds one of the words; what no topic claims goes to the first."""
-
-    title: str
-    lead: str
-    words: tuple[str, ...] = ()
-
-
-# section -> Topic, in the order of the page; a name that several claim goes to the last of them
-TOPICS = {
-    "benchmark": Topic(
-        "Benchmark",
-        "Scores on hospitals that were held out of training, validation and selection; one column per held-out domain.",
-    ),
-    "comparisons": Topic(
-        "Paired comparisons",
-        "Every method against the reference on the same resamples of patients. A difference in bold has p < 0.05 after Holm's correction.",
-        ("compar", "differ", "paired", "critical"),
-    ),
-    "grades": Topic(
-        "Recall of each grade",
-        "Share of the photographs of each grade that are graded right: collapse to grade 0 shows here.",
-        ("recall",),
-    ),
-    "referable": Topic(
-        "Referable DR (grade >= 2)",
-        "Sensitivity and specificity at a threshold frozen on source validation, before a photograph of the held-out domain is seen.",
-        ("referable", "roc", "sensitivity", "specificity"),
-    ),
-    "calibration": Topic(
-        "Calibration",
-        "Whether a predicted P(grade >= k) of 70 % is right 7 times in 10, before and after one temperature fitted on source validation.",
-        ("calibration", "reliability", "ece", "brier"),
-    ),
-    "similarity": Topic(
-        "Similarity of photographs and texts",
-        "Mean cosine between the test photographs of each true grade (rows) and the text of each grade (columns), selected checkpoint, "
-        "lowest seed. In an ordinal model every row falls with the distance from the outlined cell.",
-        ("similarity", "ordinality"),
-    ),
-    "confusion": Topic("Confusion matrices", "True grade (rows) against the most probable grade (columns).", ("confusion",)),
-    "training": Topic(
-        "Training", "Loss and score on source validation; the held-out domain is not in these curves.", ("training", "curve", "history")
-    ),
-    "maps": Topic(
-        "What the models look at",
-        "Activation maps and image features. A map shows where a score comes from, not whether the reason is sound.",
-        (*MAPS, "embedding"),
-    ),
-    "gallery": Topic(
-        "Worst errors", "Of all test photographs of each held-out domain, those whose expected grade is farthest from the true one."
-    ),
-    "data": Topic("Data", ""),
-    "leaks": Topic(
-        "Leaks",
-        "What the parts of each fold share. Photographs are compared by bytes, pixels, names and patients; changed copies are found too.",
-        ("leak",),
-    ),
-    "selection": Topic(
-        "Honesty of the selection",
-        "Checkpoints are chosen on source validation. The last weights, and an oracle where one was run, show what another rule would "
-        "have changed.",
-        ("selection",),
-    ),
-    "deviations": Topic("Deviations from the papers", ""),
-    "environment": Topic("Environment and commit", "What the runs depended on beside their settings."),
-    "tripod": Topic("Appendix: TRIPOD+AI", ""),
-    "claim": Topic("Appendix: CLAIM 2024", ""),
-}
-
-
 class Study(NamedTuple):
-    """What the page is about. Paths and names as `write` takes them; runs: read; manifests: {domain: manifest}; held: held-out domains."""
+    """What the page is about. Paths and names as `write` takes them; runs: read; manifests: {domain: manifest}.
+
+    held : what the runs of the first protocol hold out: figures and facts are of that protocol
+    """
 
     results: Path
     data: Path
@@ -109,7 +42,7 @@ class Study(NamedTuple):
     reference: str
 
 
-def write(path, folders, *, tables, figures, domains, data, deviations, reference="", gallery=4):
+def write(path, folders, *, tables, figures, domains, data, deviations, reference="", gallery=4, further=()):
     """Write the report; returns its bytes.
 
     path       : of the HTML file, in the folder of results
@@ -118,15 +51,17 @@ def write(path, folders, *, tables, figures, domains, data, deviations, referenc
     deviations : Markdown file that lists them
     reference  : method whose worst errors and headline numbers are shown; the last method where it was not run
     gallery    : photographs per held-out domain, the worst errors first; 0 leaves every photograph out, those of the data report too
+    further    : section.json of the sections that sub-packages add (clipdr.sections)
 
     Raises DataError where a run, a manifest or a score is missing or damaged; a missing table or figure is said on the page.
     """
     runs = [account.read_run(folder) for folder in folders]
     methods = list(dict.fromkeys(run.method for run in runs))
     reference = reference if reference in methods else methods[-1]
-    held = list(dict.fromkeys(run.held_out for run in runs))
+    held = list(dict.fromkeys(run.held_out for run in runs if run.protocol == runs[0].protocol))
     study = Study(Path(path).parent, Path(data), runs, exhibits.read_data(Path(data), domains), held, reference)
-    text = render(collect(study, tables, figures, Path(deviations), gallery))
+    content = collect(study, tables, figures, Path(deviations), gallery)
+    text = render(content | {"further": [sections.read(one, gallery > 0) for one in further]})
     write_text(path, text)
     return len(text.encode())
 
@@ -134,16 +69,16 @@ def write(path, folders, *, tables, figures, domains, data, deviations, referenc
 def collect(study, tables, figures, deviations, gallery):
     """All that the template shows, by name. Arguments as `write`."""
     figures = [name for name in figures if gallery or name not in exhibits.PHOTOGRAPHS]
-    printed = {name: account.printed_table(study.results / "tables", name) for name in tables}
-    photographs = sum(map(len, study.manifests.values()))
-    drawn = {name: exhibits.figure(study.results / "figures", name, photographs, study.held) for name in figures}
-    views, folded = computed(study)
+    printed = {name: printed_table(study.results / "tables", name) for name in tables}
+    scores = evaluate.collect([run.folder for run in study.runs])
+    drawn = {name: exhibits.figure(study.results / "figures", name, count(study, scores)) for name in figures}
+    views, folded = computed(study, scores)
     for topic, names in shared_out(tables).items():
         views[topic] = [printed[name] for name in names if printed[name]] + views[topic]
     pictures = {topic: [drawn[name] for name in names if drawn[name].source] for topic, names in shared_out(figures).items()}
     text = deviations.read_text(encoding="utf-8") if deviations.is_file() else ""
     shown = {
-        "matrices": exhibits.similarities(study.runs, study.held),
+        "matrices": exhibits.similarities(study.runs),
         "gallery": exhibits.errors([r for r in study.runs if r.method == study.reference], study.manifests, study.data / "store", gallery),
         "data_report": exhibits.data_report(study.results / "data", study.data, study.manifests, gallery > 0),
         "deviations": rendered(text) if text else None,
@@ -157,6 +92,7 @@ def collect(study, tables, figures, deviations, gallery):
         if facts_of.words and not (views[topic] or pictures[topic] or missing[topic] or (topic == "similarity" and shown["matrices"])):
             missing[topic] = [NOTHING]
     return shown | {
+        "protocols": {protocol: PROTOCOLS.get(protocol, protocol) for protocol in exhibits.by_protocol(study.runs)},
         "topics": TOPICS,
         "views": views,
         "folded": folded,
@@ -178,32 +114,34 @@ def collect(study, tables, figures, deviations, gallery):
     }
 
 
-def computed(study):
+def count(study, scores):
+    """How many photographs the figures are of, in words: those of the first protocol."""
+    protocol = study.runs[0].protocol
+    averages = evaluate.average(scores[(scores["protocol"] == protocol) & scores["held_out"].isin(study.held)])
+    n = int(averages.loc[averages["held_out"] == evaluate.AVERAGE, "n"].max())
+    if protocol == "esdg":
+        return f"n = {n:,} tests: each photograph once for every other one of the {len(study.held)} source domains."
+    return f"n = {n:,} test photographs of {len(study.held)} held-out domains."
+
+
+def computed(study, scores):
     """{section: Views} that are no finished table, and {section: Views to be unfolded}; per protocol where there are several."""
     views, folded = {topic: [] for topic in TOPICS}, {topic: [] for topic in TOPICS}
-    scores = evaluate.collect([run.folder for run in study.runs])
-    for protocol in dict.fromkeys(run.protocol for run in study.runs):
-        runs = [run for run in study.runs if run.protocol == protocol]
+    parts = exhibits.by_protocol(study.runs)
+    for protocol, runs in parts.items():
         compared = account.comparisons(study.results / "comparisons.csv", protocol)
+        rules, chosen = account.selection(runs, scores[scores["protocol"] == protocol])
+        if len(parts) > 1:  # each table says whose it is
+            *compared, rules, chosen = (one._replace(caption=f"{protocol}: {one.caption}") for one in (*compared, rules, chosen))
         views["comparisons"] += compared[:1]
         folded["comparisons"] += compared[1:]
         views["leaks"] += account.folds(study.results, protocol, list(dict.fromkeys(run.held_out for run in runs)))
-        rules, chosen = account.selection(runs, scores[scores["protocol"] == protocol])
         views["selection"].append(rules)
         folded["selection"].append(chosen)
     views["leaks"] += account.leaks(study.results)
     views["training"].append(account.settings(study.runs))
     views["environment"].append(account.environment(study.runs))
     return views, folded
-
-
-def shared_out(names):
-    """{section: those of the names that belong to it, in order}; the first section takes what no other claims."""
-    found = {topic: [] for topic in TOPICS}
-    for name in names:
-        owners = [topic for topic, facts_of in TOPICS.items() if any(word in name for word in facts_of.words)]
-        found[owners[-1] if owners else next(iter(TOPICS))].append(name)
-    return found
 
 
 def all_facts(study):

@@ -8,7 +8,7 @@ import numpy as np
 
 from clipdr.anatomy import Eye, grow, noise, quadrant, retina
 from clipdr.findings import QUADRANTS
-from clipdr.styles import STYLES, develop, frame
+from clipdr.styles import STYLES, Style, develop, frame
 
 RED, DARK, YELLOW, PALE, SCAR, PIGMENT = (
     np.array(colour, np.float32)
@@ -16,14 +16,15 @@ RED, DARK, YELLOW, PALE, SCAR, PIGMENT = (
 )
 
 
-def paint(eye: Eye, size: int) -> tuple[np.ndarray, np.ndarray]:
+def paint(eye: Eye, size: int, style: Style | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Photograph of an eye, and where its lesions are.
 
     size    : nominal side in pixels; height is size times the style's scale, width follows the style's format
+    style   : camera; default: the eye's own
     returns   photograph (H, W, 3) uint8 RGB; lesions (H, W) bool, never outside the field
     """
     camera, anatomy, disease = (np.random.default_rng((*eye.key, part)) for part in (1, 2, 3))  # apart: a healthy twin has the same retina
-    style = STYLES[eye.style]
+    style = style or STYLES[eye.style]
     view = frame(style, size, 1 if eye.side == "right" else -1, camera)
     disc = np.array((np.clip(anatomy.normal(*style.disc), 0.25, 0.84), anatomy.normal(-0.02, 0.05)))
     canvas = retina(view, eye, disc, anatomy)

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from clipdr import GRADES, DataError, receipts
 from clipdr.backbones import Backbone
 from clipdr.data import Features, Images
+from clipdr.exported import refuse_known
 from clipdr.files import digest, replacing, write_text
 from clipdr.folds import fold, source_domains
 from clipdr.manifest import open_features, open_store, read_manifests
@@ -48,6 +49,7 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     device = place(device)
     manifest = read_manifests(manifests)
     parts = fold(manifest, protocol, held_out)
+    refuse_known(settings["backbone"], parts["test"], f"fold {protocol}/{held_out}")
     inputs = {str(path): digest(path) for path in manifests}
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)

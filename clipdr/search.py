@@ -30,6 +30,7 @@ SPACES = {  # method -> its own parameter and the values tried beside the study'
     "clip_finetune": WEIGHT_DECAY,
     "ordinal_clip": {"kl_weight": (0.3, 1.0, 3.0)},
     "clip_dr": {"rank_weight": (0.3, 1.0, 3.0)},
+    "clip_dr_plus": {"pace": (0.03, 0.1, 0.3)},
 }
 
 

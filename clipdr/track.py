@@ -1,6 +1,6 @@
 """publish(): finished run folders -> MLflow. The only file that imports mlflow; training needs neither this file nor MLflow.
 
-Input: run folders results/runs/{protocol}/{method}/{held_out}/{seed}/ and, beside runs/, tables/ and figures/.
+Input: run folders results/runs/{protocol}/{method}/{held_out}/{seed}/ and, beside runs/, tables/, figures/, pretrain/runs/{name}/{seed}/.
 Output: an SQLite database and, in mlartifacts/ beside it, the files of each MLflow run. No run names a path of this machine: the UI,
 started with `--artifacts-destination` on that folder (`make ui`), serves both wherever they are moved.
 """
@@ -60,6 +60,11 @@ def publish(runs, store_uri, experiment):
             files = [folder / name for name in (*SMALL, WEIGHTS, "provenance.json")]
             missing = not all(file.is_file() for file in files)
             counts["incomplete" if missing else store.put(folder.relative_to(runs).as_posix(), files, runs, _run)] += 1
+        for folder in sorted(path.parent for path in runs.parent.glob("pretrain/runs/*/*/settings.json")):
+            files = [folder / name for name in ("settings.json", "history.csv", WEIGHTS, "provenance.json")]
+            name = folder.relative_to(runs.parent).as_posix().replace("/runs/", "/")
+            missing = not all(file.is_file() for file in files)
+            counts["incomplete" if missing else store.put(name, files, runs.parent, _pretraining)] += 1
         files = sorted(file for pattern in STUDY_FILES for file in runs.parent.glob(pattern) if file.is_file() and file.name[0] != ".")
         if files:
             counts[store.put("study", files, runs.parent, _study)] += 1
@@ -153,6 +158,25 @@ def _run(files, root):
     tags |= {"undefined": ", ".join(undefined)} if undefined else {}
     copies = [settings, scores, history, predictions] + [weights] * (weights.stat().st_size <= WEIGHTS_COPIED)
     return params, curve + values, tags, dict.fromkeys(copies, folder), seconds
+
+
+def _pretraining(files, root):
+    """As `_run`, of a pre-training run (clipdr.pretrain): its settings, the losses per epoch, and what was evaluated as files."""
+    settings, history, weights, provenance = files
+    try:
+        facts, (selected, curve) = json.loads(provenance.read_text()), _curve(history)
+        tags = {
+            "protocol": "pretrain",
+            "commit": facts["commit"] or "unknown",
+            "weights": weights.relative_to(root).as_posix(),
+            "weights_sha256": _sha256(weights),
+            "selected_step": selected,
+        }
+        params, seconds = _flat(json.loads(settings.read_text())), float(facts["seconds"])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{settings.parent}: cannot be published ({error!r}); delete the folder and run that job again") from error
+    copies = [settings, history, *sorted(settings.parent.glob("*.csv"))] + [weights] * (weights.stat().st_size <= WEIGHTS_COPIED)
+    return params, curve, tags, dict.fromkeys(copies, settings.parent), seconds
 
 
 def _study(files, root):

@@ -124,7 +124,7 @@ def set_rate(optimizers, training, step, steps, per_epoch):
         rate = WARMUP_LR
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("pace", 1.0)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A Table as a piece of HTML by great-tables: caption above, notes below, no script, no address. Input: tables.Table. Output: text."""
 
+import re
 from html import escape
 
 import pandas as pd
@@ -25,7 +26,21 @@ def to_html(table):
     for note in table.notes:
         made = made.tab_source_note(html(escape(note)))
     made = made.tab_style(style.css("font-weight:bold"), loc.column_labels())
-    return made.as_raw_html() + "\n"
+    before, css, after = re.split("(?<=<style>)|(?=</style>)", made.as_raw_html())
+    return f"{before}{scoped(css, f'#table-{table.name}')}{after}\n"
+
+
+def scoped(css, anchor):
+    """Style rules in which every selector stands below an anchor: great-tables leaves some bare (tr, td), which would restyle the page.
+
+    css : rules without nesting, without at-rules;  anchor : "#" and an id
+    """
+
+    def below(rule):
+        selectors = (one.strip() for one in rule[1].split(","))
+        return "\n" + ", ".join(one if one.startswith(anchor) else f"{anchor} {one}" for one in selectors) + " {"
+
+    return re.sub(r"([^{}]+)\{", below, css)
 
 
 def _cell(cell):

@@ -114,6 +114,14 @@ def cached(toy):
     return toy
 
 
+@pytest.fixture(scope="session")
+def study(toy, tmp_path_factory):
+    """root and run folders of a finished study, as the page shows it; see reported.build."""
+    from reported import build
+
+    return build(tmp_path_factory.mktemp("study"), toy)
+
+
 @pytest.fixture
 def realdata():
     if not REALDATA.is_dir():

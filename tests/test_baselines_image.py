@@ -332,17 +332,18 @@ def test_ddaig_generator_hides_the_domain_and_keeps_the_grade(rows, batch):
     """Against two trained networks, the generator alone raises the domain loss and lowers the grade loss."""
     method = build("ddaig", rows=rows, width=8).train()
     optimizers = {name: torch.optim.Adam(group, 1e-2) for name, group in method.parameter_groups().items()}
-    for _ in range(6):
-        train_step(method, {name: optimizers[name] for name in optimizers}, batch, 0)
+    for _ in range(2):  # both have learned something, and the grade network errs enough for the generator to help it
+        train_step(method, optimizers, batch, 0)
+    optimizer = torch.optim.Adam(method.parameter_groups()["generator"], 3e-3)
     history = []
     for _ in range(15):
-        optimizers["generator"].zero_grad()
+        optimizer.zero_grad()
         parts = method.generator_loss(batch)
         sum(parts.values()).backward()
-        optimizers["generator"].step()
+        optimizer.step()
         history.append([parts["generator_grade"].item(), -parts["generator_domain"].item()])
-    assert history[-1][1] > history[0][1]
-    assert history[-1][0] < history[0][0] + 0.05
+    assert history[-1][1] > 2 * history[0][1]
+    assert history[-1][0] < 0.95 * history[0][0]
 
 
 def test_ddaig_grade_network_sees_the_new_generator_after_the_warm_up(rows, batch):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from oracles import GRADE, PROBABILITY
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
@@ -15,19 +16,6 @@ from clipdr import calibration as module
 from clipdr import metrics
 from clipdr.calibration import BINS, CALIBRATION, calibration, cumulative, exceeds, reliability, sums, temper, temperature
 from clipdr.operating import CLINICAL, MEASURES, REFERABLES, clinical, document, fit, frozen_threshold, points, referable
-
-GRADE = np.array([0, 1, 2, 3, 4, 2, 0])  # oracle 2 of gdrbench
-PROBABILITY = np.array(
-    [
-        [0.60, 0.20, 0.10, 0.05, 0.05],
-        [0.35, 0.30, 0.25, 0.05, 0.05],
-        [0.10, 0.30, 0.40, 0.15, 0.05],
-        [0.05, 0.10, 0.45, 0.25, 0.15],
-        [0.05, 0.05, 0.30, 0.20, 0.40],
-        [0.20, 0.40, 0.20, 0.10, 0.10],
-        [0.30, 0.40, 0.20, 0.05, 0.05],
-    ]
-)
 
 
 @st.composite

@@ -23,6 +23,11 @@ def test_tripod_has_its_27_items_in_52_parts():
 
 
 @pytest.mark.parametrize("items", [TRIPOD, CLAIM], ids=["tripod", "claim"])
+def test_no_item_is_there_twice(items):
+    assert len({item.number for item in items}) == len({item.words for item in items}) == len(items)
+
+
+@pytest.mark.parametrize("items", [TRIPOD, CLAIM], ids=["tripod", "claim"])
 def test_without_facts_every_item_is_the_authors(items):
     assert {one.status for one in answer(items, {})} == {AUTHOR}
 

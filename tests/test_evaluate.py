@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipdr import DataError, evaluate
-from clipdr.evaluate import AVERAGES, SCORES, average, collect, collect_draws, score, summary, write
+from clipdr import DataError, scoring
+from clipdr.evaluate import AVERAGES, SCORES, average, collect, collect_draws, summary
 from clipdr.metrics import METRICS
 from clipdr.operating import MEASURES
 from clipdr.predictions import COLUMNS, PROBABILITIES, check, read
+from clipdr.scoring import score, write
 from clipdr.statistics import interval, resample
 
 SIZES = {"SIM_APTOS": 120, "SIM_IDRID": 80, "SIM_RLDR": 100}
@@ -101,7 +102,7 @@ def test_value_draws_and_interval_are_those_of_the_sorted_rows(manifest):
 def test_row_order_and_blocks_do_not_matter(manifest, monkeypatch):
     predictions = predict(manifest, ["SIM_IDRID"])
     scores, draws, _ = score(predictions, manifest, 30)
-    monkeypatch.setattr(evaluate, "WEIGHTS_AT_ONCE", 7 * 80)
+    monkeypatch.setattr(scoring, "WEIGHTS_AT_ONCE", 7 * 80)
     again, again_draws, _ = score(predictions.iloc[::-1], manifest.sample(frac=1, random_state=1), 30)
     pd.testing.assert_frame_equal(scores, again, check_exact=True)
     for key in draws:
@@ -147,7 +148,7 @@ def test_undefined_stays_undefined(manifest):
 
 
 def test_a_difference_to_scikit_learn_stops(manifest, monkeypatch):
-    monkeypatch.setitem(evaluate.METRICS, "mae", lambda grade, probability, weight=None: np.zeros(1 if weight is None else len(weight)))
+    monkeypatch.setitem(scoring.METRICS, "mae", lambda grade, probability, weight=None: np.zeros(1 if weight is None else len(weight)))
     with pytest.raises(AssertionError, match=r"mae: METRICS gives .*, scikit-learn"):
         score(predict(manifest, ["SIM_IDRID"]), manifest, 1)
 

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from clipdr.config import Config
 from clipdr.figures import FIGURES
 
 ROOT = Path(__file__).parents[1]
+STUDY = Config(**yaml.safe_load((ROOT / "config.yaml").read_text()))
 PACKAGE = ROOT / "clipdr"
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PACKAGE.rglob("*.py")}
 LIGHT = {"clipdr", "clipdr.files", "clipdr.receipts"}  # constants, atomic writes, digests: no rule's numbers depend on them
@@ -45,10 +48,11 @@ def closure(modules):
     return seen - LIGHT - {"clipdr.methods"}
 
 
-def verbs():
-    """{verb: clipdr modules it imports}."""
-    tree = ast.parse((PACKAGE / "__main__.py").read_text())
-    return {node.name: imported(ast.walk(node)) for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+def verbs(package=""):
+    """{verb: clipdr modules it imports}, of clipdr or of one of its sub-packages; there the helpers beside the verbs too."""
+    paths = [PACKAGE / package / "__main__.py"] if package else sorted((PACKAGE / "verbs").glob("*.py"))
+    nodes = [node for path in paths for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
+    return {node.name: imported(ast.walk(node)) for node in nodes if package or node.decorator_list}
 
 
 def code_lists():
@@ -69,7 +73,7 @@ def code_lists():
         if "FIGURE_CODE.get" in code:  # of all figures together; each alone: test_a_figure_names_the_modules_that_it_reads
             modules |= {name for figure, names in FIGURE_READS.items() for name in (*names, f"plots/{figure}")}
         if "study.code(" in code:
-            modules.add("methods/clip_dr")
+            modules |= {path.removeprefix("clipdr/").removesuffix(".py") for path in STUDY.code("clip_dr")}
         found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}
     return found
 
@@ -106,6 +110,29 @@ def test_a_rule_names_the_modules_its_verb_imports(rule):
     if rule == "figure":
         needed |= closure({f"clipdr.plots.{name}" for name in FIGURES})
     assert code_lists()[rule] == needed
+
+
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("pairs", ["pairs", "_upstream"]),
+        ("pretrain", ["pretrain"]),
+        ("export_backbone", ["export"]),
+        ("evaluate_pretrained", ["retrieve", "probe", "zeroshot"]),
+        ("pretrain_report", ["report"]),
+    ],
+)
+def test_a_rule_of_pretrain_names_the_modules_its_verbs_import(rule, names):
+    found = verbs("pretrain")
+    assert code_lists()[rule] == closure(set().union(*(found[name] for name in names)))
+
+
+def test_the_spine_imports_no_sub_package():
+    for name, path in MODULES.items():
+        if not name.startswith(("clipdr.pretrain", "clipdr.multimodal")):
+            assert not any(
+                one.startswith(("clipdr.pretrain", "clipdr.multimodal")) for one in imported(ast.walk(ast.parse(path.read_text())))
+            ), name
 
 
 def test_a_figure_names_the_modules_that_it_reads():

@@ -12,8 +12,9 @@ from clipdr.folds import fold
 from clipdr.manifest import read_manifest, read_manifests
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
-from clipdr.methods.clip_dr import ClipDr, Smoother, kernel
+from clipdr.methods.clip_dr import ClipDr
 from clipdr.prompts import BANKS, ensemble, similarity
+from clipdr.smoothing import Smoother, kernel
 from clipdr.train import OPTIMIZERS, predict, restore, train_step, trained
 
 TOWERS = {  # one of each kind, all tiny, random weights
@@ -69,7 +70,8 @@ def test_contract(prepared, name):
 
 def check_gradients(method, batch):
     """Every phase leads a gradient to all parameters of its group, each trained parameter is in one group, no frozen one is reached."""
-    groups = method.train().parameter_groups()
+    groups = {phase: OPTIMIZERS["sgd"](group, 1e-3, 0).param_groups for phase, group in method.train().parameter_groups().items()}
+    groups = {phase: [parameter for part in parts for parameter in part["params"]] for phase, parts in groups.items()}
     phases = []
     for phase, parts in method.phases(batch):
         method.zero_grad()

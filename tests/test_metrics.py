@@ -7,24 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import GRADE, PROBABILITY
 
 from clipdr import DataError, metrics
 from clipdr.metrics import METRICS, confusion, reference
 
-# Oracle 1: grades of the RLDR files (rows) and EyePACS (columns) of the same 1593 photographs. Oracle 2: seven images with probabilities.
+# Oracle 1: grades of the RLDR files (rows) and EyePACS (columns) of the same 1593 photographs.
 ORACLE_1 = np.array([[33, 43, 86, 2, 2], [25, 120, 180, 10, 2], [9, 21, 681, 178, 40], [0, 0, 24, 64, 11], [0, 0, 5, 2, 55]])
-ORACLE_2_GRADE = np.array([0, 1, 2, 3, 4, 2, 0])
-ORACLE_2 = np.array(
-    [
-        [0.60, 0.20, 0.10, 0.05, 0.05],
-        [0.35, 0.30, 0.25, 0.05, 0.05],
-        [0.10, 0.30, 0.40, 0.15, 0.05],
-        [0.05, 0.10, 0.45, 0.25, 0.15],
-        [0.05, 0.05, 0.30, 0.20, 0.40],
-        [0.20, 0.40, 0.20, 0.10, 0.10],
-        [0.30, 0.40, 0.20, 0.05, 0.05],
-    ]
-)
 
 
 def from_matrix(matrix):
@@ -86,7 +75,7 @@ def test_oracle_1():
 
 
 def test_oracle_2():
-    value = {name: metric(ORACLE_2_GRADE, ORACLE_2)[0] for name, metric in METRICS.items()}
+    value = {name: metric(GRADE, PROBABILITY)[0] for name, metric in METRICS.items()}
     assert value["auc"] == pytest.approx(0.80625, abs=1e-15)
     assert value["accuracy"] == pytest.approx(3 / 7, abs=1e-15)
     assert value["macro_f1"] == pytest.approx(0.4, abs=1e-15)
@@ -131,16 +120,16 @@ def test_weights_equal_copied_rows_in_blocks_of_any_size(table, seed, block):
 def test_no_image_is_undefined():
     for name, metric in METRICS.items():
         assert np.isnan(metric(np.array([], int), np.empty((0, 5)))).tolist() == [True], name
-        assert np.isnan(metric(ORACLE_2_GRADE, ORACLE_2, np.zeros((2, 7), np.uint16))).all(), name
+        assert np.isnan(metric(GRADE, PROBABILITY, np.zeros((2, 7), np.uint16))).all(), name
 
 
 def test_undefined_in_the_resample_that_lacks_a_grade_only():
     weight = np.ones((3, 7), np.uint16)
     weight[1, 4] = 0  # the only image of grade 4, and the only one predicted so
-    assert np.isnan(METRICS["auc"](ORACLE_2_GRADE, ORACLE_2, weight)).tolist() == [False, True, False]
-    assert np.isnan(METRICS["macro_f1"](ORACLE_2_GRADE, ORACLE_2, weight)).tolist() == [False, True, False]
-    assert np.isnan(METRICS["recall_4"](ORACLE_2_GRADE, ORACLE_2, weight)).tolist() == [False, True, False]
-    assert not np.isnan(METRICS["qwk"](ORACLE_2_GRADE, ORACLE_2, weight)).any()
+    assert np.isnan(METRICS["auc"](GRADE, PROBABILITY, weight)).tolist() == [False, True, False]
+    assert np.isnan(METRICS["macro_f1"](GRADE, PROBABILITY, weight)).tolist() == [False, True, False]
+    assert np.isnan(METRICS["recall_4"](GRADE, PROBABILITY, weight)).tolist() == [False, True, False]
+    assert not np.isnan(METRICS["qwk"](GRADE, PROBABILITY, weight)).any()
 
 
 def test_single_grade():

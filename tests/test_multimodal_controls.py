@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from multimodal_toy import ALL, TINY, built, pack
 
-from clipdr import DataError
+from clipdr import DataError, sections
 from clipdr.multimodal import baselines, controls, evaluation, exhibits, jobs, scoring
 from clipdr.multimodal.settings import settings
 
@@ -132,6 +132,12 @@ def test_the_report_is_one_offline_file_that_says_what_it_is(results, packed):
     for said in ("99.94", "LEAKY", "SYNTHETIC", "C_1 %", "null band", "missingness", "lookup", "K5", "data:image/jpeg", "not run"):
         assert said in text, said
     assert "http://" not in text.replace("http://www.w3.org", "") and "<script" not in text
+    section = sections.read(results / "section.json")
+    assert section.words[0].startswith("SYNTHETIC") and any("99.94" in said for said in section.words)
+    assert [view.caption.split(":")[0] for view in section.tables] == ["SYNTHETIC images"] * len(section.tables)
+    heads = {head for view in section.tables for head in view.head}
+    assert {"R@1 %", "C_1 %", "chance R@1 %", "honest ceiling C_1 % of these texts"} <= heads
+    assert section.figures[0].alt == "recall of each mode beside its ceiling"
     exhibits.write(folders, "SYNTHETIC", packed, results, photographs=False)
     assert "data:image/jpeg" not in (results / "report.html").read_text()
 

@@ -1,133 +1,22 @@
 """The report: complete, escaped, self-contained; in a real browser: quiet, without requests, sortable, usable by keyboard, on a phone."""
 
-import json
+import base64
 import re
 import shutil
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import Browser, found
+from reported import METHODS, NAMES, OTHER, Outline, read_manifest, run, write
 
-from clipdr import __main__ as verbs
-from clipdr import account, checklist, page
-from clipdr.predictions import LOGITS, PROBABILITIES
-
-NAMES = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
-METHODS = ("erm", "ordinal_clip", "clip_dr")
-TABLES, FIGURES = ["dg", "dg_auc", "dg_recall"], ["scores_by_domain", "similarity"]
-EVIL = "<script>window.broken=1</script><img src=x onerror=window.broken=1>\"'&=cmd()"
-OTHER = "0123456789012345678901234567890123456789-dirty"
-SHARPNESS = {"erm": 0.5, "ordinal_clip": 1.5, "clip_dr": 3.0}  # of the logits about the true grade
-
-
-def predictions(manifest, method, held_out):
-    """Predictions of one run: logits that fall with the distance from the true grade, and noise. `last` has other noise."""
-    frames = []
-    for place, selection in enumerate(("source_val", "last")):
-        for split, rows in (("val", manifest[(manifest["domain"] != held_out) & (manifest["split"] == "val")]),
-                            ("test", manifest[manifest["domain"] == held_out])):  # fmt: skip
-            rng = np.random.default_rng([place, METHODS.index(method), NAMES.index(held_out), len(rows)])
-            far = np.abs(rows["grade"].to_numpy()[:, None] - np.arange(5))
-            logits = -SHARPNESS[method] * far + rng.normal(0, 1.5, far.shape)
-            share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-            frame = rows[["image", "domain", "grade"]].assign(protocol="dg", method=method, held_out=held_out, seed=0, selection=selection)
-            frame[LOGITS], frame[PROBABILITIES] = logits.astype("float32"), share
-            frames.append(frame.assign(split=split, expected_grade=share @ np.arange(5.0), scale=np.nan if method == "erm" else 10.0))
-    return pd.concat(frames, ignore_index=True)
-
-
-def run(folder, manifest, method, held_out, evil):
-    """One finished run folder."""
-    folder.mkdir(parents=True)
-    predictions(manifest, method, held_out).to_parquet(folder / "predictions.parquet", index=False)
-    training = {"epochs": 2.0, "batch_size": 16, "optimizer": "adamw", "lr": 5e-4, "schedule": "cosine", "augment": "flip"}
-    settings = {
-        "backbone": {"name": "tiny", "image": "timm/x", "weights": f"/home/{'x' * 90}.safetensors", "text": "small"},
-        "frozen": False,
-    }
-    settings |= {"training": training | {"evaluations": 2, "precision": "fp32"}, "image": {"size": 32, "input": 32}}
-    settings["options"] = {"note": EVIL} if evil else {}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    facts = {"commit": OTHER if evil else OTHER[:40], "python": "3.11.7", "device": "cpu", "threads": 1, "seconds": 90.0, "peak_mib": 512.0}
-    facts["versions"] = {"torch": EVIL if evil else "2.14.1"}
-    (folder / "provenance.json").write_text(json.dumps(facts))
-    (folder / "history.csv").write_text("step,epoch,lr,loss,val_loss,val_auc,selected\n4,1,.1,1,1,.7,False\n8,2,.1,.5,.9,.8,True\n")
-    verbs.score(folder, ",".join(NAMES), folder.parents[5] / "data", 50)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def study(toy, tmp_path_factory):
-    """root, run folders: a scored study of three methods, whose names, commits and reasons hold markup."""
-    root = tmp_path_factory.mktemp("study")
-    data, results = root / "data", root / "results"
-    for folder in ("manifests", "store"):
-        shutil.copytree(toy / folder, data / folder)
-    (data / "rejected").mkdir()
-    for name in NAMES:
-        rows = [(f"{name}/x/{EVIL}.png", 2, "val", EVIL)] if name == "SIM_RLDR" else []
-        pd.DataFrame(rows, columns=["image", "grade", "split", "reason"]).to_csv(data / "rejected" / f"{name}.csv", index=False)
-        manifest = pd.read_csv(data / "manifests" / f"{name}.csv", keep_default_na=False)
-        manifest["image"] = [image.replace(".png", f"{EVIL}.png".replace("/", "")) for image in manifest["image"]]
-        manifest.to_csv(data / "manifests" / f"{name}.csv", index=False)
-    manifest = pd.concat([account.pd.read_csv(data / "manifests" / f"{name}.csv", keep_default_na=False) for name in NAMES])
-    runs = [
-        run(results / "runs" / "dg" / method / held_out / "0", manifest, method, held_out, method == "clip_dr" and held_out == NAMES[0])
-        for method in METHODS
-        for held_out in NAMES
-    ]
-    verbs.collect(runs, results)
-    verbs.compare(runs, "clip_dr", results)
-    verbs.leaks(",".join(NAMES), data, results)
-    for name in NAMES:
-        verbs.gate("dg", name, ",".join(NAMES), data, results, True)
-    verbs.data_report(",".join(NAMES), data, results)
-    for name in TABLES:
-        verbs.table(name, runs, results)
-    for name in FIGURES:
-        verbs.figure(name, runs, results, data)
-    (root / "deviations.md").write_text(f"# Title\n\n## Part\n\n| # | what |\n|---|---|\n| 1 | {EVIL} |\n")
-    return root, runs
-
-
-def write(study, name="report.html", **changes):
-    root, runs = study
-    options = {"tables": TABLES, "figures": FIGURES, "domains": NAMES, "data": root / "data", "deviations": root / "deviations.md"}
-    path = root / "results" / name
-    page.write(path, runs, **(options | {"reference": "clip_dr", "gallery": 2} | changes))
-    return path
+from clipdr import GRADES, account, checklist, page
+from clipdr.printed import printed_table
 
 
 @pytest.fixture(scope="session")
 def report(study):
     return write(study)
-
-
-class Outline(HTMLParser):
-    """Tags, headings, attributes and visible text of a page."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.headings, self.attributes, self.text, self.hidden = [], [], [], [], 0
-        self.feed(Path(path).read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.text).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        self.hidden = tag in ("script", "style")
-        if re.fullmatch(r"h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-
-    def handle_endtag(self, tag):
-        self.hidden = 0
-
-    def handle_data(self, data):
-        if not self.hidden:
-            self.text.append(data)
 
 
 def test_every_section_is_there_and_the_headings_are_in_order(report):
@@ -193,12 +82,48 @@ def test_the_worst_errors_are_the_worst(study):
     root, runs = study
     part = [account.read_run(folder) for folder in runs if folder.parts[-3] == "clip_dr"]
     worst = page.exhibits.errors(part, page.exhibits.read_data(root / "data", NAMES), root / "data" / "store", 3)
-    assert list(worst) == list(NAMES)
-    for name, rows in worst.items():
+    assert list(worst) == ["dg"] and list(worst["dg"]) == list(NAMES)
+    for name, rows in worst["dg"].items():
         known = pd.read_parquet(root / "results/runs/dg/clip_dr" / name / "0/predictions.parquet")
         known = known[(known["split"] == "test") & (known["selection"] == "source_val")]
         error = (known["expected_grade"] - known["grade"]).abs().sort_values(ascending=False)
         np.testing.assert_allclose([abs(row["expected"] - row["grade"]) for row in rows], error[:3])
+
+
+@pytest.fixture(scope="session")
+def several(study):
+    """A page of two protocols, and its run folders: clip_dr under esdg beside the study's dg."""
+    root, runs = study
+    manifest = read_manifest(root / "data")
+    more = [run(root / "results/runs/esdg/clip_dr" / f"all_but_{name}" / "0", manifest) for name in NAMES]
+    return write((root, [*runs, *more]), "several.html"), [*runs, *more]
+
+
+def test_several_protocols_are_set_apart_by_headings(several):
+    """Matrices, gallery, selection: each protocol by itself, under its own heading, the domains one level lower."""
+    report, _ = several
+    text = report.read_text()
+    for section in ("similarity", "gallery"):
+        part = text.split(f'<section id="{section}">')[1].split("</section>")[0]
+        heads = re.findall(r"<h([34])>(.*?)</h", part)
+        dg, esdg = page.PROTOCOLS["dg"], page.PROTOCOLS["esdg"]
+        assert [said for level, said in heads if level == "3"] == [dg, esdg], section
+        below = {}
+        for level, said in heads:
+            below.setdefault(said, []) if level == "3" else below[list(below)[-1]].append(said)
+        assert [name for name in below[dg] if "mean" not in name] == list(NAMES)
+        assert [name for name in below[esdg] if "mean" not in name] == [f"all_but_{name}" for name in NAMES]
+    assert "esdg: Unweighted mean" in text and "dg: Unweighted mean" in text
+    outline = Outline(report)
+    assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+    assert "n = 120 test photographs of 3 held-out domains" in outline.text  # the figures are of the first protocol
+
+
+def test_what_figures_of_esdg_count_is_said(several, study):
+    runs = [folder for folder in several[1] if folder.parts[-4] == "esdg"]
+    text = Outline(write((study[0], runs), "esdg.html")).text
+    assert "n = 240 tests: each photograph once for every other one of the 3 source domains" in text
+    assert "mean of 3 source domains" in text
 
 
 def test_a_missing_table_or_figure_is_said(study):
@@ -216,7 +141,7 @@ def test_differing_and_unclean_commits_are_said(report):
 
 def test_the_printed_cells_and_intervals_are_those_of_the_tables(study):
     root, _ = study
-    view = account.printed_table(root / "results" / "tables", "dg_auc")
+    view = printed_table(root / "results" / "tables", "dg_auc")
     tidy = pd.read_csv(root / "results" / "tables" / "dg_auc.csv")
     assert [row[0].text for row in view.body] == list(METHODS)
     shown = [cell for row in view.body for cell in row[1:]]
@@ -236,6 +161,7 @@ def test_the_checklists_point_to_sections_that_exist_and_name_facts_that_are_mad
     assert {name for item in (*checklist.TRIPOD, *checklist.CLAIM) for name in item.facts} <= made
     assert not [fact.text for fact in known.values() if re.search(r"\bnan\b|None|\{|\}", fact.text)]
     assert "author must fill" in Outline(report).text
+    assert Outline(report).text.count("the wording is paraphrased and shorter : hand in the published form") == 2
 
 
 def test_equal_results_give_an_equal_file(study, report):
@@ -244,6 +170,12 @@ def test_equal_results_give_an_equal_file(study, report):
 
 
 # ---------------------------------------------------------------- in a browser
+def choose(browser, number, held_out):
+    """Choose a held-out domain for the similarity matrices of one protocol."""
+    chooser = f"document.querySelectorAll('.protocol select')[{number}]"
+    browser.js(f"(() => {{ const s = {chooser}; s.value = '{held_out}'; s.dispatchEvent(new Event('change')); }})()")
+
+
 needs_browser = pytest.mark.skipif(found() is None, reason="no Chromium: apt-get install chromium, or name one in CLIPDR_CHROMIUM")
 
 
@@ -316,8 +248,16 @@ def test_another_held_out_domain_can_be_chosen(browser, report):
     browser.open(report)
     visible = "[...document.querySelectorAll('[data-held-out]')].filter((one) => !one.hidden).map((one) => one.dataset.heldOut)"
     assert browser.js(visible) == ["mean of 3 held-out domains"]
-    browser.js("(() => { const s = document.getElementById('held-out'); s.value = 'SIM_IDRID'; s.dispatchEvent(new Event('change')); })()")
+    choose(browser, 0, "SIM_IDRID")
     assert browser.js(visible) == ["SIM_IDRID"]
+
+
+@needs_browser
+def test_each_protocol_has_its_own_choice_of_held_out_domain(browser, several):
+    browser.open(several[0])
+    visible = "[...document.querySelectorAll('[data-held-out]')].filter((one) => !one.hidden).map((one) => one.dataset.heldOut)"
+    choose(browser, 1, "all_but_SIM_IDRID")
+    assert browser.js(visible) == ["mean of 3 held-out domains", "all_but_SIM_IDRID"]
 
 
 @needs_browser
@@ -328,3 +268,48 @@ def test_the_colour_scheme_can_be_changed_and_the_first_tab_skips_to_the_content
     browser.mouse("#scheme", click=True)
     assert browser.js("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 28)"
     assert browser.js("document.getElementById('scheme').textContent") == "Light colours"
+
+
+PAPER = 184  # mm that a line may be long: A4 without the margins of @page (13 mm)
+
+
+@pytest.fixture(params=["system", "chosen"])
+def printed(browser, several, request):
+    """The page as paper shows it, opened in dark colours: the system's, or chosen with the button."""
+    browser.open(several[0], round(PAPER / 25.4 * 96), dark=request.param == "system")
+    if request.param == "chosen":
+        browser.mouse("#scheme", click=True)
+    browser.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    browser.js("dispatchEvent(new Event('beforeprint'))")
+    yield browser
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+@needs_browser
+def test_on_paper_everything_is_dark_on_white(printed):
+    """A dark scheme is one of the screen: on paper the ink would be pale."""
+    assert printed.js("getComputedStyle(document.documentElement).getPropertyValue('--page')") == "#ffffff"
+    assert printed.js("getComputedStyle(document.body).color") == "rgb(27, 34, 44)"
+    assert printed.js("getComputedStyle(document.querySelector('.gallery > li')).backgroundColor") == "rgb(246, 248, 250)"
+
+
+@needs_browser
+def test_on_paper_nothing_is_cut_folded_or_left_to_the_mouse(printed):
+    """No element is wider than the paper; all held-out domains, folded tables and grade names are there; controls are not."""
+    wide = "[...document.querySelectorAll('main *')].filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
+    assert printed.js(f"{wide}.map((one) => one.tagName + one.className + one.textContent.slice(0, 40))") == []
+    gone = "(one) => one.getBoundingClientRect().height < 5"
+    shown = "[data-held-out], details.more, table, figure img, .gallery > li"
+    assert printed.js(f"[...document.querySelectorAll('{shown}')].filter({gone}).length") == 0
+    assert printed.js("document.querySelectorAll('details:not([open])').length") == 0
+    screen = "nav, .control, .screen, #scheme, #tip"
+    assert printed.js(f"[...document.querySelectorAll('{screen}')].every({gone})")
+    for grade, name in enumerate(GRADES):  # in the heads of the matrices they are to be read on hovering
+        assert f"{grade} {name}" in printed.js("document.querySelector('#similarity .protocol .quiet').textContent")
+
+
+@needs_browser
+def test_the_page_prints(browser, several):
+    browser.open(several[0])
+    pages = base64.b64decode(browser.call("Page.printToPDF", preferCSSPageSize=True)["data"])
+    assert pages.startswith(b"%PDF") and 5 < len(re.findall(rb"/Type\s*/Page\b", pages)) < 40

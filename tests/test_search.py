@@ -64,7 +64,7 @@ def test_a_trial_that_diverges_is_written_down_and_never_chosen(settings, source
 
 
 def test_every_method_with_steps_has_one_parameter_of_its_own(settings):
-    assert set(METHODS) - WITHOUT_STEPS <= set(SPACES) | {"clip_dr_plus"}
+    assert set(METHODS) - WITHOUT_STEPS <= set(SPACES)
     for method in SPACES:
         space = space_of(settings(), method)
         assert len(space) == 2 and "training.lr" in space

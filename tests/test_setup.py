@@ -128,8 +128,13 @@ echo 42
 """
 TOY = """
 rule all:
-    input: expand("out/{i}", i=range(3))
+    input: expand("out/{i}", i=range(3)), expand("out/score{i}", i=range(4))
+rule score:
+    output: "out/score{i}"
+    log: "log/score{i}"
+    shell: "touch {output} 2> {log}"
 rule train:
+    wildcard_constraints: i=r"\\d"
     output: "out/{i}"
     log: "log/{i}"
     resources: gpu=1
@@ -139,7 +144,7 @@ rule train:
 
 @pytest.mark.slow
 def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
-    """Three jobs that ask for a GPU reach sbatch at once, though the default profile (which Snakemake also reads) allows one GPU."""
+    """Three jobs that ask for a GPU reach sbatch at once, though the default profile (read too) allows one; all scores go as one job."""
     shutil.copytree(ROOT / "workflow/profiles", tmp_path / "workflow/profiles")
     (tmp_path / "workflow/Snakefile").write_text(TOY)
     (tmp_path / "bin").mkdir()
@@ -151,7 +156,7 @@ def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
     command = [sys.executable, "-m", "snakemake", "--profile", "workflow/profiles/slurm"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         for _ in range(300):
-            if calls.exists() and len(calls.read_text().splitlines()) == 3:
+            if calls.exists() and len(calls.read_text().splitlines()) == 4:
                 break
             try:
                 process.wait(0.2)
@@ -159,8 +164,9 @@ def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
                 continue
         process.kill()
     submitted = calls.read_text().splitlines()
-    assert len(submitted) == 3
-    for line in submitted:
+    trainings = [line for line in submitted if "--gpus" in line]
+    assert len(trainings) == 3 and len(submitted) == 4
+    for line in trainings:
         assert "--gpus=1" in line and "--cpus-per-task=4" in line and "--mem 32000" in line and "-t 720" in line
 
 

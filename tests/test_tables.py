@@ -14,8 +14,9 @@ from clipdr.clinical import TABLES as CLINICAL
 from clipdr.compared import comparison, published, reproduction
 from clipdr.operating import MEASURES
 from clipdr.settings import HELD_OUT
-from clipdr.tables import PROTOCOLS, TABLES, Remarks, by_domain, is_synthetic, remarks
+from clipdr.tables import TABLES, Remarks, by_domain, is_synthetic, remarks
 from clipdr.typeset import to_csv, to_html, to_latex, to_markdown, write
+from clipdr.wording import PROTOCOLS
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 METHODS = ["erm", "ordinal_clip", "clip_dr"]

@@ -96,7 +96,7 @@ def test_fit_has_no_argument_for_a_test_set():
 @pytest.mark.parametrize("method", ["erm", "clip_dr"])
 def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, manifests, tmp_path, method):
     """The known answer is found; from shuffled training grades it is not: the intervals of QWK are far apart."""
-    from clipdr.evaluate import score
+    from clipdr.scoring import score
 
     rules = settings(epochs=20, lr=3e-3, augment="none")
     shuffled = tmp_path / "shuffled"

@@ -3,6 +3,7 @@
 from clipdr.methods.ats import Ats
 from clipdr.methods.cabnet import CabNet
 from clipdr.methods.clip_dr import ClipDr
+from clipdr.methods.clip_dr_plus import ClipDrPlus
 from clipdr.methods.clip_finetune import ClipFinetune
 from clipdr.methods.coop import CoOp
 from clipdr.methods.coop_lvt import CoOpLvt
@@ -42,4 +43,5 @@ METHODS = {
     "coop_lvt": CoOpLvt,
     "ordinal_clip": OrdinalClip,
     "clip_dr": ClipDr,
+    "clip_dr_plus": ClipDrPlus,
 }

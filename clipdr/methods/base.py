@@ -58,7 +58,10 @@ class Method(nn.Module):
         yield "main", self.loss(batch)
 
     def parameter_groups(self):
-        """{phase: parameters that its optimiser trains}; empty where nothing is trained (0 steps)."""
+        """{phase: parameters that its optimiser trains}; empty where nothing is trained (0 steps).
+
+        Parameters, or torch's groups of them, whose key `pace` (default 1) is their share of the learning rate.
+        """
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return {"main": trained} if trained else {}
 

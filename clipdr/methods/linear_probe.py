@@ -17,7 +17,7 @@ class LinearProbe(Method):
     def __init__(self, backbone, strengths=tuple(10.0**power for power in range(-6, 7)), max_iter=1000):
         super().__init__(backbone)
         self.strengths, self.max_iter = strengths, max_iter
-        self.head = nn.Linear(backbone.dim, len(GRADES)).requires_grad_(False)
+        self.head = nn.Linear(backbone.pooled_dim, len(GRADES)).requires_grad_(False)
 
     def begin(self, source):
         from sklearn.linear_model import LogisticRegression
@@ -39,4 +39,4 @@ class LinearProbe(Method):
             raise DataError("linear_probe: AUC of source validation is undefined for every C; it needs every grade")
 
     def forward(self, image):
-        return self.head(F.normalize(self.image(image), dim=-1))
+        return self.head(F.normalize(self.image.pooled(image), dim=-1))

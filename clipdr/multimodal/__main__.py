@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from clipdr.__main__ import guarded, threads_of
+from clipdr.__main__ import guarded
+from clipdr.verbs import threads_of
 
 app = typer.Typer(
     name="clipdr.multimodal",
     help="Photograph, narrative and structured row of an eye in one transformer: two grades, and retrieval scored without flattery.\n\n"
-    "The whole study: `snakemake --cores all --configfile workflow/studies/multimodal.yaml multimodal`; these are its steps.",
+    "The whole study: `snakemake multimodal --cores all --configfile workflow/studies/multimodal.yaml`; these are its steps.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",

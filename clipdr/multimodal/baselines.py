@@ -104,7 +104,7 @@ def any_retinopathy(logits, grade):
 
 
 def difference(draws, first, second, metric="qwk"):
-    """Paired difference of two methods on shared resamples of patients. draws: {method: (metrics, R)} of clipdr.evaluate.score"""
+    """Paired difference of two methods on shared resamples of patients. draws: {method: (metrics, R)} of clipdr.scoring.score"""
     place = MEASURES.index(metric)
     return paired(draws[first][place], draws[second][place])
 

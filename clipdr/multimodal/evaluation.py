@@ -1,6 +1,6 @@
 """What a trained model is scored by: retrieval modes, predictions of both scales, curves with a modality absent, attribution.
 
-Input: a Multimodal and Visits of one split. Output: rows and frames; retrieval is judged by clipdr.retrieval, grades by clipdr.evaluate.
+Input: a Multimodal and Visits of one split. Output: rows and frames; retrieval is judged by clipdr.retrieval, grades by clipdr.scoring.
 """
 
 import numpy as np
@@ -130,7 +130,7 @@ def frame(logits, visits, scale, method, held_out, seed):
 
 
 def manifest(visits, scale, held_out):
-    """What clipdr.evaluate needs to know of every eye: image, patient, grade on the scale, domain."""
+    """What clipdr.scoring needs to know of every eye: image, patient, grade on the scale, domain."""
     eyes = pd.concat([visits[part].eyes for part in ("val", "test")], ignore_index=True)
     known = eyes[eyes[scale] >= 0]
     return pd.DataFrame({"image": known["image"], "patient": patients_of(known), "grade": known[scale], "domain": held_out})

@@ -286,7 +286,9 @@ def examples(folders, data, known, photographs):
 
 
 def write(folders, held_out, data, results, photographs=True):
-    """Write the report, its section, tables and figures; returns a line about them."""
+    """Write the report, its sections here and in the study's page, tables and figures; returns a line about them."""
+    from clipdr.multimodal import insert
+
     results = Path(results)
     shown, figures = collect(folders, held_out, data, results, photographs)
     for name in ("retrieval", "leaky", "canaries", "transfers", "ceilings"):
@@ -295,6 +297,7 @@ def write(folders, held_out, data, results, photographs=True):
         write_text(results / "tables" / f"multimodal_{title.lower()}.csv", pd.DataFrame(rows).to_csv(index=False))
     for name, figure in figures.items():
         write_figure(figure, name, results / "figures", (".svg", ".png"))
+    insert.write(results, shown, figures)
     drawn = {}
     for key, name in {"figure": "multimodal_recall", "curves": "multimodal_curves"}.items():
         path = results / "figures" / f"{name}.svg"

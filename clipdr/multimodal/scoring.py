@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from clipdr import evaluate
+from clipdr import scoring
 from clipdr.files import replacing, write_text
 from clipdr.multimodal import baselines, canaries, cohort, controls, evaluation, packing, training
 from clipdr.multimodal.fusion import SCALES
@@ -52,7 +52,7 @@ def write_run(results, found, manifest, eyes, resamples, settings, facts, histor
     """One run folder of the common layout: predictions, scores, draws, operating point, and further.csv. Returns the draws of the test."""
     first = found.iloc[0]
     folder = Path(results) / "runs" / first["protocol"] / first["method"] / first["held_out"] / str(first["seed"])
-    scored = evaluate.score(found, manifest, resamples, str(folder))
+    scored = scoring.score(found, manifest, resamples, str(folder))
     key = {name: first[name] for name in ("protocol", "method", "held_out")} | {"seed": int(first["seed"])}
     write_text(folder / "settings.json", as_json(key | settings))
     write_text(folder / "history.csv", history)
@@ -61,7 +61,7 @@ def write_run(results, found, manifest, eyes, resamples, settings, facts, histor
     with replacing(folder / "predictions.parquet") as path:
         found.to_parquet(path, index=False)
     write_text(folder / "provenance.json", as_json(facts))
-    evaluate.write(scored, folder)
+    scoring.write(scored, folder)
     write_text(folder / "further.csv", as_csv(evaluation.further(found, eyes, resamples)))
     return scored.draws[f"source_val/{first['held_out']}"]
 

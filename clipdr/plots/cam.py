@@ -47,7 +47,7 @@ def draw(rows, images, maps, numbers):
         bar.set_label("Grad-CAM (0 to 1)")
         bar.outline.set_visible(False)
         domain = rows["domain"].iloc[0]
-        suptitle(figure, [domain], f"where the true grade is seen, {domain} held out; numbers: means of {len(rows)} photographs")
+        suptitle(figure, [domain], f"where the true grade is seen, test photographs of {domain}; numbers: means of {len(rows)}")
     return figure
 
 

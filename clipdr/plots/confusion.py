@@ -8,7 +8,7 @@ import pandas as pd
 
 from clipdr import GRADES
 from clipdr import predictions as prediction_files
-from clipdr.figures import WIDE, first_seed, style, suptitle, tested
+from clipdr.figures import WIDE, first_seed, kind, style, suptitle, tested
 from clipdr.predictions import PROBABILITIES
 
 COLUMNS = 3  # panels side by side
@@ -57,5 +57,5 @@ def draw(rows, methods, domains):
         bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.6, aspect=25, pad=0.02)
         bar.set_label("% of the true grade's images")
         bar.outline.set_visible(False)
-        suptitle(figure, domains, f"grade given by true grade, {len(domains)} held-out domains together, one seed")
+        suptitle(figure, domains, f"grade given by true grade, {len(domains)} {kind(domains)}s together, one seed")
     return figure

@@ -7,11 +7,12 @@ import numpy as np
 
 from clipdr import DataError, compare
 from clipdr.evaluate import AVERAGE
-from clipdr.figures import COLOURS, WIDE, style, suptitle
-from clipdr.tables import STYLES
+from clipdr.figures import COLOURS, WIDE, kind, label, style, suptitle
+from clipdr.wording import STYLES
 
 METRICS = ("auc", "qwk")
 LEVEL = 0.05  # of Holm's corrected p
+BY_DOMAIN = 8  # methods: of more only the averages are drawn, else the figure is longer than a page
 
 
 def read(place):
@@ -28,9 +29,10 @@ def draw(comparisons, methods, domains):
     shown = [method for method in methods if method in set(rows["method"])]
     if not shown:
         raise DataError("differences: no comparison with the reference among these methods; choose two methods or more, and the reference")
-    reference, places = rows["reference"].iloc[0], [*domains, AVERAGE]
+    reference, places = rows["reference"].iloc[0], [*domains, AVERAGE] if len(shown) <= BY_DOMAIN else [AVERAGE]
     known = rows.set_index(["method", "held_out", "metric"])
-    step = len(places) + 1.5  # lines of one method, and a gap
+    several = len(places) > 1
+    step = len(places) + (1.5 if several else 0.5)  # lines of one method, and a gap
     with style():
         figure = Figure(figsize=(WIDE, 0.125 * step * len(shown) + 1.3), layout="constrained")
         axes = figure.subplots(1, len(METRICS), sharey=True)
@@ -49,28 +51,34 @@ def draw(comparisons, methods, domains):
             axis.axvline(0, color="0.3", linewidth=0.8)
             axis.grid(axis="y", visible=False)
             axis.set_xlabel(f"difference in {STYLES[metric].title} to {reference} (points)")
-        at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
-        axes[0].set_yticks(at, [place for _ in shown for place in places])
-        for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
-            tick.set_fontweight("bold" if place == AVERAGE else "normal")
-        axes[0].set_ylim(len(shown) * step - 1.5, -1)
-        for number, method in enumerate(shown):
-            axes[-1].text(
-                1.02,
-                number * step + (len(places) - 1) / 2,
-                method,
-                transform=axes[-1].get_yaxis_transform(),
-                va="center",
-                fontweight="bold",
-            )
+        _names(axes, shown, places, step)
         look = {"linestyle": "none", "marker": "o", "color": "0.3", "markersize": 4}
         figure.legend(
             [Line2D([], [], **look), Line2D([], [], **look, markerfacecolor="white")],
             [f"Holm's p < {LEVEL}, {len(shown)} methods", "not significant"],
             loc="outside lower center", ncols=2, frameon=False, title=_unknown(rows), title_fontsize=7,
         )  # fmt: skip
-        suptitle(figure, domains, f"method minus {reference}, 95 % intervals, {_unit(rows)}")
+        over = "" if several else f"mean of {len(domains)} {kind(domains)}s, "
+        suptitle(figure, domains, f"method minus {reference}, {over}95 % intervals, {_unit(rows)}")
     return figure
+
+
+def _names(axes, shown, places, step):
+    """Names beside the lines: places on the left and methods on the right; of one place alone, the methods."""
+    at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
+    axes[0].set_yticks(at, [label(place) if len(places) > 1 else method for method in shown for place in places])
+    for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
+        tick.set_fontweight("bold" if len(places) > 1 and place == AVERAGE else "normal")
+    axes[0].set_ylim((len(shown) - 1) * step + len(places), -1)
+    for number, method in enumerate(shown if len(places) > 1 else ()):
+        axes[-1].text(
+            1.02,
+            number * step + (len(places) - 1) / 2,
+            method,
+            transform=axes[-1].get_yaxis_transform(),
+            va="center",
+            fontweight="bold",
+        )
 
 
 def _line(axis, at, row, place, number, factor):

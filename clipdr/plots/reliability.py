@@ -13,7 +13,7 @@ from clipdr import evaluate
 from clipdr import predictions as prediction_files
 from clipdr.calibration import BINS, THRESHOLDS, reliability, temper
 from clipdr.evaluate import AVERAGE
-from clipdr.figures import COLOURS, WIDE, first_seed, style, suptitle, tested
+from clipdr.figures import COLOURS, WIDE, first_seed, kind, style, suptitle, tested
 from clipdr.predictions import PROBABILITIES
 
 STAGES = {"before": ("", COLOURS[1], "o"), "after": ("_t", COLOURS[0], "s")}  # name -> suffix of the measure, colour, mark
@@ -54,7 +54,7 @@ def draw(content, methods, domains):
             axis.set_xlabel("predicted probability")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
         n = len(rows[rows["method"] == methods[0]])
-        suptitle(figure, domains, f"reliability, {n} images of {len(domains)} held-out domains; ECE in %, {BINS} bins, mean over domains")
+        suptitle(figure, domains, f"reliability, {n} images of {len(domains)} {kind(domains)}s; ECE in %, {BINS} bins, mean over domains")
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from clipdr import REFERABLE, evaluate
 from clipdr import predictions as prediction_files
 from clipdr.calibration import cumulative
-from clipdr.figures import COLOURS, MARKERS, WIDE, first_seed, style, suptitle, tested
+from clipdr.figures import WIDE, first_seed, label, mark, style, suptitle, tested
 from clipdr.predictions import PROBABILITIES
 
 COLUMNS = 3  # panels side by side
@@ -54,20 +54,21 @@ def draw(content, methods, domains):
                     continue
                 event = part["grade"].to_numpy() >= REFERABLE
                 x, y = 100 * curve(event, part["q"].to_numpy()).T
-                colour = COLOURS[number % len(COLOURS)]
+                colour, marker = mark(number)
                 axis.plot(x, y, color=colour, linewidth=0.9, drawstyle="default")
                 sensitivity, specificity = (known.get((method, domain, name), np.nan) for name in ("sensitivity", "specificity"))
-                look = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5, "markeredgecolor": "black"}
+                look = {"color": colour, "marker": marker, "markersize": 5, "markeredgecolor": "black"}
                 axis.plot(100 - 100 * specificity, 100 * sensitivity, **look, linestyle="none", markeredgewidth=0.5, label=method, zorder=3)
             axis.plot([0, 100], [0, 100], color="0.7", linewidth=0.7, zorder=1)
-            axis.set_title(f"{domain}\n{len(event)} images, {event.sum()} referable")
+            axis.set_title(f"{label(domain)}\n{len(event)} images, {event.sum()} referable")
             axis.set_aspect("equal")
             axis.set_xlim(-2, 102)
             axis.set_ylim(-2, 102)
         for axis in axes[:, 0]:
             axis.set_ylabel("sensitivity (%)")
-        for axis in axes[-1]:
+        for axis in axes.flat[max(0, len(domains) - columns) : len(domains)]:  # the lowest panel of each column
             axis.set_xlabel("100 - specificity (%)")
+            axis.tick_params(labelbottom=True)
         handles = axes[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 3 * columns), frameon=False)
         suptitle(figure, domains, "referable DR (grade ≥ 2), one seed; marks: threshold frozen on source validation")

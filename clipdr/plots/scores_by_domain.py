@@ -7,8 +7,8 @@ import numpy as np
 
 from clipdr import DataError, evaluate
 from clipdr.evaluate import AVERAGE
-from clipdr.figures import COLOURS, MARKERS, WIDTH, style, suptitle, two_lines
-from clipdr.tables import STYLES
+from clipdr.figures import WIDTH, kind, label, mark, style, suptitle, two_lines
+from clipdr.wording import STYLES
 
 
 def read(place):
@@ -35,14 +35,15 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
         for axis, metric in zip(axes, metrics, strict=True):
             factor = STYLES[metric].factor
             for index, method in enumerate(methods):
+                colour, marker = mark(index)
                 at = [place for place in range(len(places)) if (method, places[place], metric) in known.index]
                 cells = factor * np.array(
                     [known.loc[(method, places[place], metric), ["mean", "low", "high"]] for place in at], float
                 ).reshape(-1, 3)
                 error = np.abs(cells[:, 1:] - cells[:, :1]).T
                 axis.errorbar(
-                    np.array(at) + offset[index], cells[:, 0], yerr=error, label=method, color=COLOURS[index % len(COLOURS)],
-                    marker=MARKERS[index % len(MARKERS)], markersize=3.8, linestyle="none", elinewidth=0.9, markeredgewidth=0,
+                    np.array(at) + offset[index], cells[:, 0], yerr=error, label=method, color=colour, marker=marker,
+                    markersize=3.8, linestyle="none", elinewidth=0.9, markeredgewidth=0,
                 )  # fmt: skip
             for between in range(len(domains)):
                 axis.axvline(between + 0.5, color="0.4" if between == len(domains) - 1 else "0.88", linewidth=0.6)
@@ -52,7 +53,7 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
         _mark_places(axes[-1], averages[averages["metric"].isin(metrics)], places)
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False)
-        suptitle(figure, domains, "held-out domains with 95 % bootstrap intervals")
+        suptitle(figure, domains, f"{kind(domains)}s with 95 % bootstrap intervals")
     return figure
 
 
@@ -65,6 +66,6 @@ def _mark_places(axis, averages, places):
     }
     used = {sign: (names, word) for sign, (names, word) in signs.items() if names}
     axis.set_xticks(
-        range(len(places)), [two_lines(name) + "".join(s for s, (names, _) in used.items() if name in names) for name in places]
+        range(len(places)), [two_lines(label(name)) + "".join(s for s, (names, _) in used.items() if name in names) for name in places]
     )
     axis.set_xlabel("\n".join(f"{sign} {word}" for sign, (_, word) in used.items()))

@@ -3,7 +3,7 @@
 Input: predictions of the runs. Output: panels side by side, one per method with texts, on one colour scale.
 """
 
-from clipdr.figures import WIDTH, style, suptitle
+from clipdr.figures import WIDTH, kind, style, suptitle
 from clipdr.similarities import colour_bar, images, limits, matrices, mean, panel, read, verdict
 
 __all__ = ["draw", "read"]
@@ -28,7 +28,7 @@ def draw(runs, methods, domains):
             axis.set_ylabel("true grade")
         colour_bar(figure, axes, shrink=0.7, aspect=18, pad=0.02)
         over = (
-            f"mean of {len(domains)} held-out domain{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
+            f"mean of {len(domains)} {kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
         )
         suptitle(figure, domains, over, "\n" if columns == 1 else " ")
     return figure

@@ -3,7 +3,7 @@
 Input: predictions of the runs. Output: per method a block of panels, all on one colour scale.
 """
 
-from clipdr.figures import WIDE, style, suptitle
+from clipdr.figures import WIDE, kind, label, style, suptitle
 from clipdr.similarities import colour_bar, images, limits, matrices, mean, panel, read, verdict
 
 __all__ = ["draw", "read"]
@@ -28,10 +28,10 @@ def draw(runs, methods, domains):
                 axis.set_visible(False)
             for place, (axis, (name, matrix)) in enumerate(zip(axes.flat, by_domain.items(), strict=False)):
                 panel(axis, matrix, ends, lambda value: f"{100 * value:.1f}")
-                axis.set_title(f"{name} (n={count[name]})" if name in count else name)
+                axis.set_title(f"{label(name)} (n={count[name]})" if name in count else name)
                 axis.set_xlabel(("grade of the text\n" if place >= len(by_domain) - COLUMNS else "") + verdict(matrix))
                 axis.set_ylabel("true grade" if place % COLUMNS == 0 else "")
             colour_bar(block, axes, shrink=0.6, aspect=25, pad=0.01)
             block.suptitle(f"{method}: cosine x 100", fontsize=8, fontweight="bold")
-        suptitle(figure, domains, "similarity of images and texts by held-out domain")
+        suptitle(figure, domains, f"similarity of images and texts by {kind(domains)}")
     return figure

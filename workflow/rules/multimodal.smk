@@ -37,6 +37,7 @@ VISIT_CODE = expand(
         "data",
         "decode",
         "domains",
+        "exported",
         "findings",
         "folds",
         "fundus",
@@ -74,6 +75,7 @@ VISIT_CODE = expand(
         "text",
         "train",
         "weights",
+        "words",
     ],
 )
 JUDGE_CODE = expand(
@@ -88,6 +90,7 @@ JUDGE_CODE = expand(
         "multimodal/scoring",
         "operating",
         "predictions",
+        "scoring",
     ],
 )
 NOISE_CODE = expand(
@@ -97,6 +100,7 @@ NOISE_CODE = expand(
         "backbones",
         "circle",
         "data",
+        "exported",
         "fundus",
         "fundus_aug",
         "methods/base",
@@ -109,9 +113,11 @@ NOISE_CODE = expand(
         "multimodal/towers",
         "prompts",
         "retrieval",
+        "settings",
         "statistics",
         "text",
         "weights",
+        "words",
     ],
 )
 CEILING_CODE = expand(
@@ -134,7 +140,6 @@ CEILING_CODE = expand(
 EXHIBIT_CODE = expand(
     "clipdr/{part}.py",
     part=[
-        "account",
         "anatomy",
         "augment",
         "backbones",
@@ -145,14 +150,14 @@ EXHIBIT_CODE = expand(
         "datareport",
         "decode",
         "domains",
-        "duplicates",
         "evaluate",
         "exhibits",
+        "exported",
         "figures",
         "findings",
+        "footnotes",
         "fundus",
         "fundus_aug",
-        "gate",
         "letters",
         "manifest",
         "methods/base",
@@ -163,6 +168,7 @@ EXHIBIT_CODE = expand(
         "multimodal/controls",
         "multimodal/exhibits",
         "multimodal/fusion",
+        "multimodal/insert",
         "multimodal/objectives",
         "multimodal/packing",
         "multimodal/sources",
@@ -173,10 +179,12 @@ EXHIBIT_CODE = expand(
         "painter",
         "patients",
         "predictions",
+        "printed",
         "prompts",
         "quality",
         "readers",
         "retrieval",
+        "sections",
         "settings",
         "similarities",
         "statistics",
@@ -185,16 +193,20 @@ EXHIBIT_CODE = expand(
         "swad",
         "tables",
         "text",
+        "topics",
         "train",
         "typeset",
         "webtable",
         "weights",
+        "wording",
+        "words",
     ],
 )
 
 if MULTIMODAL:
     MM_DATA, MM_RESULTS, MM_NAME = (MULTIMODAL[key] for key in ("data", "results", "name"))
     MM_MODEL = f"{MM_RESULTS}/models/{{model}}/{{seed}}"
+    SECTIONS.append(f"{MM_RESULTS}/section.json")
 
     def mm_models(name, wanted=None):
         """Paths of a file in the folders of all models of the study, or of those listed."""
@@ -368,7 +380,8 @@ if MULTIMODAL:
             code=EXHIBIT_CODE,
         output:
             page=f"{MM_RESULTS}/report.html",
-            section=f"{MM_RESULTS}/section.html",
+            html=f"{MM_RESULTS}/section.html",
+            section=f"{MM_RESULTS}/section.json",
         log:
             f"{MM_RESULTS}/logs/report.log",
         conda:

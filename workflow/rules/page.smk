@@ -29,6 +29,7 @@ rule page:
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
         rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
         deviations="docs/deviations.md",
+        sections=SECTIONS,
         looks=expand("clipdr/page.{kind}", kind=["html", "css", "js"]),
         code=[
             *SCORE_CODE,
@@ -49,8 +50,11 @@ rule page:
                     "fundus",
                     "gate",
                     "manifest",
+                    "printed",
                     "quality",
+                    "sections",
                     "similarities",
+                    "topics",
                 ],
             ),
         ],
@@ -71,7 +75,8 @@ rule page:
         reference=study.reference,
         gallery=study.gallery,
         runs=study.runs(""),
+        sections=expand("--section {path}", path=SECTIONS),
     shell:
         "python -m clipdr page {params.runs} --domains {params.domains} --tables '{params.tables}' --figures '{params.figures}' "
-        "--reference {params.reference} --gallery {params.gallery} --deviations {input.deviations} --data {params.data:q} "
+        "--reference {params.reference} --gallery {params.gallery} {params.sections} --deviations {input.deviations} --data {params.data:q} "
         "--results {params.results:q} > {log} 2>&1"

@@ -1,15 +1,13 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand(
-    "clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions", "domains"]
-)
-TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "typeset", "webtable", "settings"])
+SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"])
+TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "domains", "footnotes", "typeset", "webtable", "wording", "settings"])
 RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
 
 
 FEATURES = [
-    *expand(f"{DATA}/features/{study.backbone}/{{domain}}.npy", domain=study.domains),
-    f"{DATA}/features/{study.backbone}/prompts.npz",
+    *expand(f"{DATA}/features/{study.study_backbone}/{{domain}}.npy", domain=study.domains),
+    f"{DATA}/features/{study.study_backbone}/prompts.npz",
 ]
 FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
     "similarity": ["similarities"],
@@ -24,7 +22,7 @@ rule score:
         predictions=f"{RUN}/predictions.parquet",
         also=lambda wildcards: f"{RUN}/selected.parquet".format(**wildcards) if study.further(wildcards.protocol) else [],
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
-        code=[*SCORE_CODE, "clipdr/manifest.py"],
+        code=[*SCORE_CODE, "clipdr/domains.py", "clipdr/manifest.py", "clipdr/scoring.py"],
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
@@ -181,7 +179,7 @@ rule figure:
     params:
         results=lambda wildcards: RESULTS,
         data=lambda wildcards: DATA,
-        backbone=study.backbone,
+        backbone=study.study_backbone,
         runs=lambda wildcards: study.shown("", wildcards.name),
     shell:
         "python -m clipdr figure {wildcards.name} {params.runs} --results {params.results:q} --data {params.data:q} "
@@ -196,7 +194,7 @@ rule cam:
         weights=study.mapped("model.safetensors"),
         settings=study.mapped("settings.json"),
         predictions=study.mapped("predictions.parquet"),
-        towers=study.weights(study.backbone),
+        towers=study.weights(study.study_backbone),
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
         images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],

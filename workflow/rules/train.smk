@@ -2,7 +2,21 @@
 
 TOWER_CODE = expand(
     "clipdr/{part}.py",
-    part=["backbones", "weights", "text", "prompts", "data", "augment", "fundus_aug", "fundus", "circle", "manifest"],
+    part=[
+        "backbones",
+        "exported",
+        "words",
+        "weights",
+        "text",
+        "prompts",
+        "settings",
+        "data",
+        "augment",
+        "fundus_aug",
+        "fundus",
+        "circle",
+        "manifest",
+    ],
 )
 
 LOOP_CODE = expand(

@@ -1,0 +1,70 @@
+"""What stands under a table: how it was selected, seeds, intervals, what its signs mean, which method is not itself there.
+
+Input: the cells of a table, the averages behind it, settings.json and provenance.json of the runs. Output: sentences.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from clipdr.evaluate import AVERAGE
+from clipdr.typeset import MISSING, UNDEFINED
+from clipdr.wording import SELECTIONS
+
+DAGGER = "†"
+
+
+class Remarks(NamedTuple):
+    """What must be said about runs under a table.
+
+    degenerate : {(method, held_out): why the method is not itself there};  samplers : {method: sampler}, those that balance batches
+    """
+
+    degenerate: dict
+    samplers: dict
+
+
+NOTHING = Remarks({}, {})
+
+
+def remarks(runs):
+    """Remarks of run folders .../{method}/{held_out}/{seed}, from their settings.json and provenance.json."""
+    degenerate, samplers = {}, {}
+    for run in map(Path, runs):
+        reason = json.loads((run / "provenance.json").read_text()).get("degenerate", "")
+        if reason:
+            degenerate[run.parts[-3], run.parts[-2]] = reason
+        sampler = json.loads((run / "settings.json").read_text())["training"].get("sampler", "none")
+        if sampler != "none":
+            samplers[run.parts[-3]] = sampler
+    return Remarks(degenerate, samplers)
+
+
+def notes(cells, rows, remarks):
+    """Sentences under the table: what a reader must know to trust or doubt a number. rows: the averages of the single domains."""
+    rules, said = rows.groupby("selection", sort=False)["method"].unique(), []
+    for name, who in rules.items():
+        by = f"{', '.join(who)}: " if len(rules) > 1 else ""
+        said.append(f"Selection: {by}{name} ({SELECTIONS.get(name, 'a rule of this study')}).")
+    balanced = [f"{one} (by {sampler.replace('_', ' and ')})" for one, sampler in remarks.samplers.items() if one in set(cells["method"])]
+    if balanced:
+        said.append(f"Balanced batches: {', '.join(balanced)}.")
+    seeds = sorted({int(n) for n in cells["n_seeds"].dropna()})
+    if seeds:
+        many = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+        spread = "mean ± standard error over seeds" if seeds[-1] > 1 else "no spread over seeds is known, the CSV has intervals"
+        said.append(f"Seeds: {many}; {spread}.")
+    resamples = sorted({int(n) for n in rows["resamples"]})
+    if resamples and resamples[-1]:
+        unknown = dict.fromkeys(rows.loc[(rows["unit"] != "patient") & (rows["held_out"] != AVERAGE), "held_out"])
+        by_image = f"; {', '.join(unknown)} by image: interval too narrow" if unknown else ""
+        said.append(f"Intervals (95 %, in the CSV): {resamples[-1]} bootstrap resamples by patient{by_image}.")
+    if (cells["mark"] == "best").any():
+        said.append("Best in bold, second underlined, ties share the mark.")
+    reasons = cells.loc[cells["degenerate"] != "", ["method", "degenerate"]].drop_duplicates()
+    said += [f"{DAGGER} {method}, not itself here and not ranked: {why}." for method, why in reasons.itertuples(index=False)]
+    if (cells["text"] == MISSING).any():
+        said.append(f"{MISSING}: not run.")
+    if (cells["text"] == UNDEFINED).any():
+        said.append(f"{UNDEFINED}: undefined.")
+    return tuple(said)

@@ -1,0 +1,42 @@
+"""Retrieved pairs to look at: a few test patients, the reports found for their eyes, the patients found for their report.
+
+Input: what jobs.embed gives. Output: examples.json, with names of photographs and no pixels, so that the file may leave the machine.
+"""
+
+import json
+
+import numpy as np
+
+from clipdr.files import write_text
+from clipdr.retrieval import similarity
+
+COUNT, SHOWN = 6, 3
+
+
+def choose(image, text, table):
+    """Up to COUNT queries evenly over the split at the patient level, each with the SHOWN first answers, in both directions.
+
+    image, text : (N, E) unit vectors;  returns [{direction, query: {...}, rank, found: [{..., true}]}]
+    """
+    score = similarity(image, text)
+    rows = np.unique(np.linspace(0, len(table) - 1, min(COUNT, len(table))).round().astype(int))
+    out = []
+    for direction, matrix in (("image_to_text", score), ("text_to_image", score.T)):
+        for row in rows:
+            order = np.argsort(-matrix[row], kind="stable")
+            found = [said(table, place) | {"true": bool(place == row)} for place in order[:SHOWN]]
+            above = int((matrix[row] > matrix[row, row]).sum())
+            out.append({"direction": direction, "query": said(table, row), "rank": above + 1, "found": found})
+    return out
+
+
+def said(table, row):
+    """Names and report of a row."""
+    return {name: table[name].iloc[row] for name in ("dataset", "patient_id", "left_image", "right_image", "text")}
+
+
+def write(found, table, data, path):
+    """Write examples.json: the patient level."""
+    write_text(
+        path, json.dumps({"data": str(data), "examples": choose(found.image[2], found.text[2], table)}, indent=1, ensure_ascii=False) + "\n"
+    )

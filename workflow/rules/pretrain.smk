@@ -1,0 +1,246 @@
+# Pre-training on both eyes and the report, and what it is good for: snakemake pretrained --configfile ...
+# A study that names pre-training runs has a section of them in its report; others run nothing of this.
+
+PRETRAIN = study.pretrain  # name -> {source, raw, size, preset, settings, seeds, labels}
+PRETRAINED = f"{RESULTS}/pretrain/runs/{{name}}/{{seed}}"
+TABLE = f"{DATA}/patients/{{name}}.csv"
+if PRETRAIN:
+    SECTIONS.append(f"{RESULTS}/pretrain/section.json")
+PAIRS_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "pretrain/pairs",
+        "pretrain/reports",
+        "manifest",
+        "store",
+        "decode",
+        "readers",
+        "originals",
+        "own",
+        "fundus",
+        "letters",
+        "circle",
+        "domains",
+    ],
+)
+PRETRAIN_CODE = expand(
+    "clipdr/{part}.py",
+    part=[
+        "pretrain/jobs",
+        "pretrain/pairs",
+        "pretrain/reports",
+        "pretrain/batches",
+        "pretrain/ret_clip",
+        "pretrain/training",
+        "pretrain/settings",
+        "exported",
+        "words",
+        "backbones",
+        "weights",
+        "text",
+        "prompts",
+        "settings",
+        "augment",
+        "fundus_aug",
+        "fundus",
+        "circle",
+        "manifest",
+        "retrieval",
+        "statistics",
+        "store",
+        "decode",
+        "readers",
+        "originals",
+        "own",
+        "letters",
+        "domains",
+    ],
+)
+
+
+rule pairs:
+    input:
+        code=[
+            *PAIRS_CODE,
+            *expand(
+                "clipdr/{part}.py",
+                part=[
+                    "pretrain/upstream",
+                    "pretrain/practice",
+                    "painter",
+                    "anatomy",
+                    "findings",
+                    "styles",
+                    "patients",
+                    "synthetic",
+                    "prompts",
+                    "text",
+                ],
+            ),
+        ],
+    output:
+        table=f"{DATA}/patients/{{name}}.csv",
+        split=f"{DATA}/patients/{{name}}.split.json",
+    log:
+        f"{RESULTS}/logs/pretrain/pairs/{{name}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 4
+    params:
+        data=lambda wildcards: DATA,
+        options=lambda wildcards: "{source} --raw {raw} --size {size}".format(**PRETRAIN[wildcards.name]),
+        seed=lambda wildcards: PRETRAIN[wildcards.name].get("split_seed", 0),
+        people=lambda wildcards: "--patients {patients} --people {people}".format(
+            **({"patients": 1000, "people": 5000} | PRETRAIN[wildcards.name])
+        ),
+    shell:
+        "python -m clipdr.pretrain pairs {params.options} --data {params.data:q} --out {output.table:q} --seed {params.seed} "
+        "{params.people} --processes {threads} > {log} 2>&1"
+
+
+rule pretrain:
+    input:
+        table=TABLE,
+        code=[*PRETRAIN_CODE, "clipdr/pretrain/processes.py"],
+    output:
+        expand(
+            f"{PRETRAINED}/{{file}}",
+            file=["settings.json", "text.json", "seen.json", "history.csv", "model.safetensors", "provenance.json"],
+            allow_missing=True,
+        ),
+    log:
+        f"{RESULTS}/logs/pretrain/{{name}}/{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=study.gpu,
+    params:
+        data=lambda wildcards: DATA,
+        preset=lambda wildcards: PRETRAIN[wildcards.name]["preset"],
+        settings=lambda wildcards: study.pretraining(wildcards.name, int(wildcards.seed)),
+    shell:
+        "python -m clipdr.pretrain pretrain $(dirname {output[0]:q}) --pairs {input.table:q} --data {params.data:q} "
+        "--preset {params.preset} --settings {params.settings:q} --threads {threads} > {log} 2>&1"
+
+
+rule export_backbone:
+    input:
+        run=f"{PRETRAINED}/model.safetensors",
+        code=PRETRAIN_CODE,
+    output:
+        expand(
+            f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}/{{file}}",
+            file=["visual.json", "visual.safetensors", "heads.safetensors"],
+            allow_missing=True,
+        ),
+    log:
+        f"{RESULTS}/logs/pretrain/export/{{name}}_{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    shell:
+        "python -m clipdr.pretrain export $(dirname {input.run:q}) $(dirname {output[0]:q}) --name {wildcards.name} > {log} 2>&1"
+
+
+rule evaluate_pretrained:
+    input:
+        run=f"{PRETRAINED}/model.safetensors",
+        table=TABLE,
+        code=[
+            *PRETRAIN_CODE,
+            *expand(
+                "clipdr/{part}.py",
+                part=["pretrain/aligned", "pretrain/answers", "pretrain/probe", "pretrain/multilabel", "pretrain/examples"],
+            ),
+        ],
+    output:
+        retrieval=f"{PRETRAINED}/retrieval.csv",
+        examples=f"{PRETRAINED}/examples.json",
+        probes=f"{PRETRAINED}/probes.csv",
+        zeroshot=f"{PRETRAINED}/zeroshot.csv",
+        fewshot=f"{PRETRAINED}/fewshot.csv",
+    log:
+        f"{RESULTS}/logs/pretrain/evaluate/{{name}}/{{seed}}.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        data=lambda wildcards: DATA,
+        labels=lambda wildcards: ",".join(PRETRAIN[wildcards.name]["labels"]),
+        visit=lambda wildcards: PRETRAIN[wildcards.name].get("visit", ""),
+    shell:
+        '(run=$(dirname {input.run:q}); common="--pairs {input.table} --data {params.data} --threads {threads}"; '
+        "python -m clipdr.pretrain retrieve $run $common --visit '{params.visit}' && "
+        "python -m clipdr.pretrain probe $run $common --labels {params.labels} && "
+        "python -m clipdr.pretrain zeroshot $run $common --labels {params.labels}) > {log} 2>&1"
+
+
+rule pretrain_report:
+    input:
+        runs=[
+            f"{RESULTS}/pretrain/runs/{name}/{seed}/{file}"
+            for name in PRETRAIN
+            for seed in PRETRAIN[name]["seeds"]
+            for file in ["history.csv", "retrieval.csv", "probes.csv", "zeroshot.csv", "fewshot.csv"]
+        ],
+        code=expand(
+            "clipdr/{part}.py",
+            part=[
+                "pretrain/exhibits",
+                "pretrain/probe",
+                "pretrain/multilabel",
+                "pretrain/pairs",
+                "pretrain/reports",
+                "exhibits",
+                "datapage",
+                "datareport",
+                "quality",
+                "similarities",
+                "printed",
+                "sections",
+                "topics",
+                "tables",
+                "footnotes",
+                "wording",
+                "typeset",
+                "webtable",
+                "figures",
+                "statistics",
+                "settings",
+                "domains",
+                "evaluate",
+                "metrics",
+                "operating",
+                "calibration",
+                "predictions",
+                "circle",
+                "decode",
+                "fundus",
+                "letters",
+                "manifest",
+                "originals",
+                "own",
+                "readers",
+                "store",
+            ],
+        ),
+    output:
+        probes=f"{RESULTS}/pretrain/probes.csv",
+        retrieval=f"{RESULTS}/pretrain/retrieval.csv",
+        section=f"{RESULTS}/pretrain/section.json",
+    log:
+        f"{RESULTS}/logs/pretrain/report.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        results=lambda wildcards: RESULTS,
+    shell:
+        "python -m clipdr.pretrain report {params.results:q} > {log} 2>&1"
+
+
+rule pretrained:
+    input:
+        rules.pretrain_report.output,
+        [f"{RESULTS}/pretrain/backbones/{name}_{seed}/visual.json" for name in PRETRAIN for seed in PRETRAIN[name]["seeds"]],
