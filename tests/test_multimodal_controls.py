@@ -152,6 +152,12 @@ def test_predictions_are_the_common_file_of_two_protocols(results):
         jobs.load(results / "models" / "none" / "0", results, "grading")
 
 
+def test_transfer_reads_no_row_and_tunes_nothing(results, packed):
+    rows = scoring.transfer(results / "models" / "multimodal" / "0", packed, "tiny", 20, "cpu")
+    assert {row["mode"] for row in rows} == {"dual", "rerank"} and all(row["ceiling_1"] >= row["recall_1"] for row in rows)
+    assert (results / "models" / "multimodal" / "0" / "transfer_tiny.csv").is_file()
+
+
 def test_balanced_accuracy_and_auroc_agree_with_scikit_learn():
     from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 

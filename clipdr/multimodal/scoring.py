@@ -139,7 +139,6 @@ def transfer(folder, data, other, resamples=2000, device="auto"):
         setting = model.setting.model_copy(update={"kind": kind, "inputs": "none"})
         there = packing_visits(some, store, setting, visits["train"])
         found = training.embed(model, there, device)
-        found.pop("row", None)
         unknown = share_unknown(there)
         about = {
             "model": Path(folder).parent.name,

@@ -211,7 +211,7 @@ def embed(model, visits, device="cpu"):
     place = {text: number for number, text in enumerate(distinct)}
     text = torch.cat(rows)[[place[one] for one in every]]
     found = {"image": image.numpy(), "text": text.numpy()}
-    if model.setting.inputs != "none":
+    if visits.setting.inputs != "none":
         found["row"] = model.embed(row=visits.row.to(device))["row"].cpu().numpy()
     return found
 
