@@ -7,16 +7,12 @@ from typing import Annotated
 import typer
 
 from clipdr.__main__ import guarded
-from clipdr.verbs import threads_of
+from clipdr.verbs import application, threads_of
 
-app = typer.Typer(
-    name="clipdr.multimodal",
-    help="Photograph, narrative and structured row of an eye in one transformer: two grades, and retrieval scored without flattery.\n\n"
+app = application(
+    "clipdr.multimodal",
+    "Photograph, narrative and structured row of an eye in one transformer: two grades, and retrieval scored without flattery.\n\n"
     "The whole study: `snakemake multimodal --cores all --configfile workflow/studies/multimodal.yaml`; these are its steps.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
 )
 Folder = Annotated[Path, typer.Argument(help="Model folder: RESULTS/models/NAME/SEED.")]
 Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/models/NAME/SEED.")]

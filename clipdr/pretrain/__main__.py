@@ -8,16 +8,12 @@ import typer
 
 from clipdr import DataError, receipts
 from clipdr.__main__ import guarded
-from clipdr.verbs import Threads, threads_of
+from clipdr.verbs import Threads, application, threads_of
 
-app = typer.Typer(
-    name="clipdr.pretrain",
-    help="RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, then use it.\n\n"
+app = application(
+    "clipdr.pretrain",
+    "RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, then use it.\n\n"
     "pairs makes the table, pretrain trains, export writes a backbone that every grading method takes; the others evaluate.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
 )
 
 Data = Annotated[Path, typer.Option(help="Folder with manifests/ and store/ of the photographs.")]

@@ -11,14 +11,18 @@ import typer
 
 from clipdr import DataError
 
-app = typer.Typer(
-    name="clipdr",
-    help="CLIP-style grading of diabetic retinopathy, from fundus photographs to the tables of a paper.\n\n"
+
+def application(name, said):
+    """A typer app of verbs, as all of this package look and behave. said: the top of its --help"""
+    return typer.Typer(
+        name=name, help=said, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
+    )
+
+
+app = application(
+    "clipdr",
+    "CLIP-style grading of diabetic retinopathy, from fundus photographs to the tables of a paper.\n\n"
     "The whole study runs with `snakemake --cores all`; these are its steps, to be used one at a time.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
 )
 
 Domain = Annotated[str, typer.Argument(help="Name of a data set, e.g. APTOS or SIM_APTOS (see clipdr/domains.py).")]
