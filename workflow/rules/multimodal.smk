@@ -208,14 +208,12 @@ if MULTIMODAL:
     MM_MODEL = f"{MM_RESULTS}/models/{{model}}/{{seed}}"
     SECTIONS.append(f"{MM_RESULTS}/section.json")
 
-    def mm_models(name, wanted=None):
-        """Paths of a file in the folders of all models of the study, or of those listed."""
-        models = [model for model in MULTIMODAL["models"] if wanted is None or model in wanted]
-        return expand(f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=models, seed=MULTIMODAL["seeds"])
-
-    def mm_settings(model):
-        """Settings of one model as a line of sorted JSON: the study's, and what the model changes."""
-        return json.dumps(MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True)
+    # paths of a file in the folders of all models of the study, or of those listed
+    mm_models = lambda name, wanted=MULTIMODAL["models"]: expand(
+        f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=wanted, seed=MULTIMODAL["seeds"]
+    )
+    # settings of one model as a line of sorted JSON: the study's, and what the model changes
+    mm_settings = lambda model: json.dumps(MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True)
 
     rule mm_prepare:
         input:

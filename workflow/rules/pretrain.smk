@@ -117,10 +117,11 @@ rule pretrain:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
+        folder=PRETRAINED,
         preset=lambda wildcards: PRETRAIN[wildcards.name]["preset"],
         settings=lambda wildcards: study.pretraining(wildcards.name, int(wildcards.seed)),
     shell:
-        "python -m clipdr.pretrain pretrain $(dirname {output[0]:q}) --pairs {input.table:q} --data {params.data:q} "
+        "python -m clipdr.pretrain pretrain {params.folder:q} --pairs {input.table:q} --data {params.data:q} "
         "--preset {params.preset} --settings {params.settings:q} --threads {threads} > {log} 2>&1"
 
 
@@ -139,8 +140,10 @@ rule export_backbone:
     conda:
         "../../environment.yml"
     threads: 1
+    params:
+        folder=f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}",
     shell:
-        "python -m clipdr.pretrain export $(dirname {input.run:q}) $(dirname {output[0]:q}) --name {wildcards.name} > {log} 2>&1"
+        "python -m clipdr.pretrain export $(dirname {input.run:q}) {params.folder:q} --name {wildcards.name} > {log} 2>&1"
 
 
 rule evaluate_pretrained:
