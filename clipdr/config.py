@@ -71,6 +71,9 @@ class Config(Grid, Model):
     pretrain: dict[str, dict] = Field(
         default_factory=dict, description="pre-training runs by name, for the rule `pretrained` (workflow/rules/pretrain.smk)"
     )
+    multimodal: dict = Field(
+        default_factory=dict, description="the multimodal study, for the rule `multimodal` (workflow/rules/multimodal.smk)"
+    )
     gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
 
     @field_validator("figures", mode="before")

@@ -2,7 +2,7 @@
 # --configfile workflow/studies/multimodal.yaml; a study without that key has none of these rules.
 import json
 
-MULTIMODAL = config.get("multimodal")
+MULTIMODAL = study.multimodal
 # what each verb runs, to the last module (tests/test_multimodal_workflow.py compares)
 EYE_CODE = expand(
     "clipdr/{part}.py",
