@@ -187,3 +187,11 @@ def hue(batch, shift):
         share = away.sub_(away.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
         torch.addcmul(value, share, chroma, value=-1, out=out[:, channel])
     return out
+
+
+def rotated(image, degrees):
+    """Photographs turned about their centre, bilinear, black outside: (B, 3, S, S) float32, (B,) degrees -> (B, 3, S, S)."""
+    angle = torch.deg2rad(degrees).float()
+    zero = torch.zeros_like(angle)
+    turn = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
+    return F.grid_sample(image, F.affine_grid(turn, list(image.shape), align_corners=False), align_corners=False)

@@ -200,6 +200,13 @@ def hugging_face_text(folder):
     return HuggingFaceText(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), projection)
 
 
+def keep_statistics(module):
+    """Put the batch normalisation layers of a module into evaluation mode: their statistics stay as they are."""
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
+
+
 def last_map(trunk, pixels):
     """The last feature map of a timm or open_clip image tower: (B, 3, S, S) normalised pixels -> (B, C, h, w)."""
     if not hasattr(trunk, "forward_features"):  # open_clip

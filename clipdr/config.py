@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from clipdr import DataError
 from clipdr.domains import DOMAINS
-from clipdr.grid import Grid
+from clipdr.grid import Grid, behind
 from clipdr.search import SPACES
 from clipdr.settings import BACKBONES, Backbone, Image, Model, Training
 
@@ -135,17 +135,8 @@ class Config(Grid, Model):
         return self.variants.get(method, {}).get("method", method)
 
     def code(self, method: str) -> list[str]:
-        """Files of a method's own code: its module and, through any number of imports, the modules of this package that it reads."""
-        package, found, todo = Path(__file__).parent, [], [f"methods/{self.base(method)}"]
-        while todo:
-            module = todo.pop(0)
-            if module not in found and (package / f"{module}.py").is_file():
-                found.append(module)
-                text = (package / f"{module}.py").read_text()
-                todo += [name.replace(".", "/") for name in re.findall(r"^ *from clipdr\.([\w.]+) import", text, re.M) if name != "methods"]
-                names = re.findall(r"^ *from clipdr import ([\w, ]+)", text, re.M)
-                todo += [name.strip() for line in names for name in line.split(",")]
-        return [f"clipdr/{module}.py" for module in found]
+        """Files of a method's own code: its module and all that it reads."""
+        return behind(f"methods/{self.base(method)}")
 
     def chosen(self, method: str) -> dict:
         """The layer of options that the search chose for a method; none without `tuned`, or for a method that has no search space."""

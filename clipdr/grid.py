@@ -3,6 +3,7 @@
 Input: the keys of config.Config, of which Grid is a part. Output: paths and options, as the workflow's rules take them.
 """
 
+import ast
 import json
 import shlex
 from pathlib import Path
@@ -11,7 +12,26 @@ from clipdr import DataError
 from clipdr.domains import DOMAINS
 from clipdr.settings import HELD_OUT, folder_of
 
+LIGHT = ("files.py", "receipts.py")  # atomic writes and digests: no number depends on them
 SEVERAL_SOURCES = ("dg", "lodo_crossval")  # protocols that train on more than one domain
+
+
+def behind(*modules: str) -> list[str]:
+    """What a rule names as its code: the files of some modules (METHODS: methods/X) and, through any number of imports, of all they read.
+
+    Snakemake sees no edit of an imported module. Imports inside functions count; a package stands for its named modules, not for all.
+    """
+    package, found, todo = Path(__file__).parent, [], [f"{module}.py" for module in modules]
+    while todo:
+        file = todo.pop(0)
+        if file in found or file in LIGHT or not (package / file).is_file():
+            continue
+        found.append(file)
+        for node in ast.walk(ast.parse((package / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package.name:
+                folder = "/".join(node.module.split(".")[1:])
+                todo += [f"{folder}.py", *(f"{folder}/{name.name}.py".lstrip("/") for name in node.names)]
+    return [f"{package.name}/{file}" for file in found]
 
 
 class Grid:

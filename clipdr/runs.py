@@ -155,13 +155,16 @@ def table(key, selection, split, part, logits, scale):
     return frame
 
 
+def commit():
+    """What git says of the working tree, None outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+
+
 def provenance(model, inputs, device, began):
     """What a run depended on beside its settings; never compared between runs."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return {
-        "commit": commit or None,
+        "commit": commit(),
         "python": sys.version.split()[0],
         "prefix": sys.prefix,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -179,4 +179,4 @@ def test_config_imports_nothing_heavy():
         names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         ours = {"clipdr", "clipdr.domains", "clipdr.grid", "clipdr.search", "clipdr.settings"}
-        assert names <= ours | {"json", "re", "shlex", "functools", "pathlib", "typing", "pydantic"}
+        assert names <= ours | {"ast", "json", "re", "shlex", "functools", "pathlib", "typing", "pydantic"}

@@ -11,6 +11,7 @@ import yaml
 
 from clipdr.config import Config
 from clipdr.figures import FIGURES
+from clipdr.grid import behind
 
 ROOT = Path(__file__).parents[1]
 STUDY = Config(**yaml.safe_load((ROOT / "config.yaml").read_text()))
@@ -72,6 +73,8 @@ def code_lists():
             modules |= constants[name] if name in code else set()
         if "FIGURE_CODE.get" in code:  # of all figures together; each alone: test_a_figure_names_the_modules_that_it_reads
             modules |= {name for figure, names in FIGURE_READS.items() for name in (*names, f"plots/{figure}")}
+        if "behind(" in code:
+            modules = {path.removeprefix("clipdr/").removesuffix(".py") for path in behind(*re.findall(r'"([a-z_/]+)"', code))}
         if "study.code(" in code:
             modules |= {path.removeprefix("clipdr/").removesuffix(".py") for path in STUDY.code("clip_dr")}
         found[rule] = {"clipdr." + module.replace("/", ".") for module in modules}

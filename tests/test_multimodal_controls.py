@@ -100,7 +100,8 @@ def test_m14_a_claim_without_the_four_controls_is_refused(results, packed):
     scoring.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
     draws = exhibits.draws_of(results, "brset_icdr", "SYNTHETIC")
     said, rows = exhibits.claim(draws, "multimodal")
-    assert "multimodal" in said and len(rows) == 5
+    verdict = baselines.helps({name.replace("multimodal_shuffled", "shuffled"): one for name, one in draws.items()})["helps"]
+    assert ("do NOT show" in said) != verdict and len(rows) == 5
     for name in ("image_only", "structured_gb", "missingness", "multimodal_shuffled_at_test"):
         with pytest.raises(DataError, match="needs all of"):
             exhibits.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
@@ -208,4 +209,4 @@ def test_m15_history_helps_and_shuffled_rows_do_not(study):
     assert gain.low > 0
     for name in ("multimodal_shuffled_at_test", "shuffled_rows"):
         assert not baselines.difference(draws, name, "image_only").low > 0
-    assert "several modalities help" in exhibits.claim(draws, "multimodal")[0]
+    assert exhibits.claim(draws, "multimodal")[0].startswith("multimodal: several modalities help")

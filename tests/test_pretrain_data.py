@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipdr import DataError
+from clipdr.odir import keywords
 from clipdr.pretrain import pairs, reports, upstream
 from clipdr.pretrain.ret_clip import floor
 from clipdr.retrieval import ceiling, contents
@@ -223,7 +224,7 @@ def test_r12_the_floor_of_the_onehot_loss_by_hand():
 def test_r12_the_ceilings_of_odir(realdata):
     """RET-R12: the four rows of the specification's section 12, to 0.1 %."""
     odir = pairs.odir(realdata / "odir")
-    side = {name: odir[f"text_{name}"].map(lambda text: tuple(sorted(pairs.keywords(text)))) for name in pairs.SIDES}
+    side = {name: odir[f"text_{name}"].map(lambda text: tuple(sorted(keywords(text)))) for name in pairs.SIDES}
     both = list(zip(side["left"], side["right"], strict=True))
     rows = {
         "both": (both, 153, (19.1, 38.6, 49.4)),

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr import GRADES
+from clipdr.backbones import keep_statistics
 from clipdr.methods.clip_dr import ClipDr
 from clipdr.metrics import METRICS
 from clipdr.prompts import similarity
@@ -35,9 +36,7 @@ class ClipDrPlus(ClipDr):
     def train(self, mode=True):
         """Batch normalisation keeps the statistics that the bridge was fitted to."""
         super().train(mode)
-        for module in self.image.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_statistics(self.image)
         return self
 
     def embed(self, pooled):

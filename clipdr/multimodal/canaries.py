@@ -37,10 +37,10 @@ def independence(model, visits):
     return rows
 
 
-def at_chance(score, content):
-    """(all strict R@K of both directions inside the null band, text of the values)"""
+def at_chance(matrices, content):
+    """{direction: (N, N) scores} -> (all strict R@K inside the null band, text of the values)"""
     inside, said = True, []
-    for direction, matrix in zip(DIRECTIONS, (score, score.T), strict=True):
+    for direction, matrix in matrices.items():
         band = null_band(matrix, content)[0]
         values = [float(recall(matrix, k).mean()) for k in K]
         inside &= all(low - 1e-12 <= value <= high + 1e-12 for value, (low, high) in zip(values, band, strict=True))
@@ -48,27 +48,27 @@ def at_chance(score, content):
     return inside, "; ".join(said)
 
 
+def both_ways(score):
+    """(N, N), row = text -> {direction: scores}"""
+    return dict(zip(DIRECTIONS, (score, score.T), strict=True))
+
+
 def wrong_pairs(model, visits, seed=0, device="cpu"):
     """K2: narratives re-paired at random, evaluated end to end. Honest: at chance, and the re-paired score matrix bit for bit."""
     wrong = visits.repaired(seed)
     if model.setting.contrast == "fused":
         image, text = fused_vectors(model, wrong, device)
-        chance, said = at_chance(similarity(text, image), np.arange(len(visits)))
+        chance, said = at_chance(both_ways(similarity(text, image)), np.arange(len(visits)))
         return [row("K2", "fused_paper", chance, f"wrong pairs, each scored as if true: {said}")]
     true, found = (embed(model, one, device) for one in (visits, wrong))
     order = np.random.default_rng((seed, 5)).permutation(len(visits))
     score = similarity(found["text"], found["image"])
     equal = np.array_equal(score, similarity(true["text"], true["image"])[order])
-    chance, said = at_chance(score, wrong.content.numpy())
+    chance, said = at_chance(both_ways(score), wrong.content.numpy())
     rows = [row("K2", "dual", equal and chance, f"{said}; re-paired score matrix {'bit-equal' if equal else 'DIFFERS'}")]
     if model.setting.losses.itm > 0:
-        again = reranked(model, wrong, score, device)
-        passed, said = True, []
-        for direction, matrix in again.items():
-            band, value = null_band(matrix, wrong.content.numpy())[0], [float(recall(matrix, k).mean()) for k in K]
-            passed &= all(low - 1e-12 <= one <= high + 1e-12 for one, (low, high) in zip(value, band, strict=True))
-            said.append(f"{direction} R@1/5/10 " + "/".join(f"{100 * one:.1f}" for one in value))
-        rows.append(row("K2", "rerank", passed, "; ".join(said)))
+        passed, said = at_chance(reranked(model, wrong, score, device), wrong.content.numpy())
+        rows.append(row("K2", "rerank", passed, said))
     return rows
 
 
@@ -91,7 +91,7 @@ def noise(model, visits, seed=0):
             ids[1:length] = ids[1:length][torch.randperm(length - 1, generator=generator)]
         text.append(model.embed(token=words)["text"])
     score = similarity(torch.cat(text).numpy(), torch.cat(image).numpy())
-    passed, said = at_chance(score, visits.content.numpy())
+    passed, said = at_chance(both_ways(score), visits.content.numpy())
     return [row("K3", "dual", passed, said)]
 
 

@@ -15,7 +15,7 @@ from clipdr.multimodal.towers import tokens
 from clipdr.multimodal.training import embed, predict
 from clipdr.multimodal.visits import CHUNK
 from clipdr.operating import ranked
-from clipdr.retrieval import DIRECTIONS, contents, judge, similarity
+from clipdr.retrieval import DIRECTIONS, contents, judge, ranks, similarity
 from clipdr.runs import table
 from clipdr.statistics import interval, resample
 from clipdr.train import probabilities
@@ -23,7 +23,7 @@ from clipdr.train import probabilities
 STRATA = ("camera", "quality", "age_band", "sex")
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of test eyes whose row or text is taken away
 PAIRS = 256  # (narrative, photograph) pairs that are matched at once
-FAR = 1000.0  # added to re-ranked scores, so that they stand before the rest
+FAR = 1000.0  # added to re-ranked scores (tanh, so within 1), that they stand before the rest (cosines)
 
 
 def unit(rows):
@@ -150,7 +150,7 @@ def balanced_accuracy(grade, probability, weight=None):
     return recalls.mean(1)
 
 
-FURTHER = {"balanced_accuracy": balanced_accuracy, "auroc": auroc}  # beside clipdr.evaluate's; defined on the grades that occur
+FURTHER = {"balanced_accuracy": balanced_accuracy, "auroc": auroc}  # beside clipdr.metrics'; defined on the grades that occur
 STRATIFIED = {"accuracy": METRICS["accuracy"], "qwk": METRICS["qwk"], **FURTHER}
 
 
@@ -219,7 +219,7 @@ def _expected(logits):
 def examples(found, visits, count=6, shown=4, seed=0):
     """Queries with what they retrieve: [{text, true, items: [{image, same, correct}], rank}], drawn at random among distinct narratives."""
     score = similarity(found["text"], found["image"])
-    content, texts = visits.content.numpy(), visits.texts(range(len(visits)))
+    content, texts, rank = visits.content.numpy(), visits.texts(range(len(visits))), ranks(score)
     rng, made, used = np.random.default_rng(seed), [], set()
     for row in rng.permutation(len(visits)):
         if content[row] in used:
@@ -227,8 +227,7 @@ def examples(found, visits, count=6, shown=4, seed=0):
         used.add(content[row])
         order = np.argsort(-score[row], kind="stable")
         items = [{"place": int(j), "correct": bool(j == row), "same": bool(content[j] == content[row])} for j in order[:shown]]
-        rank = float((score[row] > score[row, row]).sum() + ((score[row] == score[row, row]).sum() + 1) / 2)
-        made.append({"text": texts[row], "true": int(row), "rank": rank, "items": items})
+        made.append({"text": texts[row], "true": int(row), "rank": float(rank[row]), "items": items})
         if len(made) == count:
             break
     return made

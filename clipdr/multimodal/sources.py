@@ -7,13 +7,13 @@ artifacts, quality): each reader states its own.
 """
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from clipdr import DataError
 from clipdr.multimodal.cohort import COMORBIDITIES, FLAGS, NUMBERS, table
+from clipdr.odir import keywords, stated_grade
 
 GONE = ("", "NA", "nan", "NaN", "unknown", "other")  # what stands where a number or an answer is missing
 YES_NO = {"yes": "yes", "no": "no", **dict.fromkeys(GONE, "")}
@@ -56,9 +56,6 @@ MBRSET_DENIED = (  # known, and kept from every model
     "acute_myocardial_infarction", "nephropathy", "neuropathy", "diabetic_foot",
 )  # fmt: skip
 ODIR_COLUMNS = ("ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus", "Left-Diagnostic Keywords", "Right-Diagnostic Keywords")
-# first match wins; a DR word without a grade is -1 (missing), no DR word is grade 0. Not an official ICDR grade
-ODIR_GRADES = ((r"\bmild non ?proliferative", 1), (r"\bmoderate non ?proliferative", 2), (r"\bsevere non ?proliferative", 3),
-               (r"\bproliferative (diabetic )?retinopathy", 4), (r"diabetic retinopathy", -1))  # fmt: skip
 
 
 def raw(path):
@@ -133,7 +130,7 @@ def deepeyenet(folder, version=""):
                 ((image, said),) = entry.items()
                 if set(said) != {"keywords", "clinical-description"}:
                     raise DataError(f"{path}: entry {place}: keys {sorted(said)}, expected keywords and clinical-description")
-                words = "|".join(keywords(said["keywords"]))
+                words = "|".join(sorted_keywords(said["keywords"]))
                 rows.append(
                     {"image": image, "split": name, "keywords": words, "description": " ".join(said["clinical-description"].split())}
                 )
@@ -144,17 +141,9 @@ def deepeyenet(folder, version=""):
     return table(pd.DataFrame(rows), "DEEPEYENET", version, folder)
 
 
-def keywords(cell):
-    """Diagnostic keywords, separated by commas, also full-width ones (U+FF0C); lower case, sorted. A word said twice stays twice."""
-    return sorted(" ".join(word.lower().split()) for word in re.split("[,\uff0c]", cell) if word.strip())
-
-
-def odir_grade(words):
-    """Grade that some keywords name (ODIR_GRADES): 0..4, or -1 where they say diabetic retinopathy without a grade."""
-    for pattern, grade in ODIR_GRADES:
-        if any(re.search(pattern, word) for word in words):
-            return grade
-    return 0
+def sorted_keywords(cell):
+    """Keywords in lower case, sorted, so that their order says nothing. A word said twice stays twice."""
+    return sorted(keyword.lower() for keyword in keywords(cell))
 
 
 def odir(path, version=""):
@@ -165,10 +154,10 @@ def odir(path, version=""):
     rows = []
     for patient in cells.to_dict("records"):
         for side in ("left", "right"):
-            words = keywords(patient[f"{side.capitalize()}-Diagnostic Keywords"])
+            words = sorted_keywords(patient[f"{side.capitalize()}-Diagnostic Keywords"])
             rows.append({
                 "image": patient[f"{side.capitalize()}-Fundus"], "patient": patient["ID"], "eye": side, "keywords": "|".join(words),
-                "age": float(patient["Patient Age"]), "sex": patient["Patient Sex"].lower(), "icdr": odir_grade(words),
+                "age": float(patient["Patient Age"]), "sex": patient["Patient Sex"].lower(), "icdr": stated_grade(words),
             })  # fmt: skip
     return table(pd.DataFrame(rows), "ODIR", version, path)
 

@@ -12,7 +12,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from clipdr import DataError
-from clipdr.backbones import last_map, timm_tower
+from clipdr.backbones import keep_statistics, last_map, timm_tower
 
 PATCH = 16  # pixels; a patch has 3 * 16 * 16 = 768 values
 SMALL = {"embed_dim": 192, "depth": 6, "num_heads": 3}
@@ -105,9 +105,7 @@ class Map(nn.Module):
 
     def train(self, mode=True):
         super().train(mode)
-        for module in self.trunk.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_statistics(self.trunk)
         return self
 
     def forward(self, image, masked=None):
@@ -174,10 +172,10 @@ def text_tower(setting, tokenizer):
     """The tower named by settings.text_tower."""
     if setting.text_tower == "small":
         return SmallText(tokenizer.size, setting.width, setting.heads, setting.tokens, setting.dropout)
-    return PretrainedText(folder_of(setting.text_tower), setting.text_layers)
+    return PretrainedText(text_folder(setting.text_tower), setting.text_layers)
 
 
-def folder_of(spec):
+def text_folder(spec):
     """Folder of `hf:FOLDER`; DataError where it is not one here: nothing is downloaded."""
     family, _, folder = spec.partition(":")
     if family != "hf" or not Path(folder).is_dir():

@@ -22,7 +22,7 @@ from clipdr.metrics import METRICS
 from clipdr.multimodal import cohort, narrative
 from clipdr.multimodal.fusion import MOST, SCALES, Multimodal
 from clipdr.multimodal.objectives import class_weights, parts, total
-from clipdr.multimodal.towers import Pretrained, Words, folder_of, tokens
+from clipdr.multimodal.towers import Pretrained, Words, text_folder, tokens
 from clipdr.multimodal.visits import CHUNK, Visits
 from clipdr.retrieval import recall, similarity
 from clipdr.train import probabilities
@@ -59,7 +59,7 @@ def assemble(eyes, store, setting, seed):
 def tokenizer_of(setting, train):
     """Tokenizer of the settings; the small one learns its words from every wording of the training narratives."""
     if setting.text_tower != "small":
-        return Pretrained(folder_of(setting.text_tower))
+        return Pretrained(text_folder(setting.text_tower))
     found = list(dict.fromkeys([*train.said, *(train.told or [])]))
     wordings = len(narrative.WORDINGS["eye"])
     return Words.learn(narrative.sentence(*one, wording) for said in found for one in said for wording in range(wordings))

@@ -8,17 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from clipdr import DataError
-from clipdr.augment import Augment, colour, draws, geometry
+from clipdr.augment import Augment, colour, draws, geometry, rotated
 from clipdr.multimodal import cohort, narrative
 from clipdr.multimodal.objectives import KEPT, MASKED_PATCHES, MASKED_WORDS, RANDOM
 from clipdr.multimodal.towers import tokens
 from clipdr.retrieval import contents
 
 AUGMENT = Augment(scale=0.8, flip=0.0, jitter=(0.2, 0.2, 0.2, 0.02))  # no flip: the eye's side is in the text
-ROTATION = 15.0  # degrees
+ROTATION, TURN = 15.0, 27  # degrees; the number of its draw
 CHUNK = 64  # eyes of an evaluation batch
 
 
@@ -101,7 +100,7 @@ class Visits:
         for place, row in enumerate(self.eyes["row"].to_numpy()[rows]):
             geometry(np.asarray(self.store[row]), side, augment, draw[place], pixels[place])
         picture = pixels.float().div_(255)
-        return picture if seed is None else turned(colour(picture, augment, draw), draw[:, 27])
+        return picture if seed is None else rotated(colour(picture, augment, draw), torch.from_numpy(ROTATION * (2 * draw[:, TURN] - 1)))
 
     def gather(self, rows, seed=None, epoch=0):
         """Visit of some rows; seed None: nothing drawn, nothing left out, nothing masked."""
@@ -153,14 +152,6 @@ class Visits:
         """All rows in order, never augmented."""
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
-
-
-def turned(picture, draw):
-    """Each photograph turned by up to ROTATION degrees either way, black outside. draw: (B,) in [0, 1)"""
-    angle = torch.from_numpy(np.deg2rad(ROTATION * (2 * draw - 1))).float()
-    zero = torch.zeros_like(angle)
-    turn = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
-    return F.grid_sample(picture, F.affine_grid(turn, list(picture.shape), align_corners=False), align_corners=False)
 
 
 def other_patients(patient, seed):

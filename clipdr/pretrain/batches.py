@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from clipdr import DataError
-from clipdr.augment import DRAWS, Augment, colour, draws, geometry
+from clipdr.augment import DRAWS, Augment, colour, draws, geometry, rotated
 from clipdr.pretrain import reports
 from clipdr.pretrain.pairs import patients, resolve
 from clipdr.pretrain.ret_clip import Patients
@@ -160,12 +159,3 @@ def mirrored(image, present, member, chosen):
     present = torch.where(chosen[:, None], present.flip(1), present)
     member = torch.where(chosen, member[[1, 0, 2]], member)
     return image, present, member
-
-
-def rotated(image, degrees):
-    """(n, 3, S, S) turned by (n,) degrees about the centre, bilinear, black outside."""
-    angle = torch.deg2rad(degrees).float()
-    zero = torch.zeros_like(angle)
-    matrix = torch.stack([torch.stack([angle.cos(), -angle.sin(), zero], 1), torch.stack([angle.sin(), angle.cos(), zero], 1)], 1)
-    grid = F.affine_grid(matrix, list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", align_corners=False)

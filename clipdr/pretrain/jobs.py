@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import resource
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from clipdr.pretrain.batches import Visits
 from clipdr.pretrain.ret_clip import RetClip
 from clipdr.pretrain.settings import Rules
 from clipdr.pretrain.training import fit, world
+from clipdr.runs import commit
 from clipdr.words import HuggingFaceReports, SmallText, vocabulary
 
 WRITTEN = ("settings.json", "history.csv", "model.safetensors", "text.json", "seen.json")
@@ -101,7 +101,6 @@ def run(folder, table_path, data, rules, device="cpu"):
     write_text(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
     with replacing(folder / "model.safetensors") as path:
         save_file(result.state, path)
-    images = 0 if train is None else int(train.present.sum()) * rules.epochs
     facts = {
         "job": f"pretrain {folder.name}",
         "commit": commit(),
@@ -110,7 +109,7 @@ def run(folder, table_path, data, rules, device="cpu"):
         "processes": world()[1],
         "seconds": round(result.seconds, 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "images": images,
+        "images": int(train.present.sum()) * rules.epochs,
         "truncated": train.truncated,
         "laterality": "destroyed" if rules.flip == "upstream" else "kept",
         "pairs": {"file": Path(table_path).name, "sha256": digest(table_path)},
@@ -124,12 +123,6 @@ def run(folder, table_path, data, rules, device="cpu"):
         f"loss {first['loss']:.2f} -> {last['loss']:.2f} (floor {sum(last.get(f'floor_{x}', 0) for x in ('left', 'right', 'patient')):.2f})"
     )
     return f"{folder}: {len(result.history)} epochs, {losses}, {train.truncated:.1%} of the reports cut to {rules.length} tokens"
-
-
-def commit():
-    """What git says of the working tree, None outside of one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
 
 
 def seen(table, data):

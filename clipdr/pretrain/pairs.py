@@ -16,6 +16,7 @@ import pandas as pd
 from clipdr import DataError, receipts
 from clipdr.files import write_text
 from clipdr.manifest import open_store, read_manifest
+from clipdr.odir import keywords, stated_grade
 from clipdr.pretrain import reports
 
 GIVEN = ("dataset", "patient_id", "visit_id", "left_image", "right_image", "text", "language", "text_left", "text_right", "split")
@@ -25,7 +26,6 @@ SIDES = ("left", "right")
 SPLITS = ("train", "val", "test")
 TENTHS = ("train", "test", "train", "train", "val", "train", "train", "test", "train", "train")  # of every ten patients: 70/10/20 %
 ODIR_LABELS = tuple("NDGCAHMO")
-SEVERITY = {"mild": 1, "moderate": 2, "severe": 3}
 
 
 def patients(table):
@@ -166,18 +166,6 @@ def synthetic(raw, suffix=""):
     )
 
 
-def keywords(text):
-    """ODIR's keywords of one eye, in order: separated by commas, Western or full-width."""
-    return [word.strip() for word in re.split("[,\uff0c]", text) if word.strip()]
-
-
-def icdr(words):
-    """DR grade that ODIR's keywords of an eye state (0..3), "" where they say diabetic retinopathy without a grade; no official grade."""
-    stated = [word.lower() for word in words if re.search("(non )?proliferative retinopathy|diabetic retinopathy", word.lower())]
-    found = [grade for word in stated for name, grade in SEVERITY.items() if name in word]
-    return max(found) if found else "" if stated else 0
-
-
 def odir(raw):
     """ODIR's full_df.csv: keywords as report; labels N..O, age, sex; grade_left and grade_right from the keywords. Files below raw."""
     path = Path(raw) / "full_df.csv"
@@ -189,7 +177,7 @@ def odir(raw):
         words = source[f"{title}-Diagnostic Keywords"].map(keywords)
         table[f"{side}_image"] = "images/" + source[f"{title}-Fundus"]
         table[f"text_{side}"] = words.map(", ".join)
-        table[f"grade_{side}"] = words.map(icdr).astype(str)
+        table[f"grade_{side}"] = words.map(stated_grade).astype(str).replace("-1", "")
     table["text"] = "Left eye: " + table["text_left"] + ". Right eye: " + table["text_right"] + "."
     return table.assign(language="en", age=source["Patient Age"], sex=source["Patient Sex"], **{name: source[name] for name in ODIR_LABELS})
 

@@ -21,11 +21,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clipdr import DataError
+from clipdr.backbones import PRECISIONS, keep_statistics
 from clipdr.files import replacing
 from clipdr.pretrain.batches import plan
 from clipdr.pretrain.ret_clip import LEVELS, TARGETS, tripartite
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 COUNTS = ("n", "floor", "image_to_text", "text_to_image")
 
 
@@ -80,9 +80,7 @@ def training_mode(model, rules):
     """model.train(), frozen BatchNorm in evaluation mode."""
     model.train()
     if rules.freeze_norm:
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        keep_statistics(model)
 
 
 def backward(model, batch, rules, scaler):
@@ -93,7 +91,7 @@ def backward(model, batch, rules, scaler):
     same draws of dropout (Gao et al., 2021, gradient cache).
     """
     device = batch.image.device
-    cast = torch.autocast(device.type, DTYPES.get(rules.precision), enabled=rules.precision in DTYPES)
+    cast = torch.autocast(device.type, PRECISIONS.get(rules.precision), enabled=rules.precision in PRECISIONS)
     if not rules.chunk or rules.chunk >= len(batch.image):
         with cast:
             z, u, scale = model(batch.image, batch.present, batch.token)

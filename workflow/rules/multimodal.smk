@@ -3,205 +3,6 @@
 import json
 
 MULTIMODAL = study.multimodal
-# what each verb runs, to the last module (tests/test_multimodal_workflow.py compares)
-EYE_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "anatomy",
-        "circle",
-        "decode",
-        "domains",
-        "findings",
-        "fundus",
-        "letters",
-        "manifest",
-        "multimodal/cohort",
-        "multimodal/packing",
-        "multimodal/sources",
-        "originals",
-        "own",
-        "painter",
-        "patients",
-        "readers",
-        "store",
-        "styles",
-    ],
-)
-VISIT_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "anatomy",
-        "augment",
-        "backbones",
-        "circle",
-        "data",
-        "decode",
-        "domains",
-        "exported",
-        "findings",
-        "folds",
-        "fundus",
-        "fundus_aug",
-        "letters",
-        "manifest",
-        "methods/base",
-        "methods/corn",
-        "metrics",
-        "multimodal/cohort",
-        "multimodal/fusion",
-        "multimodal/jobs",
-        "multimodal/narrative",
-        "multimodal/objectives",
-        "multimodal/packing",
-        "multimodal/rows",
-        "multimodal/settings",
-        "multimodal/sources",
-        "multimodal/towers",
-        "multimodal/training",
-        "multimodal/visits",
-        "originals",
-        "own",
-        "painter",
-        "patients",
-        "prompts",
-        "readers",
-        "retrieval",
-        "runs",
-        "settings",
-        "statistics",
-        "store",
-        "styles",
-        "swad",
-        "text",
-        "train",
-        "weights",
-        "words",
-    ],
-)
-JUDGE_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "calibration",
-        "evaluate",
-        "multimodal/baselines",
-        "multimodal/canaries",
-        "multimodal/controls",
-        "multimodal/evaluation",
-        "multimodal/scoring",
-        "operating",
-        "predictions",
-        "scoring",
-    ],
-)
-NOISE_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "augment",
-        "backbones",
-        "circle",
-        "data",
-        "exported",
-        "fundus",
-        "fundus_aug",
-        "methods/base",
-        "methods/corn",
-        "multimodal/cohort",
-        "multimodal/controls",
-        "multimodal/fusion",
-        "multimodal/objectives",
-        "multimodal/rows",
-        "multimodal/towers",
-        "prompts",
-        "retrieval",
-        "settings",
-        "statistics",
-        "text",
-        "weights",
-        "words",
-    ],
-)
-CEILING_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "anatomy",
-        "domains",
-        "findings",
-        "multimodal/ceilings",
-        "multimodal/cohort",
-        "multimodal/narrative",
-        "multimodal/rows",
-        "multimodal/sources",
-        "patients",
-        "retrieval",
-        "statistics",
-        "styles",
-    ],
-)
-EXHIBIT_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "anatomy",
-        "augment",
-        "backbones",
-        "calibration",
-        "circle",
-        "data",
-        "datapage",
-        "datareport",
-        "decode",
-        "domains",
-        "evaluate",
-        "exhibits",
-        "exported",
-        "figures",
-        "findings",
-        "footnotes",
-        "fundus",
-        "fundus_aug",
-        "letters",
-        "manifest",
-        "methods/base",
-        "methods/corn",
-        "metrics",
-        "multimodal/baselines",
-        "multimodal/cohort",
-        "multimodal/controls",
-        "multimodal/exhibits",
-        "multimodal/fusion",
-        "multimodal/insert",
-        "multimodal/objectives",
-        "multimodal/packing",
-        "multimodal/sources",
-        "multimodal/towers",
-        "operating",
-        "originals",
-        "own",
-        "painter",
-        "patients",
-        "predictions",
-        "printed",
-        "prompts",
-        "quality",
-        "readers",
-        "retrieval",
-        "sections",
-        "settings",
-        "similarities",
-        "statistics",
-        "store",
-        "styles",
-        "swad",
-        "tables",
-        "text",
-        "topics",
-        "train",
-        "typeset",
-        "webtable",
-        "weights",
-        "wording",
-        "words",
-    ],
-)
 
 if MULTIMODAL:
     MM_DATA, MM_RESULTS, MM_NAME = (MULTIMODAL[key] for key in ("data", "results", "name"))
@@ -217,7 +18,7 @@ if MULTIMODAL:
 
     rule mm_prepare:
         input:
-            code=EYE_CODE,
+            code=lambda wildcards: behind("multimodal/packing", "multimodal/sources"),
         output:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
@@ -238,7 +39,7 @@ if MULTIMODAL:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
-            code=VISIT_CODE,
+            code=lambda wildcards: behind("multimodal/jobs", "multimodal/settings"),
         output:
             expand(
                 f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",
@@ -273,7 +74,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*VISIT_CODE, *JUDGE_CODE],
+            code=lambda wildcards: behind("multimodal/scoring"),
         output:
             f"{MM_MODEL}/.retrieved",
         log:
@@ -293,7 +94,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/grading.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*VISIT_CODE, *JUDGE_CODE],
+            code=lambda wildcards: behind("multimodal/scoring"),
         output:
             curves=f"{MM_MODEL}/curves.csv",
             attribution=f"{MM_MODEL}/attribution.csv",
@@ -316,7 +117,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=[*VISIT_CODE, *JUDGE_CODE],
+            code=lambda wildcards: behind("multimodal/scoring"),
         output:
             canaries=f"{MM_MODEL}/canaries.csv",
         log:
@@ -336,7 +137,7 @@ if MULTIMODAL:
 
     rule mm_noise:
         input:
-            code=NOISE_CODE,
+            code=lambda wildcards: behind("multimodal/controls", "multimodal/rows"),
         output:
             f"{MM_RESULTS}/noise.json",
         log:
@@ -352,7 +153,7 @@ if MULTIMODAL:
     rule mm_ceilings:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
-            code=CEILING_CODE,
+            code=lambda wildcards: behind("multimodal/ceilings", "multimodal/cohort", "multimodal/sources", "multimodal/rows"),
         output:
             f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
         log:
@@ -375,7 +176,7 @@ if MULTIMODAL:
             noise=f"{MM_RESULTS}/noise.json",
             ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
             template="clipdr/multimodal/section.html",
-            code=EXHIBIT_CODE,
+            code=lambda wildcards: behind("multimodal/exhibits"),
         output:
             page=f"{MM_RESULTS}/report.html",
             html=f"{MM_RESULTS}/section.html",

@@ -6,78 +6,11 @@ PRETRAINED = f"{RESULTS}/pretrain/runs/{{name}}/{{seed}}"
 TABLE = f"{DATA}/patients/{{name}}.csv"
 if PRETRAIN:
     SECTIONS.append(f"{RESULTS}/pretrain/section.json")
-PAIRS_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "pretrain/pairs",
-        "pretrain/reports",
-        "manifest",
-        "store",
-        "decode",
-        "readers",
-        "originals",
-        "own",
-        "fundus",
-        "letters",
-        "circle",
-        "domains",
-    ],
-)
-PRETRAIN_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "pretrain/jobs",
-        "pretrain/pairs",
-        "pretrain/reports",
-        "pretrain/batches",
-        "pretrain/ret_clip",
-        "pretrain/training",
-        "pretrain/settings",
-        "exported",
-        "words",
-        "backbones",
-        "weights",
-        "text",
-        "prompts",
-        "settings",
-        "augment",
-        "fundus_aug",
-        "fundus",
-        "circle",
-        "manifest",
-        "retrieval",
-        "statistics",
-        "store",
-        "decode",
-        "readers",
-        "originals",
-        "own",
-        "letters",
-        "domains",
-    ],
-)
 
 
 rule pairs:
     input:
-        code=[
-            *PAIRS_CODE,
-            *expand(
-                "clipdr/{part}.py",
-                part=[
-                    "pretrain/upstream",
-                    "pretrain/practice",
-                    "painter",
-                    "anatomy",
-                    "findings",
-                    "styles",
-                    "patients",
-                    "synthetic",
-                    "prompts",
-                    "text",
-                ],
-            ),
-        ],
+        code=lambda wildcards: behind("pretrain/pairs", "pretrain/practice", "pretrain/upstream"),
     output:
         table=f"{DATA}/patients/{{name}}.csv",
         split=f"{DATA}/patients/{{name}}.split.json",
@@ -101,7 +34,7 @@ rule pairs:
 rule pretrain:
     input:
         table=TABLE,
-        code=[*PRETRAIN_CODE, "clipdr/pretrain/processes.py"],
+        code=lambda wildcards: behind("pretrain/jobs", "pretrain/processes", "pretrain/settings"),
     output:
         expand(
             f"{PRETRAINED}/{{file}}",
@@ -128,7 +61,7 @@ rule pretrain:
 rule export_backbone:
     input:
         run=f"{PRETRAINED}/model.safetensors",
-        code=PRETRAIN_CODE,
+        code=lambda wildcards: behind("exported", "pretrain/jobs"),
     output:
         expand(
             f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}/{{file}}",
@@ -150,13 +83,9 @@ rule evaluate_pretrained:
     input:
         run=f"{PRETRAINED}/model.safetensors",
         table=TABLE,
-        code=[
-            *PRETRAIN_CODE,
-            *expand(
-                "clipdr/{part}.py",
-                part=["pretrain/aligned", "metrics", "pretrain/answers", "pretrain/probe", "pretrain/multilabel", "pretrain/examples"],
-            ),
-        ],
+        code=lambda wildcards: behind(
+            "pretrain/aligned", "pretrain/answers", "pretrain/examples", "pretrain/jobs", "pretrain/pairs", "pretrain/probe"
+        ),
     output:
         retrieval=f"{PRETRAINED}/retrieval.csv",
         examples=f"{PRETRAINED}/examples.json",
@@ -185,49 +114,9 @@ rule pretrain_report:
             f"{RESULTS}/pretrain/runs/{name}/{seed}/{file}"
             for name in PRETRAIN
             for seed in PRETRAIN[name]["seeds"]
-            for file in ["history.csv", "retrieval.csv", "probes.csv", "zeroshot.csv", "fewshot.csv"]
+            for file in ["history.csv", "retrieval.csv", "examples.json", "probes.csv", "zeroshot.csv", "fewshot.csv"]
         ],
-        code=expand(
-            "clipdr/{part}.py",
-            part=[
-                "pretrain/exhibits",
-                "pretrain/probe",
-                "pretrain/multilabel",
-                "pretrain/pairs",
-                "pretrain/reports",
-                "exhibits",
-                "datapage",
-                "datareport",
-                "quality",
-                "similarities",
-                "printed",
-                "sections",
-                "topics",
-                "tables",
-                "footnotes",
-                "wording",
-                "typeset",
-                "webtable",
-                "figures",
-                "statistics",
-                "settings",
-                "domains",
-                "evaluate",
-                "metrics",
-                "operating",
-                "calibration",
-                "predictions",
-                "circle",
-                "decode",
-                "fundus",
-                "letters",
-                "manifest",
-                "originals",
-                "own",
-                "readers",
-                "store",
-            ],
-        ),
+        code=lambda wildcards: behind("pretrain/exhibits"),
     output:
         probes=f"{RESULTS}/pretrain/probes.csv",
         retrieval=f"{RESULTS}/pretrain/retrieval.csv",
@@ -239,8 +128,9 @@ rule pretrain_report:
     threads: 1
     params:
         results=lambda wildcards: RESULTS,
+        data=lambda wildcards: DATA,
     shell:
-        "python -m clipdr.pretrain report {params.results:q} > {log} 2>&1"
+        "python -m clipdr.pretrain report {params.results:q} --data {params.data:q} > {log} 2>&1"
 
 
 rule pretrained:
