@@ -110,10 +110,14 @@ def two_lines(name):
 
 
 def suptitle(figure, domains, text, gap=" "):
+    """The title of a figure of some domains, as `titled`."""
+    titled(figure, text, any(map(is_synthetic, domains)), gap)
+
+
+def titled(figure, text, synthetic, gap=" "):
     """The title, on as many lines as it needs; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
     from textwrap import fill
 
-    synthetic = any(map(is_synthetic, domains))
     shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
     width = int(72 * figure.get_figwidth() / (8 * LETTER))
     shown = "\n".join(fill(line, width) for line in shown.split("\n"))

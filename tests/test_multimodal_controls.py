@@ -67,7 +67,7 @@ def test_m7_the_leaky_protocol_fails_them_and_is_labelled_everywhere(results, pa
     assert not (folder / "retrieval.csv").exists()
     leaky = exhibits.read_rows([folder], "leaky.csv")
     assert all(row["status"] == "LEAKY" for row in exhibits.leaky_table(leaky))
-    figure = exhibits.recall_figure([], leaky)
+    figure = exhibits.recall_figure([], leaky, True)
     assert "LEAKY" in figure.axes[1].get_title() and "LEAKY" not in figure.axes[0].get_title()
     with pytest.raises(DataError, match="refused by every mode but fused_paper"):
         scoring.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
@@ -133,6 +133,9 @@ def test_the_report_is_one_offline_file_that_says_what_it_is(results, packed):
     for said in ("99.94", "LEAKY", "SYNTHETIC", "C_1 %", "null band", "missingness", "lookup", "K5", "data:image/jpeg", "not run"):
         assert said in text, said
     assert "http://" not in text.replace("http://www.w3.org", "") and "<script" not in text
+    for name in ("retrieval", "leaky", "icdr", "sdrg"):
+        assert set(pd.read_csv(results / "tables" / f"multimodal_{name}.csv")["trained_on"]) == {"SYNTHETIC"}, name
+    assert all("SYNTHETIC" in (results / "figures" / f"multimodal_{name}.svg").read_text() for name in ("recall", "curves"))
     section = sections.read(results / "section.json")
     assert section.words[0].startswith("SYNTHETIC") and any("99.94" in said for said in section.words)
     assert [view.caption.split(":")[0] for view in section.tables] == ["SYNTHETIC images"] * len(section.tables)

@@ -364,10 +364,11 @@ def test_the_verbs_write_their_files(trained, tmp_path):
     assert len(pd.read_csv(folder / "retrieval.csv")) == 6
     for name in ("retrieval_toy", "probes_toy", "zeroshot_toy"):
         assert (folder / "tables" / f"{name}.html").is_file()
+        assert (folder / "tables" / f"{name}.md").read_text().startswith("**SYNTHETIC images: toy: ")
     text = (folder / "tables" / "retrieval_toy.md").read_text()
     assert text.startswith("**SYNTHETIC images: toy: retrieval") and "patient, report to image" in text
     assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
-    assert (folder / "figures" / "pretraining.svg").is_file() and (folder / "figures" / "pairs_toy.png").is_file()
+    assert all("SYNTHETIC" in (folder / "figures" / f"{name}.svg").read_text() for name in ("pretraining", "pairs_toy"))
 
 
 def test_practice_patients_are_nobody_of_a_benchmark(tmp_path):

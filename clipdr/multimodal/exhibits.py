@@ -16,7 +16,7 @@ from PIL import Image
 
 from clipdr import DataError, evaluate
 from clipdr.exhibits import uri
-from clipdr.figures import COLOURS, style
+from clipdr.figures import COLOURS, style, titled
 from clipdr.figures import write as write_figure
 from clipdr.files import write_text
 from clipdr.multimodal import packing
@@ -139,7 +139,7 @@ def claim(draws, method, metric="qwk"):
     return f"{said} ({metric.upper()}, paired bootstrap of patients).", rows
 
 
-def recall_figure(rows, leaky):
+def recall_figure(rows, leaky, synthetic):
     """Strict text-to-image R@1 of every mode beside its ceiling; leaky bars stand apart, under a title that says so."""
     from matplotlib.figure import Figure
 
@@ -160,10 +160,11 @@ def recall_figure(rows, leaky):
         panels[0].set_ylabel("strict text to image R@1 (%)")
         if honest:
             panels[0].legend(frameon=False)
+        titled(figure, "recall beside its ceiling", synthetic)
     return figure
 
 
-def curve_figure(rows):
+def curve_figure(rows, synthetic):
     """QWK of both scales against the share of test eyes without a modality."""
     from matplotlib.figure import Figure
 
@@ -179,6 +180,7 @@ def curve_figure(rows):
         axis.set_xlabel("test eyes without the modality (%)")
         axis.set_ylabel("QWK x 100")
         axis.legend(frameon=False, fontsize=6)
+        titled(figure, "grades where a modality is missing", synthetic)
     return figure
 
 
@@ -217,9 +219,9 @@ def collect(folders, held_out, data, results, photographs):
         "not_run": NOT_RUN, "synthetic": held_out == "SYNTHETIC",
         "warnings": [f"{name}: a canary failed; its numbers are marked and must not be used." for name in sorted(broken)],
     }  # fmt: skip
-    figures = {"multimodal_recall": recall_figure(retrieval, leaky)}
+    figures = {"multimodal_recall": recall_figure(retrieval, leaky, shown["synthetic"])}
     if curves := read_rows(folders, "curves.csv"):
-        figures["multimodal_curves"] = curve_figure(curves)
+        figures["multimodal_curves"] = curve_figure(curves, shown["synthetic"])
     return shown, figures
 
 
@@ -291,10 +293,10 @@ def write(folders, held_out, data, results, photographs=True):
 
     results = Path(results)
     shown, figures = collect(folders, held_out, data, results, photographs)
-    for name in ("retrieval", "leaky", "canaries", "transfers", "ceilings"):
-        write_text(results / "tables" / f"multimodal_{name}.csv", pd.DataFrame(shown[name]).to_csv(index=False))
-    for title, rows in shown["grades"].items():
-        write_text(results / "tables" / f"multimodal_{title.lower()}.csv", pd.DataFrame(rows).to_csv(index=False))
+    parts = {name: shown[name] for name in ("retrieval", "leaky", "canaries", "transfers", "ceilings")}
+    for name, rows in (parts | {title.lower(): rows for title, rows in shown["grades"].items()}).items():
+        frame = pd.DataFrame(rows).assign(trained_on="SYNTHETIC" if shown["synthetic"] else held_out)
+        write_text(results / "tables" / f"multimodal_{name}.csv", frame.to_csv(index=False))
     for name, figure in figures.items():
         write_figure(figure, name, results / "figures", (".svg", ".png"))
     insert.write(results, shown, figures)

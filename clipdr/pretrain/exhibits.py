@@ -40,8 +40,9 @@ def cell(row, column, value, low=np.nan, high=np.nan, **facts):
     return shown | {"value": 100 * value, "low": 100 * low, "high": 100 * high} | facts
 
 
-def table(name, cells, caption, notes, corner):
-    """A Table of cells, row by row."""
+def table(name, cells, caption, notes, corner, drawn):
+    """A Table of cells, row by row. drawn: whether the photographs are; the caption says so"""
+    caption = f"{'SYNTHETIC images: ' if drawn else ''}{caption}"
     frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(table=name, caption=caption)
     return Table(name, frame, caption, tuple(notes), corner)
 
@@ -66,17 +67,17 @@ def retrieval(name, rows, drawn):
         cells.append(cell(label, "equivalent R@1 (null)", row["equivalent_1"], **facts | {"metric": "equivalent_1"}) | {"text": equal})
         same = row["same_patient_misses"]
         cells.append(cell(label, "misses on the same patient", same, **facts | {"metric": "same_patient_misses"}))
-    caption = f"{'SYNTHETIC images: ' if drawn else ''}{name}: retrieval on the whole test split (%), strict, ties at random."
+    caption = f"{name}: retrieval on the whole test split (%), strict, ties at random."
     notes = (
         f"Gallery: {int(rows['n'].max())} visits, {int(rows['patients'].max())} patients. C_K: the most any scorer can expect, since equal "
         "reports rank alike. Skill: share of the way from chance to C_K.",
         "Null: 0.5 to 99.5 % of random re-pairings of the same scores; inside it is chance. Equivalent: a hit is any item with an equal "
         "report; read it beside its own null band only.",
     )
-    return table(f"retrieval_{name}", cells, caption, notes, "Level, direction")
+    return table(f"retrieval_{name}", cells, caption, notes, "Level, direction", drawn)
 
 
-def probes(name, tables, draws):
+def probes(name, tables, draws, drawn):
     """Fast probe of the networks and the paired differences, the mean over seeds. tables, draws: of the seeds."""
     together = seeds_together(tables, draws)
     cells, n = [], int(tables[0]["n"].iloc[0])
@@ -99,21 +100,24 @@ def probes(name, tables, draws):
         else "The reports describe drawn lesions.",
         f"Not run (data sets that are not here): {', '.join(NOT_RUN)}. Paper value not available.",
     )
-    return table(f"probes_{name}", cells, caption, notes, "Network")
+    return table(f"probes_{name}", cells, caption, notes, "Network", drawn)
 
 
-def zero_shot(name, rows):
+def zero_shot(name, rows, drawn):
     """AUROC per finding from prompts alone, mean over seeds. rows: zeroshot.csv of all seeds."""
     cells = []
     for (source, label), part in rows.groupby(["input", "label"], sort=False):
         low, high = (part["low"].mean(), part["high"].mean())
         cells.append(cell(source, label, part["auroc"].mean(), low, high, metric="auroc", n=int(part["n"].iloc[0]), n_seeds=len(part)))
     notes = ("No training on answers: prompts of clipdr/pretrain/prompts/en.yaml. Intervals (in the CSV): mean over seeds of the ends.",)
-    return table(f"zeroshot_{name}", cells, f"{name}: zero-shot AUROC per finding (%).", notes, "Input")
+    return table(f"zeroshot_{name}", cells, f"{name}: zero-shot AUROC per finding (%).", notes, "Input", drawn)
 
 
-def curves(histories):
-    """Loss per level with its floor, and in-batch accuracy, over the epochs. histories: {run: history.csv}."""
+def curves(histories, drawn):
+    """Loss per level with its floor, and in-batch accuracy, over the epochs.
+
+    histories : {run: history.csv};  drawn : names of the runs on drawn photographs
+    """
     from matplotlib.figure import Figure
 
     from clipdr.figures import COLOURS, WIDE, style
@@ -131,8 +135,9 @@ def curves(histories):
             line[0].plot(history["epoch"], history["val_loss"] / len(LEVELS), color="black", linewidth=0.9, label="validation, mean")
             chosen = history[history["selected"]]
             line[0].scatter(chosen["epoch"], chosen["val_loss"] / len(LEVELS), s=22, facecolors="none", edgecolors="black")
-            line[0].set(title=name, xlabel="epoch", ylabel="loss per level (nats)")
-            line[1].set(title=name, xlabel="epoch", ylabel="in-batch accuracy (%)")
+            title = f"{name} (SYNTHETIC images)" if name in drawn else name
+            line[0].set(title=title, xlabel="epoch", ylabel="loss per level (nats)")
+            line[1].set(title=title, xlabel="epoch", ylabel="in-batch accuracy (%)")
         axes[0, 0].legend(frameon=False)
     return figure
 
@@ -143,7 +148,7 @@ def pairs_found(examples, data):
 
     from matplotlib.figure import Figure
 
-    from clipdr.figures import WIDE, style
+    from clipdr.figures import WIDE, style, titled
 
     shown = [one for one in examples if one["direction"] == "text_to_image" and one["query"]["dataset"].startswith(DRAWN)][:4]
     if not shown:
@@ -163,6 +168,7 @@ def pairs_found(examples, data):
                         axis.imshow(_photograph(found[f"{side}_image"], data))
                     if eye == 0:
                         axis.set_title(f"{place + 1}.{' true' if found['true'] else ''}", loc="left", fontsize=6)
+        titled(figure, "reports, and the right and left eyes of the first three patients found", True)
     return figure
 
 
@@ -182,6 +188,7 @@ def report(results, data):
 
     folder, runs = Path(results) / "pretrain", read(results)
     names, figures, collected, histories, words = [], {}, {"probes": [], "retrieval": []}, {}, []
+    synthetic = set()
     for name, seeds in runs.items():
         parts = {
             kind: {seed: pd.read_csv(path / f"{kind}.csv") for seed, path in seeds.items()} for kind in ("retrieval", "probes", "zeroshot")
@@ -192,17 +199,18 @@ def report(results, data):
         histories[name] = pd.read_csv(seeds[first] / "history.csv")
         examples = json.loads((seeds[first] / "examples.json").read_text())["examples"]
         drawn = examples[0]["query"]["dataset"].startswith(DRAWN)
+        synthetic |= {name} if drawn else set()
         words.append(said(name, parts["retrieval"], drawn))
         tables = [retrieval(name, parts["retrieval"][first], drawn)]
-        tables.append(probes(name, list(parts["probes"].values()), [drawn_of(path) for path in seeds.values()]))
-        tables.append(zero_shot(name, pd.concat(parts["zeroshot"].values())))
+        tables.append(probes(name, list(parts["probes"].values()), [drawn_of(path) for path in seeds.values()], drawn))
+        tables.append(zero_shot(name, pd.concat(parts["zeroshot"].values()), drawn))
         for one in tables:
             write(one, folder / "tables")
             names.append(one.name)
         if (found := pairs_found(examples, data)) is not None:
             draw(found, f"pairs_{name}", folder / "figures")
             figures[f"pairs_{name}"] = ("reports and the eyes found for them", f"{name}: test reports and the first three patients found.")
-    draw(curves(histories), "pretraining", folder / "figures")
+    draw(curves(histories, synthetic), "pretraining", folder / "figures")
     figures["pretraining"] = (
         "curves of pre-training",
         "Loss per level (nats; dotted: the least it can be) and in-batch accuracy (%), one seed.",

@@ -76,7 +76,8 @@ if MULTIMODAL:
             settings=f"{MM_MODEL}/settings.json",
             code=lambda wildcards: behind("multimodal/scoring"),
         output:
-            f"{MM_MODEL}/.retrieved",
+            honest=f"{MM_MODEL}/retrieval.csv",
+            leaky=f"{MM_MODEL}/leaky.csv",
         log:
             f"{MM_RESULTS}/logs/retrieve/{{model}}/{{seed}}.log",
         conda:
@@ -87,8 +88,7 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr.multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1 "
-            "&& touch {output}"
+            "python -m clipdr.multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1"
 
     rule mm_classify:
         input:
@@ -170,7 +170,7 @@ if MULTIMODAL:
 
     rule mm_report:
         input:
-            retrieved=mm_models(".retrieved", MULTIMODAL["retrieved"]),
+            retrieved=mm_models("retrieval.csv", MULTIMODAL["retrieved"]),
             graded=mm_models("curves.csv", MULTIMODAL["graded"]),
             controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
             noise=f"{MM_RESULTS}/noise.json",
