@@ -29,10 +29,7 @@ class Fitted(torch.nn.Module):
 
 
 def retrieve(folder, data, resamples=2000, device="auto"):
-    """retrieval.csv and .json of every honest mode on the whole test split, examples.json; leaky.csv stays empty.
-
-    Of a model under `contrast: fused` the reverse: leaky.csv and .json, and retrieval.csv stays empty.
-    """
+    """retrieval.csv and .json of every honest mode on the whole test split, examples.json; of a leaky model leaky.csv and .json instead."""
     model, visits, known, device = load(folder, data, "retrieval", device)
     about = {"model": Path(folder).parent.name, "seed": known["seed"], "dataset": known["name"], "shuffle": model.setting.shuffle}
     if model.setting.contrast == "fused":
@@ -46,8 +43,7 @@ def retrieve(folder, data, resamples=2000, device="auto"):
             for item in one["items"]:
                 item["row"] = int(visits["test"].eyes["row"].iloc[item["place"]])
         write_text(Path(folder) / "examples.json", as_json(shown))
-    for name in ("retrieval", "leaky"):
-        write_text(Path(folder) / f"{name}.csv", as_csv(rows) if name == stem else "")
+    write_text(Path(folder) / f"{stem}.csv", as_csv(rows))
     write_text(Path(folder) / f"{stem}.json", as_json(rows))
     return rows
 

@@ -76,8 +76,7 @@ if MULTIMODAL:
             settings=f"{MM_MODEL}/settings.json",
             code=lambda wildcards: behind("multimodal/scoring"),
         output:
-            honest=f"{MM_MODEL}/retrieval.csv",
-            leaky=f"{MM_MODEL}/leaky.csv",
+            f"{MM_MODEL}/retrieval.csv",
         log:
             f"{MM_RESULTS}/logs/retrieve/{{model}}/{{seed}}.log",
         conda:
@@ -89,6 +88,12 @@ if MULTIMODAL:
             bootstrap=study.bootstrap,
         shell:
             "python -m clipdr.multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1"
+
+    use rule mm_retrieve as mm_leaky with:
+        output:
+            f"{MM_MODEL}/leaky.csv",
+        log:
+            f"{MM_RESULTS}/logs/leaky/{{model}}/{{seed}}.log",
 
     rule mm_classify:
         input:
@@ -171,6 +176,7 @@ if MULTIMODAL:
     rule mm_report:
         input:
             retrieved=mm_models("retrieval.csv", MULTIMODAL["retrieved"]),
+            leaky=mm_models("leaky.csv", MULTIMODAL["leaky"]),
             graded=mm_models("curves.csv", MULTIMODAL["graded"]),
             controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
             noise=f"{MM_RESULTS}/noise.json",
