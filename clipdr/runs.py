@@ -27,6 +27,7 @@ from clipdr.files import digest, replacing, write_text
 from clipdr.folds import fold, source_domains
 from clipdr.manifest import open_features, open_store, read_manifests
 from clipdr.methods import METHODS
+from clipdr.processes import place
 from clipdr.settings import Training
 from clipdr.train import fit, predict, probabilities, restore, source_of
 
@@ -89,11 +90,6 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
         facts |= {"job": f"train {method} {held_out} {seed}", "folder": ".", "files": files}
         write_text(folder / "provenance.json", receipts.sealed(facts))
     (folder / "resume.pt").unlink(missing_ok=True)
-
-
-def place(device):
-    """torch's device of a name; "auto" is the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
 def class_of(settings, method):

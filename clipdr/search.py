@@ -102,7 +102,8 @@ def validated(settings, method, seed, manifest, parts, data, device):
     """AUC on pooled source validation of the weights that a run under these settings would be judged by."""
     import torch
 
-    from clipdr.runs import build, place, required
+    from clipdr.processes import place
+    from clipdr.runs import build, required
     from clipdr.settings import Training
     from clipdr.train import SELECTION, fit, restore, validate
 

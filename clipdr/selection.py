@@ -22,7 +22,8 @@ from clipdr.files import replacing, write_text
 from clipdr.folds import fold
 from clipdr.manifest import read_manifests
 from clipdr.metrics import METRICS
-from clipdr.runs import build, place, required, table
+from clipdr.processes import place
+from clipdr.runs import build, required, table
 from clipdr.settings import Training
 from clipdr.train import SELECTION, WARM, fit, predict, probabilities, restore, source_of
 

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
 
-from clipdr import DataError
-from clipdr.files import replacing
+from clipdr import DataError, resume
 from clipdr.methods.base import Source
 from clipdr.metrics import METRICS
 from clipdr.swad import Swad
@@ -208,35 +207,28 @@ class State:
     def save(self, step):
         if self.path is None:
             return
-        content = {
-            "digest": self.digest,
-            "step": step,
-            "history": self.history,
-            "best": self.best,
-            "selected": self.selected,
-            "swad": self.swad and self.swad.state_dict(),
-            "kept": self.kept,
-            "method": trained(self.method),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "rng": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
+        resume.write(
+            self.path,
+            self.digest,
+            step=step,
+            history=self.history,
+            best=self.best,
+            selected=self.selected,
+            swad=self.swad and self.swad.state_dict(),
+            kept=self.kept,
+            method=trained(self.method),
+            optimizers={name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        )
 
     def load(self):
         """Number of steps done: 0, or those of the file of the same digest."""
-        if self.path is None or not self.path.is_file():
-            return 0
-        content = torch.load(self.path, weights_only=True)
-        if content["digest"] != self.digest:
+        content = resume.read(self.path, self.digest)
+        if content is None:
             return 0
         restore(self.method, content["method"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
-        torch.set_rng_state(content["rng"])
-        if content["cuda"]:
-            torch.cuda.set_rng_state_all(content["cuda"])
+        resume.go_on(content)
         self.history, self.best, self.selected, self.kept = (content[key] for key in ("history", "best", "selected", "kept"))
         if self.swad:
             self.swad.load_state_dict(content["swad"])

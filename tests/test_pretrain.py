@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipdr import DataError
+from clipdr import DataError, processes
 from clipdr.pretrain import jobs, pairs, training
 from clipdr.pretrain.batches import Visits, mirrored, plan
 from clipdr.pretrain.ret_clip import LEVELS, TARGETS, Aligned, compare, floor, tripartite
@@ -106,7 +106,7 @@ def three_steps(data, **changes):
     """Losses and gradients of the first step, and weights after three, of this process's share of the batches."""
     table = pairs.read(Path(data) / "patients" / "toy.csv")
     model, train, settings = model_and_visits(table, Path(data), **changes)
-    rank, world = training.world()
+    rank, world = processes.world()
     inner, optimizer = model, torch.optim.AdamW(training.groups(model, settings), betas=settings.betas, eps=1e-3)
     if world > 1:
         model = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)

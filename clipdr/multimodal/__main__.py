@@ -72,10 +72,13 @@ def train(
     Example: python -m clipdr.multimodal train results/multimodal/models/image_only/0 --settings '{"inputs": "none"}'
     """
     threads_of(threads)
+    from clipdr import processes
     from clipdr.multimodal import jobs
     from clipdr.multimodal.settings import settings as made
 
-    jobs.train(folder, made(json.loads(settings), preset), int(folder.name), data, name, device)
+    chosen = made(json.loads(settings), preset)
+    with processes.joined(device) as place:
+        jobs.train(folder, chosen, int(folder.name), data, name, place)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from clipdr.multimodal import cohort, narrative, packing, training
 from clipdr.multimodal.rows import as_json
 from clipdr.multimodal.settings import Settings
 from clipdr.multimodal.towers import tokens
-from clipdr.runs import place, provenance
+from clipdr.processes import place, world
+from clipdr.runs import provenance
 
 
 def identity(setting, seed, data, name):
@@ -24,14 +25,13 @@ def identity(setting, seed, data, name):
     return hashlib.sha256(json.dumps([setting.model_dump(), seed, files], sort_keys=True).encode()).hexdigest()
 
 
-def train(folder, setting, seed, data, name, device="auto"):
-    """Train one model and write its folder; a run that was cut goes on."""
-    began, folder = time.monotonic(), Path(folder)
-    device = place(device)
+def train(folder, setting, seed, data, name, device):
+    """Train one model on a device and write its folder; a run that was cut goes on. Several processes: each calls it."""
+    began, folder, device = time.monotonic(), Path(folder), place(device)
     eyes, store = packing.open_pack(data, name)
     model, visits, constants = training.assemble(eyes, store, setting, seed)
     fit = training.fit(model, visits, seed, folder / "resume.pt", identity(setting, seed, data, name), device)
-    if training.processes()[0]:
+    if world()[0]:
         return
     every = pd.concat([visits[part].eyes for part in visits])
     about = {"name": name, "seed": seed, "leaky": setting.leaky, "split_sha256": cohort.manifest_digest(every)}

@@ -42,7 +42,7 @@ def gather_padded(rows, value):
     """As `gather`, for (B / W, L, ...) whose L differs between processes: padded to the longest with `value`."""
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return rows
-    longest = torch.tensor(rows.shape[1])
+    longest = torch.tensor(rows.shape[1], device=rows.device)
     dist.all_reduce(longest, dist.ReduceOp.MAX)
     space = [0, 0] * (rows.ndim - 2) + [0, int(longest) - rows.shape[1]]
     return gather(F.pad(rows, space, value=value))

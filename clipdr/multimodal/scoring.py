@@ -17,7 +17,8 @@ from clipdr.multimodal.fusion import SCALES
 from clipdr.multimodal.jobs import load
 from clipdr.multimodal.rows import as_csv, as_json
 from clipdr.multimodal.visits import Visits
-from clipdr.runs import place, provenance
+from clipdr.processes import place
+from clipdr.runs import provenance
 
 GREY, DARK = 12, 20  # of 255: mean difference of the channels below which a photograph is near-grey; background
 

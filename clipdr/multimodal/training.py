@@ -4,7 +4,6 @@ One process, or several started by torchrun (gloo on CPU, nccl on GPUs): every p
 gathered vectors, and the mean of the gradients is exact. With dropout above 0 the processes draw other masks than one process would.
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,7 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
 
-from clipdr import DataError
-from clipdr.files import replacing
+from clipdr import DataError, resume
 from clipdr.methods.corn import log_probability
 from clipdr.metrics import METRICS
 from clipdr.multimodal import cohort, narrative
@@ -24,6 +22,7 @@ from clipdr.multimodal.fusion import MOST, SCALES, Multimodal
 from clipdr.multimodal.objectives import class_weights, parts, total
 from clipdr.multimodal.towers import Pretrained, Words, text_folder, tokens
 from clipdr.multimodal.visits import CHUNK, Visits
+from clipdr.processes import world
 from clipdr.retrieval import recall, similarity
 from clipdr.train import probabilities
 
@@ -63,15 +62,6 @@ def tokenizer_of(setting, train):
     found = list(dict.fromkeys([*train.said, *(train.told or [])]))
     wordings = len(narrative.WORDINGS["eye"])
     return Words.learn(narrative.sentence(*one, wording) for said in found for one in said for wording in range(wordings))
-
-
-def processes():
-    """(rank, number) of the processes that torchrun started, their group joined; (0, 1) without it."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return dist.get_rank(), dist.get_world_size()
 
 
 def optimizer_of(model):
@@ -132,7 +122,7 @@ def fit(model, visits, seed, resume=None, digest="", device="cpu"):
 
     Raises DataError on a loss that is not finite.
     """
-    rank, count = processes()
+    rank, count = world()
     setting, train = model.setting, visits["train"]
     if setting.shuffle == "rows":
         train = train.shuffled(seed)
@@ -142,7 +132,7 @@ def fit(model, visits, seed, resume=None, digest="", device="cpu"):
     steps = max(1, round(setting.epochs * train.per_epoch()))
     marks = {max(1, round(steps * (place + 1) / setting.evaluations)) for place in range(setting.evaluations)}
     optimizer = optimizer_of(model.to(device))
-    state = State(model, optimizer, resume, digest, rank, count)
+    state = State(model, optimizer, resume, digest)
     start = state.load()
     console = Console(stderr=True)
     with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=rank > 0 or not console.is_terminal) as bar:
@@ -224,9 +214,8 @@ def copied(model):
 class State:
     """What changes during training beside the model, and the file to go on from."""
 
-    def __init__(self, model, optimizer, path, digest, rank, count):
+    def __init__(self, model, optimizer, path, digest):
         self.model, self.optimizer, self.path, self.digest = model, optimizer, Path(path) if path else None, digest
-        self.rank, self.count = rank, count
         self.history, self.best, self.sums, self.seen = [], {}, {}, {}
 
     def add(self, found):
@@ -247,36 +236,18 @@ class State:
         self.history.append(row | means | {"scale": float(self.model.scale.detach())} | scores)
 
     def save(self, step):
-        """Rank 0 writes; the generators of every process go into the file."""
-        state = torch.get_rng_state()
-        states = [torch.empty_like(state) for _ in range(self.count)]
-        if self.count > 1:
-            dist.all_gather(states, state)
-        else:
-            states = [state]
-        if self.path is None or self.rank:
-            return
-        content = {
-            "digest": self.digest, "step": step, "history": self.history, "best": {rule: list(pair) for rule, pair in self.best.items()},
-            "model": copied(self.model), "optimizer": self.optimizer.state_dict(), "rng": states,
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }  # fmt: skip
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
+        if self.path is not None:
+            best = {rule: list(pair) for rule, pair in self.best.items()}
+            weights, optimizer = copied(self.model), self.optimizer.state_dict()
+            resume.write(self.path, self.digest, step=step, history=self.history, best=best, model=weights, optimizer=optimizer)
 
     def load(self):
         """Steps done: 0, or those of a file with the same digest."""
-        if self.path is None or not self.path.is_file():
-            return 0
-        content = torch.load(self.path, weights_only=True)
-        if content["digest"] != self.digest or len(content["rng"]) != self.count:
+        content = resume.read(self.path, self.digest)
+        if content is None:
             return 0
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["rng"][self.rank])
-        if content["cuda"]:
-            torch.cuda.set_rng_state_all(content["cuda"])
+        resume.go_on(content)
         self.history, self.best = content["history"], {rule: tuple(pair) for rule, pair in content["best"].items()}
         return content["step"]

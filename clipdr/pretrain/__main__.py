@@ -103,7 +103,8 @@ def pretrain(
         raise DataError(f"pretrain: --settings is no JSON ({error})") from None
     chosen = rules(preset, changes)
     threads_of(threads)
-    from clipdr.pretrain import jobs, processes
+    from clipdr import processes
+    from clipdr.pretrain import jobs
 
     with processes.joined(device) as place:
         line = jobs.run(folder, pairs, data, chosen, place)
@@ -178,9 +179,10 @@ def finetune(
 
     import pandas as pd
 
+    from clipdr import processes
     from clipdr.files import write_text
     from clipdr.pretrain import finetune as tuning
-    from clipdr.pretrain import jobs, processes
+    from clipdr.pretrain import jobs
     from clipdr.pretrain import pairs as tables
     from clipdr.pretrain import probe as probing
 

@@ -23,7 +23,8 @@ from clipdr.pretrain import pairs
 from clipdr.pretrain.batches import Visits
 from clipdr.pretrain.ret_clip import RetClip
 from clipdr.pretrain.settings import Rules
-from clipdr.pretrain.training import fit, world
+from clipdr.pretrain.training import fit
+from clipdr.processes import world
 from clipdr.runs import commit
 from clipdr.words import HuggingFaceReports, SmallText, vocabulary
 

@@ -5,7 +5,6 @@ validation loss), text.json, seen.json, provenance.json.
 """
 
 import math
-import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clipdr import DataError
+from clipdr import DataError, resume
 from clipdr.backbones import PRECISIONS, keep_statistics
-from clipdr.files import replacing
 from clipdr.pretrain.batches import plan
 from clipdr.pretrain.ret_clip import LEVELS, TARGETS, tripartite
+from clipdr.processes import world
+from clipdr.resume import random_state, set_random_state
 
 COUNTS = ("n", "floor", "image_to_text", "text_to_image")
 
@@ -33,11 +32,6 @@ class Fit(NamedTuple):
     history: pd.DataFrame  # one row per epoch
     state: dict  # weights with the lowest validation loss; the last where there is no validation row
     seconds: float  # spent in training steps of this process
-
-
-def world():
-    """(rank, number of processes)."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def groups(model, rules):
@@ -121,17 +115,6 @@ def backward(model, batch, rules, scaler):
             (surrogate + last * (again[2] * scale.grad).sum()).backward()
     set_random_state(after)
     return losses.detach(), seen
-
-
-def random_state():
-    """State of torch's generators: the CPU's, a list of the GPUs'."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def set_random_state(state):
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
 
 
 def fit(model, train, val, rules, *, resume=None, digest="", device="cpu"):
@@ -252,40 +235,29 @@ class State:
         """Rank 0 writes; the random state of every process goes in."""
         if self.path is None:
             return
-        states = [torch.get_rng_state()]
-        if world()[1] > 1:
-            states = [None] * world()[1]
-            dist.all_gather_object(states, torch.get_rng_state())  # a CPU tensor: not for nccl's own gather
-        if world()[0] > 0:
-            return
-        content = {
-            "digest": self.digest,
-            "step": step,
-            "history": self.history,
-            "best": self.best,
-            "best_state": self.best_state,
-            "sums": self.sums,
-            "model": self.weights(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "rng": states,
-            "cuda": random_state()[1],
-        }
-        with replacing(self.path) as temporary:
-            torch.save(content, temporary)
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
+        resume.write(
+            self.path,
+            self.digest,
+            step=step,
+            history=self.history,
+            best=self.best,
+            best_state=self.best_state,
+            sums=self.sums,
+            model=self.weights(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+        )
 
     def load(self):
         """Number of steps done: 0, or those of the file of the same digest; DataError where the file is another run's."""
         if self.path is None or not self.path.is_file():
             return 0
-        content = torch.load(self.path, weights_only=True, map_location="cpu")
-        if content["digest"] != self.digest or len(content["rng"]) != world()[1]:
+        content = resume.read(self.path, self.digest)
+        if content is None:
             raise DataError(f"{self.path}: of other settings, data or code; delete it to train from the start")
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
-        set_random_state((content["rng"][world()[0]], content["cuda"]))
+        resume.go_on(content)
         self.history, self.best, self.best_state, self.sums = (content[key] for key in ("history", "best", "best_state", "sums"))
         return content["step"]

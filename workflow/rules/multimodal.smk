@@ -39,7 +39,7 @@ if MULTIMODAL:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
-            code=lambda wildcards: behind("multimodal/jobs", "multimodal/settings"),
+            code=lambda wildcards: behind("processes", "multimodal/jobs", "multimodal/settings"),
         output:
             expand(
                 f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",

@@ -34,7 +34,7 @@ rule pairs:
 rule pretrain:
     input:
         table=TABLE,
-        code=lambda wildcards: behind("pretrain/jobs", "pretrain/processes", "pretrain/settings"),
+        code=lambda wildcards: behind("processes", "pretrain/jobs", "pretrain/settings"),
     output:
         expand(
             f"{PRETRAINED}/{{file}}",

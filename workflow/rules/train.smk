@@ -21,7 +21,20 @@ TOWER_CODE = expand(
 
 LOOP_CODE = expand(
     "clipdr/{part}.py",
-    part=["runs", "folds", "domains", "statistics", "train", "swad", "settings", "losses", "metrics", "methods/base"],
+    part=[
+        "runs",
+        "folds",
+        "domains",
+        "statistics",
+        "train",
+        "swad",
+        "settings",
+        "losses",
+        "metrics",
+        "methods/base",
+        "processes",
+        "resume",
+    ],
 )
 CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
 

@@ -15,6 +15,11 @@ def place(device):
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
+def world():
+    """(rank, number of processes)."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+
 @contextmanager
 def joined(device):
     """The device of this process; under torchrun its group is joined first (nccl on GPUs, gloo elsewhere) and left in the end."""
