@@ -8,7 +8,7 @@ import json
 import numpy as np
 
 from clipdr.files import write_text
-from clipdr.retrieval import similarity
+from clipdr.retrieval import ranks, similarity
 
 COUNT, SHOWN = 6, 3
 
@@ -16,17 +16,17 @@ COUNT, SHOWN = 6, 3
 def choose(image, text, table):
     """Up to COUNT queries evenly over the split at the patient level, each with the SHOWN first answers, in both directions.
 
-    image, text : (N, E) unit vectors;  returns [{direction, query: {...}, rank, found: [{..., true}]}]
+    image, text : (N, E) unit vectors;  returns [{direction, query: {...}, rank, found: [{..., true}]}]; rank: expected over random tie-breaking, 1 = first
     """
     score = similarity(image, text)
     rows = np.unique(np.linspace(0, len(table) - 1, min(COUNT, len(table))).round().astype(int))
     out = []
     for direction, matrix in (("image_to_text", score), ("text_to_image", score.T)):
+        place_of_true = ranks(matrix)
         for row in rows:
             order = np.argsort(-matrix[row], kind="stable")
             found = [said(table, place) | {"true": bool(place == row)} for place in order[:SHOWN]]
-            above = int((matrix[row] > matrix[row, row]).sum())
-            out.append({"direction": direction, "query": said(table, row), "rank": above + 1, "found": found})
+            out.append({"direction": direction, "query": said(table, row), "rank": float(place_of_true[row]), "found": found})
     return out
 
 

@@ -160,7 +160,7 @@ def pairs_found(examples, data):
             for axis in line:
                 axis.axis("off")
             said = textwrap.fill(one["query"]["text"][:260], 52)
-            line[0].text(0, 0.95, f"rank of the true patient: {one['rank']}\n{said}", va="top", fontsize=5)
+            line[0].text(0, 0.95, f"rank of the true patient: {one['rank']:g}\n{said}", va="top", fontsize=5)
             for place, found in enumerate(one["found"]):
                 for eye, side in enumerate(("right", "left")):  # as an examiner faces the patient
                     axis = line[1 + 2 * place + eye]

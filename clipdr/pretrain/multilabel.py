@@ -6,33 +6,23 @@ Input: findings (N, C) 0/1, scores (N, C), how often each row is drawn (R, N). O
 import numpy as np
 
 from clipdr import DataError
-
-
-def ranked(positive, score, weight):
-    """Weighted true positives and rows above each distinct score, from the highest: both (R, G) float64; ties stand together."""
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    drawn = weight[:, order].astype(np.float64)
-    return np.cumsum(drawn * positive[order], 1)[:, last], np.cumsum(drawn, 1)[:, last]
+from clipdr.operating import ranked
 
 
 def auroc(positive, score, weight):
     """Area under the ROC curve of one finding, ties half: (N,), (N,), (R, N) -> (R,); NaN where a kind is not drawn."""
-    true, rows = ranked(positive, score, weight)
-    false = rows - true
-    before = np.pad(true[:, :-1], ((0, 0), (1, 0)))
-    steps = np.diff(false, axis=1, prepend=0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return ((before + true) / 2 * steps).sum(1) / (true[:, -1] * false[:, -1])
+    return ranked(positive > 0, score, weight)[0]
 
 
 def average_precision(positive, score, weight):
     """Average precision of one finding as scikit-learn defines it: (N,), (N,), (R, N) -> (R,); NaN where it is not drawn."""
-    true, rows = ranked(positive, score, weight)
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)  # ties stand together
+    drawn = weight[:, order].astype(np.float64)
+    true, rows = np.cumsum(drawn * positive[order], 1)[:, last], np.cumsum(drawn, 1)[:, last]
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(rows > 0, true / rows, 0)
-        value = (np.diff(true, axis=1, prepend=0.0) * precision).sum(1) / true[:, -1]
-    return value
+        return (np.diff(true, axis=1, prepend=0.0) * precision).sum(1) / true[:, -1]
 
 
 def macro(metric, finding, score, weight=None):
