@@ -16,7 +16,7 @@ COUNT, SHOWN = 6, 3
 def choose(image, text, table):
     """Up to COUNT queries evenly over the split at the patient level, each with the SHOWN first answers, in both directions.
 
-    image, text : (N, E) unit vectors;  returns [{direction, query: {...}, rank, found: [{..., true}]}]; rank: expected over random tie-breaking, 1 = first
+    image, text : (N, E) unit vectors;  returns [{direction, query: {...}, rank, found: [{..., true}]}]; rank: expected, 1 = first
     """
     score = similarity(image, text)
     rows = np.unique(np.linspace(0, len(table) - 1, min(COUNT, len(table))).round().astype(int))
