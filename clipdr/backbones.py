@@ -78,8 +78,10 @@ class Backbone:
 
     @property
     def dim(self):
-        """Width D of the embedding shared by images and texts."""
-        return self.cached["A"].shape[-1] if self.cached else self.text.dim
+        """Width D of the embedding shared by images and texts; known without loading a text tower whose width is ours to choose."""
+        if self.cached:
+            return self.cached["A"].shape[-1]
+        return SMALL["output_dim"] if self.spec["text"].partition("/")[0] in ("small", "hf") else self.text.dim
 
     @property
     def pooled_dim(self):
@@ -145,11 +147,11 @@ class Backbone:
             trunk, mean, std = timm_tower(name, self.spec["weights"], self.side)
             with torch.random.fork_rng(devices=[]):  # the same projection in every process, whatever the run's seed
                 torch.manual_seed(0)
-                projection = nn.Linear(trunk.num_features, self.text.dim, bias=False)
+                projection = nn.Linear(trunk.num_features, self.dim, bias=False)
                 nn.init.orthogonal_(projection.weight)
             return ImageTower(trunk, projection, mean, std, precision)
         if self.folder:
-            return bridged_tower(self.spec, precision, None if self.spec["text"] == "own" else self.text.dim)
+            return bridged_tower(self.spec, precision, None if self.spec["text"] == "own" else self.dim)
         raise DataError(
             f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME, timm/NAME, folder/PATH or package/NAME"
         )
