@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clipdr import DataError
+from clipdr.loaders import open_clip_model, timm_tower
 from clipdr.settings import folder_of
 from clipdr.text import Frozen
 from clipdr.weights import read_weights, readable
@@ -65,8 +66,6 @@ def trunk_of(image, weights, side):
     weights : as clipdr.settings.Backbone, "random" for vit; "ret_clip:FILE" for the image tower of the authors' released checkpoint
               (open_clip/ViT-B-16-quickgelu; the file is the user's, we have not seen one)
     """
-    from clipdr.backbones import open_clip_model, timm_tower
-
     family, _, name = image.partition("/")
     if family == "timm":
         return timm_tower(name, weights, side)

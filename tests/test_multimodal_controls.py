@@ -15,7 +15,7 @@ import pytest
 from multimodal_toy import ALL, TINY, built, pack
 
 from clipdr import DataError, sections
-from clipdr.multimodal import baselines, controls, evaluation, exhibits, jobs, scoring
+from clipdr.multimodal import baselines, controls, evaluation, exhibits, figures, jobs, scoring, tables
 from clipdr.multimodal.settings import settings
 
 ROOT = Path(__file__).parents[1]
@@ -66,8 +66,8 @@ def test_m7_the_leaky_protocol_fails_them_and_is_labelled_everywhere(results, pa
         assert row["leaky"] is True and row["status"] == "LEAKY"
     assert not (folder / "retrieval.csv").exists()
     leaky = exhibits.read_rows([folder], "leaky.csv")
-    assert all(row["status"] == "LEAKY" for row in exhibits.leaky_table(leaky))
-    figure = exhibits.recall_figure([], leaky, True)
+    assert all(row["status"] == "LEAKY" for row in tables.leaky_table(leaky))
+    figure = figures.recall_figure([], leaky, True)
     assert "LEAKY" in figure.axes[1].get_title() and "LEAKY" not in figure.axes[0].get_title()
     with pytest.raises(DataError, match="refused by every mode but fused_paper"):
         scoring.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
@@ -86,14 +86,14 @@ def test_m8_small_the_fused_protocol_retrieves_noise_and_two_towers_do_not():
 
 def test_m14_a_recall_without_its_ceiling_is_refused(results):
     rows = exhibits.read_rows([results / "models" / "multimodal" / "0"], "retrieval.csv")
-    assert {row["mode"] for row in rows} > {"dual", "rerank", "dual+row, in the query"} and len(exhibits.retrieval_table(rows)) == len(rows)
+    assert {row["mode"] for row in rows} > {"dual", "rerank", "dual+row, in the query"} and len(tables.retrieval_table(rows)) == len(rows)
     with pytest.raises(DataError, match="without its ceiling_5"):
-        exhibits.retrieval_table([{key: value for key, value in rows[0].items() if key != "ceiling_5"}])
+        tables.retrieval_table([{key: value for key, value in rows[0].items() if key != "ceiling_5"}])
     with pytest.raises(DataError, match="is leaky"):
-        exhibits.retrieval_table([rows[0] | {"leaky": True}])
+        tables.retrieval_table([rows[0] | {"leaky": True}])
     with pytest.raises(DataError, match="honest row"):
-        exhibits.leaky_table(rows[:1])
-    assert "CANARY FAILED" in exhibits.retrieval_table(rows[:1], {"multimodal"})[0]["model"]
+        tables.leaky_table(rows[:1])
+    assert "CANARY FAILED" in tables.retrieval_table(rows[:1], {"multimodal"})[0]["model"]
 
 
 def test_m14_a_claim_without_the_four_controls_is_refused(results, packed):

@@ -14,19 +14,18 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from clipdr import DataError, evaluate
+from clipdr import evaluate
 from clipdr.exhibits import uri
-from clipdr.figures import COLOURS, style, titled
 from clipdr.figures import write as write_figure
 from clipdr.files import write_text
 from clipdr.multimodal import packing
-from clipdr.multimodal.controls import LEAKY, WHY
+from clipdr.multimodal.controls import WHY
+from clipdr.multimodal.figures import curve_figure, recall_figure
+from clipdr.multimodal.tables import ceilings, grading_table, leaky_table, noise, retrieval_table, rounded
 from clipdr.operating import MEASURES
-from clipdr.retrieval import K
 
 LOOKS = Path(__file__).parents[1]  # of page.css
 SCALES = {"brset_icdr": "ICDR", "brset_sdrg": "SDRG"}
-SHOWN = ("accuracy", "macro_f1", "qwk", "sensitivity", "specificity", "ece_2", "rps")
 THUMBNAIL = 96
 NOT_RUN = ("zero-shot CLIP", "BiomedCLIP", "FLAIR (pre-trained on BRSET and DeepEyeNet: not zero-shot there)")
 PUBLISHED = (
@@ -39,77 +38,6 @@ NOT_SKILL = (
     "only with the leaky fused protocol, which also scores near 100 % on noise. Which mechanism the authors used cannot be told from the "
     "abstract."
 )
-NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "equivalent") for k in K] + ["n", "patients", "kind"]
-
-
-def percent(value, decimals=1):
-    return "n/a" if value is None or pd.isna(value) else f"{100 * value:.{decimals}f}"
-
-
-def retrieval_table(rows, broken=()):
-    """Rows of retrieval.csv as printed cells; `broken`: models whose canary failed, marked in every row.
-
-    Raises DataError for a recall without its ceiling, chance and size, and for a leaky row: it belongs into the table of its own.
-    """
-    made = []
-    for row in rows:
-        if absent := [name for name in NEEDED if pd.isna(row.get(name, np.nan))]:
-            raise DataError(f"report: a recall of {row.get('mode')} without its {absent[0]}: print them together or not at all")
-        if row["leaky"]:
-            raise DataError(f"report: {row['mode']} is leaky and stays out of the main table")
-        strict = [f"{percent(row[f'recall_{k}'])} ({percent(row[f'recall_{k}_low'])} to {percent(row[f'recall_{k}_high'])})" for k in K]
-        alike = [
-            f"{percent(row[f'equivalent_{k}'])} [{percent(row[f'equivalent_{k}_null_low'])}, {percent(row[f'equivalent_{k}_null_high'])}]"
-            for k in K
-        ]
-        mark = " CANARY FAILED" if row["model"] in broken else ""
-        made.append({
-            "model": row["model"] + mark, "mode": row["mode"], "direction": row["direction"].replace("_", " "), "text": row["kind"],
-            "images": row["n"], "patients": row["patients"],
-            **{f"R@{k} %": one for k, one in zip(K, strict, strict=True)},
-            **{f"C_{k} %": percent(row[f"ceiling_{k}"]) for k in K},
-            "chance R@1 %": percent(row["chance_1"], 2), "times chance": f"{row['recall_1'] / row['chance_1']:.1f}",
-            "skill@1": f"{row['skill_1']:.3f}", "median rank": f"{row['median_rank']:g}",
-            **{f"equivalent R@{k} % [null band]": one for k, one in zip(K, alike, strict=True)},
-            "misses on the same patient %": percent(row["same_patient_misses"]),
-        })  # fmt: skip
-    return made
-
-
-def leaky_table(rows):
-    """Rows of leaky.csv as printed cells, each under the label LEAKY. DataError for an honest row: it has no business here."""
-    if any(not row["leaky"] for row in rows):
-        raise DataError("report: an honest row in the leaky table")
-    return [
-        {
-            "status": LEAKY, "mode": row["mode"], "direction": row["direction"].replace("_", " "), "images": row["n"],
-            **{f"R@{k} %": percent(row[f"recall_{k}"]) for k in K},
-            "honest ceiling C_1 % of these texts": percent(row["honest_ceiling_1"]),
-        }
-        for row in rows
-    ]  # fmt: skip
-
-
-def grading_table(results, protocol, held_out):
-    """Rows of every run of one scale, mean over seeds with intervals by patient; balanced accuracy and AUROC of further.csv beside."""
-    folders = sorted(path.parent for path in (Path(results) / "runs" / protocol).glob(f"*/{held_out}/*/scores.csv"))
-    if not folders:
-        return []
-    averages = evaluate.average(evaluate.collect(folders), evaluate.collect_draws(folders))
-    averages = averages[averages["held_out"] == held_out]
-    made = []
-    for method, part in averages.groupby("method", sort=False):
-        cells = part.set_index("metric")
-        row = {"method": method, "eyes": int(cells["n"].iloc[0]), "patients": int(cells["clusters"].iloc[0])}
-        extra = pd.concat([pd.read_csv(folder / "further.csv") for folder in folders if folder.parts[-3] == method])
-        extra = extra[extra["stratum"] == "all"].groupby("metric")[["value", "low", "high"]].mean()
-        for name, cell in extra.iterrows():
-            row[f"{name.replace('_', ' ')} %"] = f"{percent(cell['value'])} ({percent(cell['low'])} to {percent(cell['high'])})"
-        for name in SHOWN:
-            one = cells.loc[name]
-            row[f"{name} %"] = f"{percent(one['mean'])} ({percent(one['low'])} to {percent(one['high'])})"
-        made.append(row | {f"recall {g} %": percent(cells.loc[f"recall_{g}", "mean"]) for g in range(5)})
-    return made
 
 
 def draws_of(results, protocol, held_out):
@@ -137,51 +65,6 @@ def claim(draws, method, metric="qwk"):
             rows.append({"difference": name, f"{metric} x 100": f"{value} ({low} to {high})", "p": f"{one['p']:.3f}"})
     said = f"{method}: several modalities help" if found["helps"] else f"{method}: these runs do NOT show that several modalities help"
     return f"{said} ({metric.upper()}, paired bootstrap of patients).", rows
-
-
-def recall_figure(rows, leaky, synthetic):
-    """Strict text-to-image R@1 of every mode beside its ceiling; leaky bars stand apart, under a title that says so."""
-    from matplotlib.figure import Figure
-
-    honest = [row for row in rows if row["direction"] == "text_to_image" and row["mode"] in ("dual", "rerank")]
-    leaky = [row for row in leaky if row["direction"] == "text_to_image"]
-    with style():
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(honest), 1), max(len(leaky), 1)])
-        for axis, some, title in zip(
-            panels, (honest, leaky), ("Honest: one tower per vector", f"{LEAKY}: fused_paper, not retrieval"), strict=True
-        ):
-            at = np.arange(len(some))
-            ceiling = [100 * row.get("honest_ceiling_1", row["ceiling_1"]) for row in some]
-            axis.bar(at, [100 * row["recall_1"] for row in some], 0.55, color="#A3262A" if some is leaky else COLOURS[0])
-            axis.hlines(ceiling, at - 0.35, at + 0.35, color="black", linewidth=1, label="ceiling of these texts")
-            axis.set_xticks(at, [f"{row['model']}\n{row['mode']}" for row in some])
-            axis.set_title(title, color="#A3262A" if some is leaky else "black")
-        panels[0].set_ylabel("strict text to image R@1 (%)")
-        if honest:
-            panels[0].legend(frameon=False)
-        titled(figure, "recall beside its ceiling", synthetic)
-    return figure
-
-
-def curve_figure(rows, synthetic):
-    """QWK of both scales against the share of test eyes without a modality."""
-    from matplotlib.figure import Figure
-
-    rows = pd.DataFrame(rows)
-    with style():
-        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
-        axis = figure.subplots()
-        for number, ((model, modality, scale), part) in enumerate(rows.groupby(["model", "modality", "scale"])):
-            axis.plot(
-                100 * part["share"], 100 * part["qwk"], marker="o", markersize=3, color=COLOURS[number % len(COLOURS)],
-                label=f"{model}, {scale.upper()}, {modality} absent",
-            )  # fmt: skip
-        axis.set_xlabel("test eyes without the modality (%)")
-        axis.set_ylabel("QWK x 100")
-        axis.legend(frameon=False, fontsize=6)
-        titled(figure, "grades where a modality is missing", synthetic)
-    return figure
 
 
 def thumbnail(store, row):
@@ -243,35 +126,6 @@ def claims(results, held_out, folders):
 def transfers(folders):
     names = sorted({path.name for folder in folders for path in Path(folder).glob("transfer_*.csv")})
     return [row | {"leaky": False, "mode": f"{row['mode']}, {row['dataset']}"} for name in names for row in read_rows(folders, name)]
-
-
-def rounded(rows):
-    return [{key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-
-
-def ceilings(results):
-    rows = []
-    for path in sorted(Path(results).glob("ceilings_*.csv")):
-        for row in pd.read_csv(path).to_dict("records"):
-            ends = {f"C_{k} %": percent(row[f"ceiling_{k}"]) for k in K}
-            rows.append(
-                {"table": path.stem.removeprefix("ceilings_"), **{key: row[key] for key in ("content", "part", "n", "distinct")}, **ends}
-            )
-    return rows
-
-
-def noise(results):
-    path = Path(results) / "noise.json"
-    if not path.is_file():
-        return []
-    return [
-        {
-            "what": f"{LEAKY}: fused" if one["leaky"] else name.replace("_", " "), "pairs": one["pairs"], "steps": one["steps"],
-            "R@1 %": percent(one["recall_1"], 2), "R@10 %": percent(one["recall_10"], 2),
-            "R@1 %, partners shuffled": percent(one["shuffled_recall_1"], 2), "chance %": percent(one["chance"], 2),
-        }
-        for name, one in json.loads(path.read_text()).items()
-    ]  # fmt: skip
 
 
 def examples(folders, data, known, photographs):

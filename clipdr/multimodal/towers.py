@@ -12,7 +12,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from clipdr import DataError
-from clipdr.backbones import keep_statistics, last_map, timm_tower
+from clipdr.backbones import keep_statistics, last_map
+from clipdr.loaders import timm_tower
 
 PATCH = 16  # pixels; a patch has 3 * 16 * 16 = 768 values
 SMALL = {"embed_dim": 192, "depth": 6, "num_heads": 3}

@@ -4,6 +4,7 @@ TOWER_CODE = expand(
     "clipdr/{part}.py",
     part=[
         "backbones",
+        "loaders",
         "exported",
         "words",
         "weights",
