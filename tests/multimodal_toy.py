@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipdr.multimodal import cohort, objectives, packing, sources, training
+from clipdr.multimodal import objectives, packing, sources, splits, training
 from clipdr.multimodal.settings import settings
 
 TINY = {"side": 32, "width": 48, "embedding": 16, "joint_layers": 1, "dropout": 0.0, "batch_size": 8, "epochs": 2, "evaluations": 3}
@@ -11,7 +11,7 @@ ALL = {"it": 1.0, "rows": 0.5, "mim": 0.5, "mlm": 0.5, "grading": 1.0, "itm": 0.
 
 def pack(folder):
     """Photographs of noise whose brightness is the grade: quick to make, and something to learn. Returns the folder."""
-    eyes = cohort.split(sources.synthetic("SIM_DEEPDR", 40, 0), 0, {"train": 0.5, "val": 0.25, "test": 0.25})
+    eyes = splits.split(sources.synthetic("SIM_DEEPDR", 40, 0), 0, {"train": 0.5, "val": 0.25, "test": 0.25})
     rng = np.random.default_rng(0)
     pictures = (np.clip(rng.normal(40 + 40 * grade, 20, (32, 32, 3)), 0, 255).astype(np.uint8) for grade in eyes["icdr"])
     packing.pack(eyes, pictures, folder, "tiny")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from clipdr import DataError
-from clipdr.multimodal import baselines, canaries, ceilings, cohort, narrative, sources
+from clipdr.multimodal import baselines, canaries, ceilings, cohort, narrative, sources, splits
 from clipdr.retrieval import K, ceiling, contents, equivalent_rank, pessimistic, ranks, recall
 
 LABELS = Path("labels_original")
@@ -41,7 +41,7 @@ def brset_file(folder, rows, version="1.0.0"):
 
 @pytest.fixture(scope="module")
 def eyes():
-    return cohort.split(sources.synthetic("SIM_DEEPDR", 80, 0), 0)
+    return splits.split(sources.synthetic("SIM_DEEPDR", 80, 0), 0)
 
 
 @pytest.mark.parametrize("version", ALIASES)
@@ -111,12 +111,12 @@ def test_m1_deepeyenet_and_a_table_of_ones_own(tmp_path):
 
 
 def test_splits_are_by_patient_and_the_leaky_one_says_how_much_it_leaks(eyes):
-    assert cohort.shared_patients(eyes) == 0 and set(eyes["split"]) == {"train", "val", "test"}
-    assert cohort.manifest_digest(eyes) == cohort.manifest_digest(cohort.split(eyes.sample(frac=1, random_state=1), 0))
-    leaky = cohort.split_images(eyes, 0)
-    assert cohort.shared_patients(leaky) > 0.6
+    assert splits.shared_patients(eyes) == 0 and set(eyes["split"]) == {"train", "val", "test"}
+    assert splits.manifest_digest(eyes) == splits.manifest_digest(splits.split(eyes.sample(frac=1, random_state=1), 0))
+    leaky = splits.split_images(eyes, 0)
+    assert splits.shared_patients(leaky) > 0.6
     with pytest.raises(DataError, match="more than one split"):
-        cohort.check_split(leaky)
+        splits.check_split(leaky)
 
 
 def test_m2_denied_cells_change_no_byte_and_a_new_column_fails(eyes):
@@ -136,7 +136,7 @@ def test_m2_denied_cells_change_no_byte_and_a_new_column_fails(eyes):
 
 
 def test_m3_a_planted_missingness_leak_is_reported_and_demo_does_not_move(eyes):
-    big = cohort.split(sources.synthetic("SIM_DEEPDR", 200, 1), 0)
+    big = splits.split(sources.synthetic("SIM_DEEPDR", 200, 1), 0)
     leaky = cohort.PLANTS["plant_missingness_leak"](big, np.random.default_rng(0))
 
     def auroc(table):

@@ -11,7 +11,7 @@ import torch
 from multimodal_toy import ALL, built, pack, weights_of
 
 from clipdr import DataError
-from clipdr.multimodal import cohort, objectives, training
+from clipdr.multimodal import objectives, splits, training
 from clipdr.multimodal.settings import Weights, settings
 from clipdr.multimodal.visits import other_patients
 
@@ -125,7 +125,7 @@ def test_text_for_a_classifier_needs_the_history_and_a_leaky_setting_says_so():
 
 def test_shuffled_rows_are_those_of_another_patient(packed):
     _, visits = built(packed)
-    patient = cohort.patients_of(visits["train"].eyes).to_numpy()
+    patient = splits.patients_of(visits["train"].eyes).to_numpy()
     other = other_patients(patient, 0)
     assert (patient[other] != patient).all()
     assert torch.equal(visits["train"].shuffled(0).row, visits["train"].row[other])

@@ -182,12 +182,12 @@ def ceilings(
     """The most that strict recall can reach, for any scorer of (text, photograph), by what the text says: RESULTS/ceilings_NAME.csv."""
     from clipdr.files import write_text
     from clipdr.multimodal import ceilings as counted
-    from clipdr.multimodal import cohort, sources
+    from clipdr.multimodal import cohort, sources, splits
     from clipdr.multimodal.rows import as_csv
 
     eyes = sources.SOURCES[source](name) if source else cohort.read(data / f"{name}.csv")
     if (eyes["split"] == "").all():
-        eyes = cohort.split(eyes, seed)
+        eyes = splits.split(eyes, seed)
     rows = counted.ceilings(eyes)
     write_text(results / f"ceilings_{Path(name).stem}.csv", as_csv(rows))
     for row in rows:

@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import normalize
 
 from clipdr import DataError
-from clipdr.multimodal.cohort import patients_of
 from clipdr.multimodal.fusion import Fusion
 from clipdr.multimodal.objectives import contrast
+from clipdr.multimodal.splits import patients_of
 from clipdr.retrieval import DIRECTIONS, judge, recall, similarity
 
 LEAKY = "LEAKY"

@@ -9,8 +9,8 @@ import torch
 
 from clipdr import REFERABLE
 from clipdr.metrics import METRICS, confusion
-from clipdr.multimodal.cohort import patients_of
 from clipdr.multimodal.fusion import SCALES
+from clipdr.multimodal.splits import patients_of
 from clipdr.multimodal.towers import tokens
 from clipdr.multimodal.training import embed, predict
 from clipdr.multimodal.visits import CHUNK

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from clipdr import DataError
 from clipdr.files import digest, replacing, write_text
-from clipdr.multimodal import cohort, narrative, packing, training
+from clipdr.multimodal import narrative, packing, splits, training
 from clipdr.multimodal.rows import as_json
 from clipdr.multimodal.settings import Settings
 from clipdr.multimodal.towers import tokens
@@ -34,8 +34,8 @@ def train(folder, setting, seed, data, name, device):
     if world()[0]:
         return
     every = pd.concat([visits[part].eyes for part in visits])
-    about = {"name": name, "seed": seed, "leaky": setting.leaky, "split_sha256": cohort.manifest_digest(every)}
-    about |= {"shared_patients": cohort.shared_patients(every), "constants": constants._asdict()}
+    about = {"name": name, "seed": seed, "leaky": setting.leaky, "split_sha256": splits.manifest_digest(every)}
+    about |= {"shared_patients": splits.shared_patients(every), "constants": constants._asdict()}
     about |= {"eyes": {part: len(one) for part, one in visits.items()}, "text_tokens": lengths(visits["train"])}
     write_text(folder / "settings.json", as_json(about | setting.model_dump()))
     write_text(folder / "history.csv", fit.history.to_csv(index=False))
@@ -65,7 +65,7 @@ def load(folder, data, rule, device="auto"):
     setting = Settings(**{key: value for key, value in known.items() if key in Settings.model_fields})
     eyes, store = packing.open_pack(data, known["name"])
     model, visits, _ = training.assemble(eyes, store, setting, known["seed"])
-    if cohort.manifest_digest(pd.concat([one.eyes for one in visits.values()])) != known["split_sha256"]:
+    if splits.manifest_digest(pd.concat([one.eyes for one in visits.values()])) != known["split_sha256"]:
         raise DataError(f"{folder}: the eye table has changed since that training; train again")
     model.load_state_dict(load_file(folder / f"{rule}.safetensors"))
     device = place(device)

@@ -12,7 +12,8 @@ import re
 import numpy as np
 
 from clipdr import GRADES, DataError
-from clipdr.multimodal.cohort import ANATOMY, COMORBIDITIES, FLAGS, patients_of
+from clipdr.multimodal.cohort import ANATOMY, COMORBIDITIES, FLAGS
+from clipdr.multimodal.splits import patients_of
 
 KINDS = {"history": ("history",), "findings": ("findings",), "full": ("history", "findings"), "description": ("description",)}
 PERSON = {"female": "woman", "male": "man", "": "patient"}

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from clipdr import DataError, resume
 from clipdr.methods.corn import log_probability
 from clipdr.metrics import METRICS
-from clipdr.multimodal import cohort, narrative
+from clipdr.multimodal import cohort, narrative, splits
 from clipdr.multimodal.fusion import MOST, SCALES, Multimodal
 from clipdr.multimodal.objectives import class_weights, parts, total
 from clipdr.multimodal.towers import Pretrained, Words, text_folder, tokens
@@ -37,11 +37,11 @@ class Fit(NamedTuple):
 def assemble(eyes, store, setting, seed):
     """Model and {part: Visits} of a run: split, constants, vocabulary and class weights come from the training rows alone."""
     if setting.split == "image_leaky":
-        eyes = cohort.split_images(eyes, seed, setting.fractions)
+        eyes = splits.split_images(eyes, seed, setting.fractions)
     elif (eyes["split"] == "").all():
-        eyes = cohort.split(eyes, seed, setting.fractions)
+        eyes = splits.split(eyes, seed, setting.fractions)
     else:
-        cohort.check_split(eyes)
+        splits.check_split(eyes)
     train = eyes[eyes["split"] == "train"]
     if train.empty or not (eyes["split"] == "val").any():
         raise DataError("multimodal: training and validation need eyes; look at the column split of the eye table")

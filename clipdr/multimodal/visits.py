@@ -11,7 +11,7 @@ import torch
 
 from clipdr import DataError
 from clipdr.augment import Augment, colour, draws, geometry, rotated
-from clipdr.multimodal import cohort, narrative
+from clipdr.multimodal import cohort, narrative, splits
 from clipdr.multimodal.objectives import KEPT, MASKED_PATCHES, MASKED_WORDS, RANDOM
 from clipdr.multimodal.towers import tokens
 from clipdr.retrieval import contents
@@ -78,7 +78,7 @@ class Visits:
 
     def shuffled(self, seed):
         """Control: the same eyes, each with the row (and history text) of a random other patient."""
-        other = other_patients(cohort.patients_of(self.eyes).to_numpy(), seed)
+        other = other_patients(splits.patients_of(self.eyes).to_numpy(), seed)
         return self._with(row=self.row[other], alike=self.alike[other], told=self.told and [self.told[place] for place in other])
 
     def repaired(self, seed):
