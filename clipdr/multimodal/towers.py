@@ -22,7 +22,11 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[MASK]")
 
 
 class Words:
-    """The small tokenizer: lower-case words, single digits and stops; a vocabulary from training texts only, stored with the weights."""
+    """The small tokenizer: lower-case words, single digits and stops; a vocabulary from training texts only, stored with the weights.
+
+    Not that of clipdr.words: here tokens are masked and predicted again, so there is a mask token, and an age of 63 is two digits instead
+    of one word that training may not hold.
+    """
 
     pad, cls, mask, first = PAD, CLS, MASK, len(SPECIAL)
 
