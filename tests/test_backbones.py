@@ -206,6 +206,14 @@ def test_missing_weights_are_one_line_that_says_what_to_download_and_where_to_pu
     assert list(hub_tag.iterdir()) == []
 
 
+def test_the_width_of_a_text_tower_of_ours_is_known_without_it():
+    """A method with a head never loads the text tower; the width it was told is the one the tower has."""
+    backbone = Backbone({"image": "timm/test_resnet", "weights": "random", "text": "small"}, 32)
+    told = backbone.dim
+    assert "text" not in vars(backbone) and backbone.image.projection.out_features == told
+    assert backbone.text.dim == told and "text" in vars(backbone)
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
