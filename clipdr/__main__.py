@@ -2,7 +2,7 @@
 
 import sys
 
-from clipdr import DataError
+from clipdr import DataError, warm
 from clipdr.verbs import app, data, fitting, reporting
 
 __all__ = ["app", "data", "fitting", "guarded", "main", "reporting"]
@@ -18,8 +18,11 @@ def guarded(verbs):
 
 
 def main():
-    """Run a verb of this package."""
-    guarded(app)
+    """Run a verb of this package, in the workflow's warm process where there is one."""
+    status = warm.ask(sys.argv[1:])
+    if status is None:
+        guarded(app)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
