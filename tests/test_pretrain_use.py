@@ -1,5 +1,6 @@
 """Uses of a pre-trained RET-CLIP: backbone of every grading method, probes, retrieval, zero- and few-shot (RET-R3, R4, R8, R11)."""
 
+import itertools
 import json
 import shutil
 
@@ -22,7 +23,7 @@ from clipdr.folds import fold
 from clipdr.manifest import read_manifests
 from clipdr.methods import METHODS
 from clipdr.methods.base import Source
-from clipdr.pretrain import aligned, answers, examples, finetune, jobs, multilabel, pairs, practice, probe
+from clipdr.pretrain import aligned, answers, examples, exhibits, finetune, jobs, multilabel, pairs, practice, probe
 from clipdr.pretrain.__main__ import app
 from clipdr.pretrain.ret_clip import Aligned
 from clipdr.pretrain.settings import rules
@@ -368,6 +369,14 @@ def test_the_verbs_write_their_files(trained, tmp_path):
     text = (folder / "tables" / "retrieval_toy.md").read_text()
     assert text.startswith("**SYNTHETIC images: toy: retrieval") and "patient, report to image" in text
     assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
+    shown = pd.read_csv(folder / "tables" / "probes_toy.csv").set_index(["method", "metric"])["value"]
+    found = pd.read_csv(mine / "probes.csv", keep_default_na=False, na_values={"value": [""]}).set_index(["network", "against", "metric"])[
+        "value"
+    ]
+    rows = [(network, "", label) for network, label in exhibits.NETWORKS.items()]
+    rows += [("trained", other, f"difference to {exhibits.NETWORKS[other]}") for other in ("start", "random")]
+    for (network, against, label), metric in itertools.product(rows, exhibits.PROBED):
+        assert float(shown[label, metric]) == pytest.approx(100 * found[network, against, metric], abs=1e-4), (label, metric)
     assert all("SYNTHETIC" in (folder / "figures" / f"{name}.svg").read_text() for name in ("pretraining", "pairs_toy"))
 
 

@@ -14,10 +14,10 @@ def recall_figure(rows, leaky, synthetic):
     honest = [row for row in rows if row["direction"] == "text_to_image" and row["mode"] in ("dual", "rerank")]
     leaky = [row for row in leaky if row["direction"] == "text_to_image"]
     with style():
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(honest), 1), max(len(leaky), 1)])
+        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(honest), 2), max(len(leaky), 2)])
         for axis, some, title in zip(
-            panels, (honest, leaky), ("Honest: one tower per vector", f"{LEAKY}: fused_paper, not retrieval"), strict=True
+            panels, (honest, leaky), ("Honest: one tower per vector", f"{LEAKY}: fused_paper,\nnot retrieval"), strict=True
         ):
             at = np.arange(len(some))
             ceiling = [100 * row.get("honest_ceiling_1", row["ceiling_1"]) for row in some]
@@ -26,8 +26,8 @@ def recall_figure(rows, leaky, synthetic):
             axis.set_xticks(at, [f"{row['model']}\n{row['mode']}" for row in some])
             axis.set_title(title, color="#A3262A" if some is leaky else "black")
         panels[0].set_ylabel("strict text to image R@1 (%)")
-        if honest:
-            panels[0].legend(frameon=False)
+        handles, labels = panels[0 if honest else 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", frameon=False)
         titled(figure, "recall beside its ceiling", synthetic)
     return figure
 
@@ -38,7 +38,7 @@ def curve_figure(rows, synthetic):
 
     rows = pd.DataFrame(rows)
     with style():
-        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+        figure = Figure(figsize=(6.4, 2.4), layout="constrained")
         axis = figure.subplots()
         for number, ((model, modality, scale), part) in enumerate(rows.groupby(["model", "modality", "scale"])):
             axis.plot(
@@ -47,6 +47,6 @@ def curve_figure(rows, synthetic):
             )  # fmt: skip
         axis.set_xlabel("test eyes without the modality (%)")
         axis.set_ylabel("QWK x 100")
-        axis.legend(frameon=False, fontsize=6)
+        figure.legend(loc="outside right center", frameon=False, fontsize=6)
         titled(figure, "grades where a modality is missing", synthetic)
     return figure

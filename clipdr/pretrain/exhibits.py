@@ -14,7 +14,7 @@ import pandas as pd
 from clipdr import DataError
 from clipdr.pretrain.probe import NOT_RUN, seeds_together
 from clipdr.tables import Table
-from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED, write
+from clipdr.typeset import CSV_COLUMNS, UNDEFINED, write
 
 KS = (1, 5, 10)
 NETWORKS = {"trained": "after pre-training", "start": "weights it started from", "random": "same network, random weights"}
@@ -60,7 +60,8 @@ def retrieval(name, rows, drawn):
             cells.append(cell(label, f"C_{k}", row[f"ceiling_{k}"], **facts | {"metric": f"ceiling_{k}"}))
             cells.append(cell(label, f"chance {k}", row[f"chance_{k}"], **facts | {"metric": f"chance_{k}"}))
             cells.append(cell(label, f"skill {k}", row[f"skill_{k}"], **facts | {"metric": f"skill_{k}"}))
-            cells.append(cell(label, f"null {k}", np.nan, **facts | {"metric": f"null_{k}"}) | {"text": band})
+            ends = row[f"null_{k}_low"], row[f"null_{k}_high"]
+            cells.append(cell(label, f"null {k}", np.nan, *ends, **facts | {"metric": f"null_{k}"}) | {"text": band})
         rank = {"text": f"{row['median_rank']:.1f}", "scale": "rank", "value": row["median_rank"]}
         cells.append(cell(label, "median rank", np.nan, **facts | {"metric": "median_rank"}) | rank)
         equal = f"{100 * row['equivalent_1']:.1f} ({100 * row['equivalent_1_null_low']:.1f} to {100 * row['equivalent_1_null_high']:.1f})"
@@ -85,10 +86,9 @@ def probes(name, tables, draws, drawn):
     shown += [("trained", other, f"difference to {NETWORKS[other]}") for other in ("start", "random")]
     for network, against, label in shown:
         for metric, title in PROBED.items():
-            part = together[(together["network"] == network) & (together["against"] == against) & (together["metric"] == metric)]
-            if part.empty:
-                cells.append(cell(label, title, np.nan, metric=metric) | {"text": MISSING})
+            if metric not in set(together["metric"]):
                 continue
+            part = together[(together["network"] == network) & (together["against"] == against) & (together["metric"] == metric)]
             row, facts = part.iloc[0], {"metric": metric, "n": n, "n_seeds": len(tables), "se": 100 * part["se"].iloc[0]}
             one = cell(label, title, row["value"], row["low"], row["high"], **facts)
             cells.append(one | ({"text": f"{100 * row['value']:+.1f}", "scale": "points"} if against else {}))
@@ -108,7 +108,9 @@ def zero_shot(name, rows, drawn):
     cells = []
     for (source, label), part in rows.groupby(["input", "label"], sort=False):
         low, high = (part["low"].mean(), part["high"].mean())
-        cells.append(cell(source, label, part["auroc"].mean(), low, high, metric="auroc", n=int(part["n"].iloc[0]), n_seeds=len(part)))
+        cells.append(
+            cell(source, label, part["auroc"].mean(), low, high, metric=f"auroc_{label}", n=int(part["n"].iloc[0]), n_seeds=len(part))
+        )
     notes = ("No training on answers: prompts of clipdr/pretrain/prompts/en.yaml. Intervals (in the CSV): mean over seeds of the ends.",)
     return table(f"zeroshot_{name}", cells, f"{name}: zero-shot AUROC per finding (%).", notes, "Input", drawn)
 
@@ -154,12 +156,12 @@ def pairs_found(examples, data):
     if not shown:
         return None
     with style():
-        figure = Figure(figsize=(WIDE, 1.5 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(WIDE, 1.1 * len(shown) + 0.2), layout="constrained")
         axes = figure.subplots(len(shown), 7, squeeze=False, width_ratios=[3, 1, 1, 1, 1, 1, 1])
         for line, one in zip(axes, shown, strict=True):
             for axis in line:
                 axis.axis("off")
-            said = textwrap.fill(one["query"]["text"][:260], 52)
+            said = textwrap.fill(textwrap.shorten(one["query"]["text"], 330, placeholder=" …"), 52)
             line[0].text(0, 0.95, f"rank of the true patient: {one['rank']:g}\n{said}", va="top", fontsize=5)
             for place, found in enumerate(one["found"]):
                 for eye, side in enumerate(("right", "left")):  # as an examiner faces the patient
@@ -193,6 +195,8 @@ def report(results, data):
         parts = {
             kind: {seed: pd.read_csv(path / f"{kind}.csv") for seed, path in seeds.items()} for kind in ("retrieval", "probes", "zeroshot")
         }
+        # a value of one network is written with an empty `against`, and read back as NaN, which pandas would leave out of every group
+        parts["probes"] = {seed: part.fillna({"against": ""}) for seed, part in parts["probes"].items()}
         for kind, rows in collected.items():
             rows += [part.assign(run=name, seed=seed) for seed, part in parts[kind].items()]
         first = min(seeds)

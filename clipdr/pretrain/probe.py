@@ -100,7 +100,7 @@ def probe(features, table, labels, key="test"):
         rows += [{"network": name, "against": "", "strength": strength} | row for row in found]
     exact = {(row["network"], row["metric"]): row["value"] for row in rows}
     for other in list(features)[1:]:
-        for metric in METRICS:
+        for metric in draws["trained"]:
             difference = paired(draws["trained"][metric], draws[other][metric])
             row = {"network": "trained", "against": other, "metric": metric, "value": exact["trained", metric] - exact[other, metric]}
             rows.append(row | {"low": difference.low, "high": difference.high, "p": difference.p, "undefined": difference.undefined})
