@@ -255,6 +255,18 @@ def test_embedding_draws_every_photograph_and_text(cached, tmp_path):
     np.testing.assert_array_equal(embedding.embed(images), embedding.embed(images))
 
 
+def test_embedding_takes_features_through_the_bridge_to_the_texts(cached, tmp_path):
+    """A pre-trained folder's features are in no space of texts: they are drawn where its bridge takes them."""
+    folder = shutil.copytree(cached / "features" / "tiny", tmp_path / "bridged")
+    stored, features = dict(np.load(folder / "prompts.npz")), np.load(folder / "SIM_APTOS.npy")
+    bridge = np.random.default_rng(0).normal(size=(stored["A"].shape[-1], features.shape[1])).astype(np.float32)
+    np.savez(folder / "prompts.npz", **stored, bridge=bridge)
+    _, images, texts = embedding.read(figures.Place([tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"], tmp_path, cached, folder))
+    expected = features @ bridge.T
+    np.testing.assert_allclose(images, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
+    assert list(texts) == ["A", "B", "C"]
+
+
 def test_an_unknown_figure_is_named():
     with pytest.raises(DataError, match="known are similarity"):
         figures.module("similarty")

@@ -28,8 +28,11 @@ def read(place):
     if not path.is_file():
         raise DataError(f"no {path}: run `clipdr prompts` for this backbone")
     with np.load(path) as stored:
-        texts = {bank: _unit(_unit(stored[bank]).mean(axis=1)) for bank in stored.files if bank != "scale"}
-    return pd.concat(rows, ignore_index=True), _unit(np.concatenate(features)), texts
+        texts = {bank: _unit(_unit(stored[bank]).mean(axis=1)) for bank in stored.files if bank not in ("scale", "bridge")}
+        images = np.concatenate(features)
+        if "bridge" in stored.files:  # of a tower whose own features are in no space of texts
+            images = images @ stored["bridge"].T
+    return pd.concat(rows, ignore_index=True), _unit(images), texts
 
 
 def _unit(vectors):
