@@ -1,5 +1,7 @@
 """Figures: the numbers in the axes are the hand-computed ones, what is missing stays missing, equal numbers give equal bytes."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
