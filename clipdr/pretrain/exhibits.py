@@ -60,8 +60,7 @@ def retrieval(name, rows, drawn):
             cells.append(cell(label, f"C_{k}", row[f"ceiling_{k}"], **facts | {"metric": f"ceiling_{k}"}))
             cells.append(cell(label, f"chance {k}", row[f"chance_{k}"], **facts | {"metric": f"chance_{k}"}))
             cells.append(cell(label, f"skill {k}", row[f"skill_{k}"], **facts | {"metric": f"skill_{k}"}))
-            ends = row[f"null_{k}_low"], row[f"null_{k}_high"]
-            cells.append(cell(label, f"null {k}", np.nan, *ends, **facts | {"metric": f"null_{k}"}) | {"text": band})
+            cells.append(cell(label, f"null {k}", np.nan, **facts | {"metric": f"null_{k}"}) | {"text": band})
         rank = {"text": f"{row['median_rank']:.1f}", "scale": "rank", "value": row["median_rank"]}
         cells.append(cell(label, "median rank", np.nan, **facts | {"metric": "median_rank"}) | rank)
         equal = f"{100 * row['equivalent_1']:.1f} ({100 * row['equivalent_1_null_low']:.1f} to {100 * row['equivalent_1_null_high']:.1f})"
@@ -81,7 +80,8 @@ def retrieval(name, rows, drawn):
 def probes(name, tables, draws, drawn):
     """Fast probe of the networks and the paired differences, the mean over seeds. tables, draws: of the seeds."""
     together = seeds_together(tables, draws)
-    cells, n = [], int(tables[0]["n"].iloc[0])
+    cells, n, patients = [], int(tables[0]["n"].iloc[0]), int(tables[0]["clusters"].iloc[0])
+    common = {"n": n, "clusters": patients, "unit": "patient", "n_seeds": len(tables)}
     shown = [(network, "", label) for network, label in NETWORKS.items()]
     shown += [("trained", other, f"difference to {NETWORKS[other]}") for other in ("start", "random")]
     for network, against, label in shown:
@@ -89,12 +89,12 @@ def probes(name, tables, draws, drawn):
             if metric not in set(together["metric"]):
                 continue
             part = together[(together["network"] == network) & (together["against"] == against) & (together["metric"] == metric)]
-            row, facts = part.iloc[0], {"metric": metric, "n": n, "n_seeds": len(tables), "se": 100 * part["se"].iloc[0]}
+            row, facts = part.iloc[0], common | {"metric": metric, "se": 100 * part["se"].iloc[0]}
             one = cell(label, title, row["value"], row["low"], row["high"], **facts)
             cells.append(one | ({"text": f"{100 * row['value']:+.1f}", "scale": "points"} if against else {}))
     caption = f"{name}: logistic probe of both eyes' features (%), test patients unseen in pre-training."
     notes = (
-        f"{n} test patients, {len(tables)} seed(s); intervals (in the CSV): resampled patients, the same for all networks.",
+        f"{n} test visits of {patients} patients, {len(tables)} seed(s); intervals: resampled patients, the same for all networks.",
         "The findings are a function of the keywords that ODIR's reports consist of: pre-training on them is supervision by these findings."
         if name == "odir"
         else "The reports describe drawn lesions.",
