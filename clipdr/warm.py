@@ -98,6 +98,9 @@ def work(line):
         guarded(app)
     except SystemExit as end:
         status = end.code or 0
+        if not isinstance(status, int):  # sys.exit("words")
+            print(status, file=sys.stderr)
+            status = 1
     except BaseException:  # what the interpreter does at the end of a process, which a fork does not reach
         traceback.print_exc()
     sys.stdout.flush()
