@@ -370,9 +370,7 @@ def test_the_verbs_write_their_files(trained, tmp_path):
     assert text.startswith("**SYNTHETIC images: toy: retrieval") and "patient, report to image" in text
     assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
     shown = pd.read_csv(folder / "tables" / "probes_toy.csv").set_index(["method", "metric"])["value"]
-    found = pd.read_csv(mine / "probes.csv", keep_default_na=False, na_values={"value": [""]}).set_index(["network", "against", "metric"])[
-        "value"
-    ]
+    found = pd.read_csv(mine / "probes.csv").fillna({"against": ""}).set_index(["network", "against", "metric"])["value"]
     rows = [(network, "", label) for network, label in exhibits.NETWORKS.items()]
     rows += [("trained", other, f"difference to {exhibits.NETWORKS[other]}") for other in ("start", "random")]
     for (network, against, label), metric in itertools.product(rows, exhibits.PROBED):

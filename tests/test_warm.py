@@ -58,8 +58,10 @@ def test_the_child_ends_with_the_process_that_asked(address, tmp_path):
     os.close(writer)
 
 
-def test_a_verb_that_is_not_for_it_and_an_address_of_nobody_are_left_alone(address, monkeypatch):
+def test_only_a_verb_for_it_and_an_address_of_somebody_are_answered(address, monkeypatch):
     monkeypatch.setenv(warm.ADDRESS, address)
+    assert warm.ask(["train", "--help"]) == 0
+    assert warm.ask(["train", "--no-such-option"]) == 2
     assert warm.ask(["synthesize", "--help"]) is None and warm.ask([]) is None
     monkeypatch.setenv(warm.ADDRESS, address + "_gone")
     assert warm.ask(["train", "--help"]) is None

@@ -108,9 +108,8 @@ def zero_shot(name, rows, drawn):
     cells = []
     for (source, label), part in rows.groupby(["input", "label"], sort=False):
         low, high = (part["low"].mean(), part["high"].mean())
-        cells.append(
-            cell(source, label, part["auroc"].mean(), low, high, metric=f"auroc_{label}", n=int(part["n"].iloc[0]), n_seeds=len(part))
-        )
+        facts = {"metric": f"auroc_{label}", "n": int(part["n"].iloc[0]), "n_seeds": len(part)}
+        cells.append(cell(source, label, part["auroc"].mean(), low, high, **facts))
     notes = ("No training on answers: prompts of clipdr/pretrain/prompts/en.yaml. Intervals (in the CSV): mean over seeds of the ends.",)
     return table(f"zeroshot_{name}", cells, f"{name}: zero-shot AUROC per finding (%).", notes, "Input", drawn)
 
