@@ -149,9 +149,16 @@ def test_one_source_is_marked_and_two_are_not(prepared, name, reason):
 
 
 def test_gdrnet_is_itself_on_one_source(prepared):
-    method, _, source = prepared("gdrnet", DOMAINS[1:2])
+    method, _, source = prepared("gdrnet", DOMAINS[1:2], steps=20)
     assert method.degenerate(source) == ""
     assert method.domain_weight.tolist() == [1.0]  # ESDG
+
+
+def test_gdrnet_is_marked_where_the_epoch_without_grades_is_a_large_share(prepared):
+    method, _, source = prepared("gdrnet", steps=4)
+    assert method.degenerate(source) == "its first epoch, 50% of the budget, sees no grade"
+    method, _, source = prepared("gdrnet", steps=4, unsupervised=False)
+    assert method.degenerate(source) == ""  # sees grades from the start
 
 
 # Fishr

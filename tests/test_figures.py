@@ -193,7 +193,8 @@ def test_differences_draw_intervals_and_mark_what_holm_calls_significant():
     assert [list(map(float, one)) for one in segments[:6]] == [[-3.0, 1.0]] * 6
     filled = [line.get_markerfacecolor() != "white" for line in auc.lines if line.get_marker() in ("o", "D")]
     assert filled == [False] * 3 + [True] * 3  # coop, then erm
-    assert figure.get_suptitle() == "SYNTHETIC images: method minus clip_dr, 95 % intervals, resampled by patients, n = 100 images"
+    title = "SYNTHETIC images: method minus clip_dr, 95 % intervals, resampled by patients, n\u00a0=\u00a0100 images"
+    assert figure.get_suptitle() == title
     with pytest.raises(DataError, match="no comparison"):
         differences.draw(compared(), ["clip_dr"], DOMAINS)
 

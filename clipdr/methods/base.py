@@ -73,5 +73,5 @@ class Method(nn.Module):
         return False
 
     def degenerate(self, source):
-        """Why this method is not itself on a Source, in a few words for the tables ("" where it is): its own terms vanish there."""
+        """Why this method is not itself on a Source, in a few words for the tables ("" where it is): a part of it vanishes there."""
         return ""

@@ -12,6 +12,7 @@ from clipdr.methods.erm import Erm
 
 SCALING = 4  # of the unsupervised part (release)
 BASE_TEMPERATURE = 0.07  # (Khosla et al., 2020)
+FEWEST = 10  # epochs (paper: 100); with fewer the one without grades takes too much of the budget to judge the method by
 
 
 class GdrNet(Erm):
@@ -37,6 +38,11 @@ class GdrNet(Erm):
         domains = source.train.domain.bincount(minlength=len(source.train.domains))
         self.register_buffer("grade_weight", dcr(grades, beta).to(device), persistent=False)
         self.register_buffer("domain_weight", dcr(domains, beta).to(device), persistent=False)
+
+    def degenerate(self, source):
+        epochs = source.steps / source.steps_per_epoch
+        few = self.unsupervised and epochs < FEWEST
+        return f"its first epoch, {1 / epochs:.0%} of the budget, sees no grade" if few else ""
 
     def loss(self, batch):
         """DahLoss: L = (1 - alpha) L_sup + alpha / 4 L_unsup, the supervised part on the view with FundusAug."""

@@ -103,4 +103,4 @@ def _unit(rows):
     """What was resampled, in words, with the number of images and clusters of the average."""
     row = rows[rows["held_out"] == AVERAGE].iloc[0] if (rows["held_out"] == AVERAGE).any() else rows.iloc[0]
     by = {"patient": "patients", "image": "images (patients unknown: too narrow)", "mixed": "patients or images (too narrow)"}[row["unit"]]
-    return f"resampled by {by}, n = {row['n']} images"
+    return f"resampled by {by}, n\u00a0=\u00a0{row['n']} images"  # a line never ends before "="
