@@ -106,7 +106,8 @@ def selection(averages, methods, domains, remarks=NOTHING, *, protocol, metric="
 
 def by_target(averages, methods, domains, remarks=NOTHING, *, protocol, metric):
     """Methods x the single domains that were tested, each the mean over the sources other than it. averages: of `target_averages`."""
-    targets = list(dict.fromkeys(averages["held_out"]))
+    sources = [name.removeprefix("all_but_") for name in domains]
+    targets = sorted(dict.fromkeys(averages["held_out"]), key=[*sources, *averages["held_out"]].index)  # sources first
     caption = f"{STYLES[metric].meaning} on each tested domain, the unweighted mean over the {PROTOCOLS[protocol][1]} other than it."
     columns = [(target, target, metric) for target in targets]
     everywhere = Remarks({(method, target): why for (method, _), why in remarks.degenerate.items() for target in targets}, remarks.samplers)
