@@ -22,7 +22,7 @@ from importlib import import_module
 from pathlib import Path
 
 ADDRESS = "CLIPDR_WARM"
-VERBS = ("features", "train", "curve", "score")  # of many short jobs
+VERBS = ("features", "train", "curve", "select", "score")  # of many short jobs
 IMPORTS = ("timm", "open_clip", "clipdr.runs", "clipdr.scoring", "clipdr.evaluate", "clipdr.selection", "clipdr.features")
 LOOK = 1.0  # seconds between two looks whether the workflow still runs
 
