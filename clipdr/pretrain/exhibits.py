@@ -135,11 +135,13 @@ def curves(histories, drawn):
                 line[1].plot(history["epoch"], accuracy, color=colour, marker=".", markersize=3)
             line[0].plot(history["epoch"], history["val_loss"] / len(LEVELS), color="black", linewidth=0.9, label="validation, mean")
             chosen = history[history["selected"]]
-            line[0].scatter(chosen["epoch"], chosen["val_loss"] / len(LEVELS), s=22, facecolors="none", edgecolors="black")
+            ring = {"s": 22, "facecolors": "none", "edgecolors": "black", "label": "selected"}
+            line[0].scatter(chosen["epoch"], chosen["val_loss"] / len(LEVELS), **ring)
             title = f"{name} (SYNTHETIC images)" if name in drawn else name
             line[0].set(title=title, xlabel="epoch", ylabel="loss per level (nats)")
             line[1].set(title=title, xlabel="epoch", ylabel="in-batch accuracy (%)")
-        axes[0, 0].legend(frameon=False)
+        axes[0, 0].plot([], [], color="0.3", linestyle=":", linewidth=0.8, label="the least it can be")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
