@@ -57,7 +57,7 @@ def score(predictions, manifest, resamples, name="predictions"):
     for selection, split, domain, part in track(parts, "score", console=console, transient=True, disable=not console.is_terminal):
         grade, probability = part["grade"].to_numpy(np.int64), part[PROBABILITIES].to_numpy(np.float64)
         patients = part["patient"].to_numpy(object)
-        key = run["held_out"] if domain == POOLED else domain
+        key = part["domain"].replace(SAME_PATIENTS if domain == POOLED else {}).to_numpy(object)
         drawn = _draw(grade, probability, patients, resamples if split == "test" else 0, key, fixed[selection])
         if split == "test":
             draws[f"{selection}/{domain}"] = drawn
@@ -81,11 +81,17 @@ def _parts(predictions):
 
 
 def _draw(grade, probability, patient, resamples, key, point):
-    """(metrics, R) float64: every one of MEASURES on every resample, a block of resamples at a time."""
+    """(metrics, R) float64: every one of MEASURES on every resample, a block of resamples at a time.
+
+    key: (N,) str, domain of each image. Each is drawn by itself, so that a photograph weighs the same in every pool that holds it (under
+    esdg the pools of two sources overlap, and their mean must not count one photograph as two).
+    """
     size = max(1, WEIGHTS_AT_ONCE // len(grade))
     blocks = [np.empty((len(MEASURES), 0))]
     for start in range(0, resamples, size):
-        weight = resample(patient, min(size, resamples - start), key, start)
+        weight = np.empty((min(size, resamples - start), len(grade)), dtype=np.uint16)
+        for name in np.unique(key):
+            weight[:, key == name] = resample(patient[key == name], len(weight), name, start)
         general = [metric(grade, probability, weight) for metric in METRICS.values()]
         blocks.append(np.stack([*general, *clinical(point, grade, probability, weight).values()]))
     return np.concatenate(blocks, axis=1)

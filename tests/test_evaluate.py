@@ -294,3 +294,12 @@ def test_runs_that_cannot_be_compared_are_refused(study, manifest):
         average(scores, {})
     with pytest.raises(DataError, match="numbers of resamples"):
         average(scores, draws | {("dg", "clip_dr", "SIM_APTOS", 0): {"source_val/SIM_APTOS": np.zeros((61, 5))}})
+
+
+def test_a_photograph_weighs_the_same_alone_and_in_every_pool(manifest):
+    """Pools of two sources of esdg share domains: their mean must not count a photograph twice, so each domain has its own draws."""
+    pool = predict(manifest, ["SIM_APTOS", "SIM_IDRID"], protocol="esdg", held_out="all_but_SIM_RLDR")
+    draws = score(pool, manifest, 50).draws
+    place = list(MEASURES).index("accuracy")
+    whole, *alone = (draws[f"last/{domain}"][place] for domain in ("pooled", "SIM_APTOS", "SIM_IDRID"))
+    np.testing.assert_allclose(whole, np.average(alone, axis=0, weights=[120, 80]), atol=1e-12)
