@@ -83,8 +83,9 @@ def _parts(predictions):
 def _draw(grade, probability, patient, resamples, key, point):
     """(metrics, R) float64: every one of MEASURES on every resample, a block of resamples at a time.
 
-    key: (N,) str, domain of each image. Each is drawn by itself, so that a photograph weighs the same in every pool that holds it (under
-    esdg the pools of two sources overlap, and their mean must not count one photograph as two).
+    key: (N,) str, domain of each image, in a pool one name for domains that share patients. Each is drawn by itself, so that a photograph
+    weighs the same in every pool that holds it (under esdg the pools of two sources overlap: their mean must not count it twice). Where
+    only some pools hold both of two such domains, these are drawn anew.
     """
     size = max(1, WEIGHTS_AT_ONCE // len(grade))
     blocks = [np.empty((len(MEASURES), 0))]
