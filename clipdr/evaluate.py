@@ -38,9 +38,11 @@ def average(scores, draws=None, selection=HEADLINE, domain=None):
     scores  : rows of all runs (`collect`)
     draws   : (protocol, method, held_out, seed) -> draws of the run (`collect_draws`), or None: low and high are NaN
     selection : a rule; for the headline, runs under SWAD enter with theirs, and say so in their rows' `selection`
-    returns   columns AVERAGES; se over seeds, NaN for one; DataError if methods were scored on different images
+    returns   columns AVERAGES; se over seeds, NaN for one; n and clusters count a photograph of several pools once;
+              DataError if methods were scored on different images
     """
-    rows = [row | numbers for row, *over in spans(scores, selection, domain) for numbers in _means(*over, draws, row)]
+    tests = _tests(scores)
+    rows = [row | numbers for row, *over in spans(scores, selection, domain) for numbers in _means(*over, draws, row, tests)]
     return pd.DataFrame(rows, columns=AVERAGES)
 
 
@@ -57,9 +59,11 @@ def spans(scores, selection=HEADLINE, domain=None):
             yield row, group, domains, over
 
 
-def _means(group, domains, seeds, draws, row):
+def _means(group, domains, seeds, draws, row, tests):
     """Yields a dict per metric: the rest of a row of AVERAGES. group: cells of one method; domains, seeds: averaged over."""
     facts = _facts(group, domains)
+    if len(domains) > 1:
+        facts = _once(facts, tests)
     values = group.set_index(["metric", "seed", "held_out"])["value"].to_dict()
     over_resamples = mean_draws(group, domains, seeds, draws, row)
     units = set(facts["unit"])
@@ -76,10 +80,22 @@ def _means(group, domains, seeds, draws, row):
         yield {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)} | bounds | count
 
 
+def _once(facts, tests):
+    """Rows of `_facts` -> one row per test domain behind them: the pools of two esdg sources share most domains, to be counted once."""
+    pools = facts[facts["domain"] == POOLED].reset_index()[["protocol", "method", "held_out"]]
+    parts = tests[tests["domain"] != POOLED].merge(pools)
+    return pd.concat([facts[facts["domain"] != POOLED], parts]).drop_duplicates("domain")
+
+
+def _tests(scores):
+    """The rows of what was tested, not validated, in whole."""
+    return scores[(scores["split"] == "test") & (scores["stratum"] == "all")]
+
+
 def _cells(scores, selection, domain=None):
     """The rows that stand for a run, its test pool, only test domain or `domain`; the same images for all methods and seeds of a cell."""
-    rules = AS_HEADLINE.get(selection, (selection,))
-    test = scores[(scores["split"] == "test") & scores["selection"].isin(rules) & (scores["stratum"] == "all")]
+    rules, test = AS_HEADLINE.get(selection, (selection,)), _tests(scores)
+    test = test[test["selection"].isin(rules)]
     pooled = test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
     cells = test[test["domain"] == domain] if domain else test[~pooled | (test["domain"] == POOLED)]
     twice = cells.duplicated([*RUN, "metric"])

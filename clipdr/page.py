@@ -120,7 +120,7 @@ def count(study, scores):
     averages = evaluate.average(scores[(scores["protocol"] == protocol) & scores["held_out"].isin(study.held)])
     n = int(averages.loc[averages["held_out"] == evaluate.AVERAGE, "n"].max())
     if protocol == "esdg":
-        return f"n = {n:,} tests: each photograph once for every other one of the {len(study.held)} source domains."
+        return f"n = {n:,} test photographs, each tested once for every other one of the {len(study.held)} source domains."
     return f"n = {n:,} test photographs of {len(study.held)} held-out domains."
 
 

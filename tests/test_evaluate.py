@@ -303,3 +303,26 @@ def test_a_photograph_weighs_the_same_alone_and_in_every_pool(manifest):
     place = list(MEASURES).index("accuracy")
     whole, *alone = (draws[f"last/{domain}"][place] for domain in ("pooled", "SIM_APTOS", "SIM_IDRID"))
     np.testing.assert_allclose(whole, np.average(alone, axis=0, weights=[120, 80]), atol=1e-12)
+
+
+def test_averages_of_overlapping_pools_count_each_photograph_once(manifest):
+    """Under esdg every domain is tested once for each other source: n is that of the photographs, not of the tests."""
+    frames, draws = [], {}
+    for source in SIZES:
+        held_out = f"all_but_{source}"
+        result = score(predict(manifest, [name for name in SIZES if name != source], protocol="esdg", held_out=held_out), manifest, 20)
+        frames.append(result.scores)
+        draws["esdg", "clip_dr", held_out, 0] = {key: value for key, value in result.draws.items() if key.startswith("source_val")}
+    scores = pd.concat(frames, ignore_index=True)
+
+    over_pools = average(scores, draws).set_index(["held_out", "metric"]).xs("auc", level="metric")
+    assert over_pools["n"].to_dict() == {
+        "all_but_SIM_APTOS": 180,
+        "all_but_SIM_IDRID": 220,
+        "all_but_SIM_RLDR": 200,
+        "average": sum(SIZES.values()),
+    }
+    assert over_pools.loc["average", ["clusters", "unit", "n_domains"]].to_list() == [60 + 80 + 50, "mixed", 3]
+
+    of_one = average(scores[scores["held_out"] != "all_but_SIM_IDRID"], draws, domain="SIM_IDRID").query("metric == 'auc'")
+    assert of_one.set_index("held_out")["n"].to_dict() == dict.fromkeys(["all_but_SIM_APTOS", "all_but_SIM_RLDR", "average"], 80)

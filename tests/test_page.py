@@ -122,7 +122,7 @@ def test_several_protocols_are_set_apart_by_headings(several):
 def test_what_figures_of_esdg_count_is_said(several, study):
     runs = [folder for folder in several[1] if folder.parts[-4] == "esdg"]
     text = Outline(write((study[0], runs), "esdg.html")).text
-    assert "n = 240 tests: each photograph once for every other one of the 3 source domains" in text
+    assert "n = 120 test photographs, each tested once for every other one of the 3 source domains" in text
     assert "mean of 3 source domains" in text
 
 
