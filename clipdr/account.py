@@ -13,7 +13,7 @@ from clipdr import GRADES, REFERABLE, DataError, gate
 from clipdr.evaluate import AS_HEADLINE, AVERAGE, HEADLINE, average
 from clipdr.printed import NO_INTERVAL, Cell, View, cell
 from clipdr.typeset import MISSING, UNDEFINED
-from clipdr.wording import SELECTIONS, STYLES
+from clipdr.wording import PROTOCOLS, SELECTIONS, STYLES
 
 COMPARED = ("auc", "qwk", "macro_f1", "accuracy", "mae", "referable_auc", "rps")  # where they have a style
 
@@ -43,13 +43,14 @@ def read_run(folder):
     return Run(folder, protocol, method, held_out, int(seed), settings, provenance, history)
 
 
-def comparisons(path, protocol):
+def comparisons(path, protocol, remarks):
     """comparisons.csv -> Views of the average and of each held-out domain, the average first; [] where the file is missing or empty."""
     if not Path(path).is_file():
         return []
     numbers = dict.fromkeys(["difference", "low", "high", "p", "p_holm"], "")
     table = pd.read_csv(path, keep_default_na=False, na_values=numbers)
     table = table[table["protocol"] == protocol]
+    domains = [name for name in table["held_out"].unique() if name != AVERAGE]
     metrics = [metric for metric in COMPARED if metric in STYLES and (table["metric"] == metric).any()]
     views = []
     for held_out in sorted(table["held_out"].unique(), key=lambda name: name != AVERAGE):
@@ -60,7 +61,9 @@ def comparisons(path, protocol):
         ]
         notes = [NO_INTERVAL] if any(one.small == "no interval" for row in body for one in row) else []
         first, units = part.iloc[0], sorted(part["unit"].unique())
-        where = "Mean of the held-out domains" if held_out == AVERAGE else held_out
+        methods = [first["reference"], *part["method"].unique()]
+        notes += remarks.cautions(methods, domains if held_out == AVERAGE else [held_out])
+        where = f"Mean of the {PROTOCOLS[protocol][1]}" if held_out == AVERAGE else held_out
         caption = f"{where}: method minus {first['reference']}, 95 % interval and p (Holm over the methods). n = {first['n']:,} photographs"
         caption += f" of {first['clusters']:,} patients." if units == ["patient"] else "; patients unknown in part: too narrow."
         views.append(View(caption, ["Method", *(head(metric) for metric in metrics)], body, notes))

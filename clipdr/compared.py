@@ -11,9 +11,10 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.evaluate import AVERAGE
+from clipdr.footnotes import DAGGER
 from clipdr.tables import NOTHING, Table, is_synthetic
 from clipdr.typeset import CSV_COLUMNS, MISSING, UNDEFINED
-from clipdr.wording import STYLES
+from clipdr.wording import PROTOCOLS, STYLES
 
 PUBLISHED = Path(__file__).with_name("published.csv")  # protocol, method, held_out, metric, value (as printed), source, note
 COUNTS = ("n_seeds", "n", "clusters", "unit", "resamples", "undefined", "selection")
@@ -30,11 +31,12 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
         raise DataError(f"table {protocol}_compare_{metric}: comparisons.csv has no average of {metric} under {protocol}")
     known, style, reference = rows.set_index("method").to_dict("index"), STYLES[metric], rows["reference"].iloc[0]
     shown, cells = [method for method in methods if method != reference], []
+    dagger = {method: DAGGER if remarks.why(method, domains) else "" for method in [*methods, reference]}
     for method in shown:
         row = known.get(method)
         difference, low, high = (style.factor * row[name] if row else np.nan for name in ("difference", "low", "high"))
         texts = {
-            f"Difference to {reference}": _signed(difference, style.decimals),
+            f"Difference to {reference}{dagger[reference]}": _signed(difference, style.decimals, dagger[method]),
             "95 % interval": _interval(low, high, style.decimals, "+"),
             "p": _p(row["p"]) if row else "",
             "p (Holm)": _p(row["p_holm"]) if row else "",
@@ -42,12 +44,14 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
         values = (difference, np.nan, row["p"] if row else np.nan, row["p_holm"] if row else np.nan)
         for (column, text), value in zip(texts.items(), values, strict=True):
             cell = {"column": column, "text": text if row else MISSING, "method": method}
-            cell |= {"held_out": AVERAGE, "metric": metric, "mark": ""}
+            cell |= {"held_out": AVERAGE, "metric": metric, "mark": "", "degenerate": remarks.why(method, domains) if row else ""}
             cell |= {"value": value, "low": low, "high": high} if column == next(iter(texts)) else {"value": value}
             cell |= {"scale": "p" if column.startswith("p") else "points"}
             cell |= {name: row[name] for name in COUNTS} if row else {}
             cells.append(cell)
-    caption = f"Paired difference in {style.meaning}, method minus {reference}, mean over the {len(domains)} held-out domains, in points."
+    caption = (
+        f"Paired difference in {style.meaning}, method minus {reference}, mean over the {len(domains)} {PROTOCOLS[protocol][1]}, in points."
+    )
     first = rows.iloc[0]
     notes = [
         f"Interval and p: {first['resamples']} paired bootstrap resamples of {first['clusters']} clusters ({first['n']} images), the same "
@@ -55,6 +59,7 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
         f"Holm's correction is over these {len(shown)} methods, for this metric alone.",
     ]
     notes += [f"Resampled {BY_IMAGE[unit]} (patients unknown)." for unit in rows["unit"].unique() if unit in BY_IMAGE]
+    notes += [f"{DAGGER} {said}" for said in remarks.cautions([one for one in methods if one == reference or one in known], domains)]
     return _table(f"{protocol}_compare_{metric}", cells, caption, notes, domains, protocol)
 
 
@@ -78,8 +83,12 @@ def reproduction(averages, methods, domains, remarks=NOTHING, *, protocol, metri
     known = own.set_index(["method", "held_out"]).to_dict("index")
     told = [method for method in methods if method in set(facts["method"])]
     places = [(method, held_out) for method in told for held_out in [*domains, AVERAGE]]
-    cells = [cell for place in places for cell in _beside(*place, metric, papers.get(place, np.nan), known.get(place))]
-    notes = _sources(facts[facts["method"].isin(told)])
+    cells = []
+    for method, held_out in places:
+        why = remarks.why(method, domains if held_out == AVERAGE else [held_out])
+        paper, ours = papers.get((method, held_out), np.nan), known.get((method, held_out))
+        cells += _beside(method, held_out, metric, paper, ours, why)
+    notes = _sources(facts[facts["method"].isin(told)]) + [f"{DAGGER} {said}" for said in remarks.cautions(told, domains)]
     if len(told) < len(methods):
         notes.append(f"No published value under this protocol: {', '.join(method for method in methods if method not in told)}.")
     notes.append(
@@ -91,16 +100,20 @@ def reproduction(averages, methods, domains, remarks=NOTHING, *, protocol, metri
     return _table(f"reproduction_{metric}", cells, caption, notes, domains, protocol, "Method, held-out domain")
 
 
-def _beside(method, held_out, metric, paper, row):
-    """The cells of one line: published (percent, NaN: not given), ours (a row of averages, None: not run), interval, difference."""
-    base = {"method": f"{method}, {held_out}", "held_out": held_out, "metric": metric, "mark": "", "scale": "percent"}
+def _beside(method, held_out, metric, paper, row, why):
+    """The cells of one line: published (percent, NaN: not given), ours (a row of averages, None: not run), interval, difference.
+
+    why : the method is not itself, "" where it is
+    """
+    base = {"method": f"{method}, {held_out}", "held_out": held_out, "metric": metric, "mark": "", "degenerate": why, "scale": "percent"}
+    dagger = DAGGER if why else ""
     yield base | {"column": "Paper", "text": "not given" if np.isnan(paper) else f"{paper:.1f}", "value": paper}
     if row is None:
         yield from (base | {"column": column, "text": MISSING} for column in ("Ours", "95 % interval", "Ours - paper"))
         return
     ours, se, low, high = (100 * row[name] for name in ("mean", "se", "low", "high"))
     counts = {name: row[name] for name in COUNTS} | {"value": ours, "se": se, "low": low, "high": high}
-    text = UNDEFINED if np.isnan(ours) else f"{ours:.1f} ± {se:.1f}" if row["n_seeds"] > 1 else f"{ours:.1f}"
+    text = UNDEFINED if np.isnan(ours) else f"{ours:.1f} ± {se:.1f}{dagger}" if row["n_seeds"] > 1 else f"{ours:.1f}{dagger}"
     yield base | counts | {"column": "Ours", "text": text}
     yield base | {"column": "95 % interval", "text": _interval(low, high, 1)}
     difference = ours - paper
@@ -122,15 +135,15 @@ def _sources(facts):
 def _table(name, cells, caption, notes, domains, protocol, corner="Method"):
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
-    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(table=name, caption=caption, degenerate="")
+    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(table=name, caption=caption)
     shown = set(frame["text"])
     notes += [f"{MISSING}: not run."] if MISSING in shown else []
     notes += [f"{UNDEFINED}: undefined (an interval or a p: over 5 % of the resamples lack a grade)."] if UNDEFINED in shown else []
     return Table(name, frame, caption, tuple(notes), corner, protocol)
 
 
-def _signed(value, decimals):
-    return UNDEFINED if np.isnan(value) else f"{value:+.{decimals}f}"
+def _signed(value, decimals, dagger=""):
+    return UNDEFINED if np.isnan(value) else f"{value:+.{decimals}f}{dagger}"
 
 
 def _interval(low, high, decimals, sign=""):

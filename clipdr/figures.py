@@ -116,12 +116,26 @@ def suptitle(figure, domains, text, gap=" "):
 
 def titled(figure, text, synthetic, gap=" "):
     """The title, on as many lines as it needs; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
+    shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
+    figure.suptitle(
+        _folded(figure, shown.split("\n")),
+        fontsize=8,
+        fontweight="bold" if synthetic else "normal",
+        color="#A3262A" if synthetic else "black",
+    )
+
+
+def cautioned(figure, sentences):
+    """Adds sentences to the title: which methods are not themselves in the figure, as the tables say."""
+    title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
+    title.set_text("\n".join([title.get_text(), _folded(figure, sentences)]) if sentences else title.get_text())
+
+
+def _folded(figure, lines):
+    """Lines of a title, each on as many lines as it needs."""
     from textwrap import fill
 
-    shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
-    width = int(72 * figure.get_figwidth() / (8 * LETTER))
-    shown = "\n".join(fill(line, width) for line in shown.split("\n"))
-    figure.suptitle(shown, fontsize=8, fontweight="bold" if synthetic else "normal", color="#A3262A" if synthetic else "black")
+    return "\n".join(fill(line, int(72 * figure.get_figwidth() / (8 * LETTER))) for line in lines)
 
 
 def write(figure, name, folder, suffixes=tuple(FORMATS)):

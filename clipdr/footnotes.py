@@ -1,4 +1,4 @@
-"""What stands under a table: how it was selected, seeds, intervals, what its signs mean, which method is not itself there.
+"""What stands under a table, and at a figure: how it was selected, seeds, intervals, what its signs mean, which method is not itself there.
 
 Input: the cells of a table, the averages behind it, settings.json and provenance.json of the runs. Output: sentences.
 """
@@ -15,7 +15,7 @@ DAGGER = "†"
 
 
 class Remarks(NamedTuple):
-    """What must be said about runs under a table.
+    """What must be said about runs under a table or at a figure.
 
     degenerate : {(method, held_out): why the method is not itself there};  samplers : {method: sampler}, those that balance batches
     """
@@ -23,8 +23,21 @@ class Remarks(NamedTuple):
     degenerate: dict
     samplers: dict
 
+    def why(self, method, domains):
+        """Why a method is not itself in some of these held-out domains, and so not in their mean; "" where it is itself in all."""
+        return "; ".join(dict.fromkeys(filter(None, (self.degenerate.get((method, domain)) for domain in domains))))
+
+    def cautions(self, methods, domains):
+        """A sentence for each of the methods that is not itself in some of these held-out domains."""
+        return [caution(method, self.why(method, domains)) for method in methods if self.why(method, domains)]
+
 
 NOTHING = Remarks({}, {})
+
+
+def caution(method, why, rank=""):
+    """The sentence of a method that is not itself; behind a dagger where its numbers have one."""
+    return f"{method}, not itself here{rank}: {why}."
 
 
 def remarks(runs):
@@ -62,7 +75,7 @@ def notes(cells, rows, remarks):
     if (cells["mark"] == "best").any():
         said.append("Best in bold, second underlined, ties share the mark.")
     reasons = cells.loc[cells["degenerate"] != "", ["method", "degenerate"]].drop_duplicates()
-    said += [f"{DAGGER} {method}, not itself here and not ranked: {why}." for method, why in reasons.itertuples(index=False)]
+    said += [f"{DAGGER} {caution(method, why, ' and not ranked')}" for method, why in reasons.itertuples(index=False)]
     if (cells["text"] == MISSING).any():
         said.append(f"{MISSING}: not run.")
     if (cells["text"] == UNDEFINED).any():

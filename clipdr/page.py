@@ -18,6 +18,7 @@ from markupsafe import Markup
 from clipdr import GRADES, account, checklist, evaluate, exhibits, facts, sections
 from clipdr.checklist import Fact
 from clipdr.files import write_text
+from clipdr.footnotes import remarks
 from clipdr.printed import printed_table
 from clipdr.tables import is_synthetic
 from clipdr.topics import MAPS, PROTOCOLS, TOPICS, shared_out
@@ -129,7 +130,7 @@ def computed(study, scores):
     views, folded = {topic: [] for topic in TOPICS}, {topic: [] for topic in TOPICS}
     parts = exhibits.by_protocol(study.runs)
     for protocol, runs in parts.items():
-        compared = account.comparisons(study.results / "comparisons.csv", protocol)
+        compared = account.comparisons(study.results / "comparisons.csv", protocol, remarks([run.folder for run in runs]))
         rules, chosen = account.selection(runs, scores[scores["protocol"] == protocol])
         if len(parts) > 1:  # each table says whose it is
             *compared, rules, chosen = (one._replace(caption=f"{protocol}: {one.caption}") for one in (*compared, rules, chosen))

@@ -164,14 +164,14 @@ def _table(name, averages, methods, domains, columns, protocol, caption, remarks
     if spans - set(domains):
         raise DataError(f"table {name}: averages span {', '.join(sorted(spans - set(domains)))} too; score the domains of the table only")
     known = rows.set_index(["method", "held_out", "metric"])
-    cells = pd.concat([_column(known, methods, domains, remarks.degenerate, *column) for column in columns], ignore_index=True)
+    cells = pd.concat([_column(known, methods, domains, remarks, *column) for column in columns], ignore_index=True)
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
     cells = _in_order(cells, methods).assign(table=name, caption=caption)
     return Table(name, cells, caption, notes(cells, rows[rows["held_out"].isin(domains)], remarks), protocol=protocol)
 
 
-def _column(known, methods, domains, degenerate, title, held_out, metric):
+def _column(known, methods, domains, remarks, title, held_out, metric):
     """The cells of one column, with marks: the best printed value and the next, ties share the mark; at least two methods needed.
 
     A cell in which a method is not itself (degenerate; of a mean: in any of its cells) is printed with a dagger and not ranked.
@@ -185,8 +185,7 @@ def _column(known, methods, domains, degenerate, title, held_out, metric):
             row = known.loc[(method, held_out, metric)]
             cell |= row[["n_seeds", "n", "clusters", "unit", "resamples", "undefined", "selection"]].to_dict()
             cell |= {key: style.factor * row[source] for key, source in (("value", "mean"), ("se", "se"), ("low", "low"), ("high", "high"))}
-            reasons = dict.fromkeys(degenerate.get((method, one), "") for one in (domains if held_out == AVERAGE else [held_out]))
-            cell["degenerate"] = "; ".join(filter(None, reasons))
+            cell["degenerate"] = remarks.why(method, domains if held_out == AVERAGE else [held_out])
             cell |= {"scale": "percent" if style.factor == 100 else "grades", "text": _printed(cell, style)}
         cells.append(cell)
     cells = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS])

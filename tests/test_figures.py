@@ -9,7 +9,8 @@ from test_tables import averages
 
 from clipdr import DataError, figures
 from clipdr.compare import COMPARISONS
-from clipdr.figures import FIGURES, first_seed, write
+from clipdr.figures import FIGURES, cautioned, first_seed, write
+from clipdr.footnotes import Remarks
 from clipdr.plots import confusion, differences, embedding, reliability, roc, similarity_by_domain, training
 from clipdr.plots import similarity as mean_panels
 from clipdr.plots.scores_by_domain import draw as scores_by_domain
@@ -197,6 +198,16 @@ def test_differences_draw_intervals_and_mark_what_holm_calls_significant():
     assert figure.get_suptitle() == title
     with pytest.raises(DataError, match="no comparison"):
         differences.draw(compared(), ["clip_dr"], DOMAINS)
+
+
+def test_a_method_that_is_not_itself_is_said_in_the_title():
+    figure = differences.draw(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
+    title = figure.get_suptitle()
+    said = Remarks({("erm", "SIM_IDRID"): "its first epoch, 50% of the budget, sees no grade"}, {})
+    cautioned(figure, said.cautions(["clip_dr", "coop"], DOMAINS))
+    assert figure.get_suptitle() == title
+    cautioned(figure, said.cautions(["clip_dr", "coop", "erm"], DOMAINS))
+    assert figure.get_suptitle() == f"{title}\nerm, not itself here: its first epoch, 50% of the budget, sees no grade."
 
 
 def test_reliability_prints_the_table_s_ece():

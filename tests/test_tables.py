@@ -385,6 +385,12 @@ def test_comparison_prints_difference_interval_and_both_p():
         assert part in notes
     csv = pd.read_csv(io.StringIO(to_csv(table)), keep_default_na=False)
     assert list(csv.loc[csv["method"] == "erm", "value"]) == ["-2.0000", "", "0.0040", "0.0100"]
+    said = Remarks({("erm", "SIM_IDRID"): "one source, its penalty is 0"}, {})
+    table = comparison(rows, ["coop", "erm", "clip_dr"], DOMAINS, said, protocol="dg", metric="auc")
+    of = {name: list(part["text"]) for name, part in table.cells.groupby("method")}
+    assert (of["erm"][0], of["coop"][0]) == ("-2.0†", "-2.0")
+    assert "† erm, not itself here: one source, its penalty is 0." in table.notes
+    assert set(table.cells.loc[table.cells["method"] == "erm", "degenerate"]) == {"one source, its penalty is 0"}
     with pytest.raises(DataError, match="no average of qwk"):
         comparison(rows[rows["metric"] == "auc"], METHODS, DOMAINS, protocol="dg", metric="qwk")
 
@@ -399,6 +405,10 @@ def test_reproduction_sets_the_paper_beside_ours():
     assert line == {"Paper": "75.0", "Ours": "76.0 ± 1.2", "95 % interval": "71.0 to 80.0", "Ours - paper": "+1.0"}
     assert set(table.cells.loc[table.cells["method"] == "gdrnet, RLDR", "text"]) >= {"X"}
     notes = " ".join(table.notes)
+    table = reproduction(frame, ["erm"], SIX, Remarks({("erm", "APTOS"): "one source"}, {}), protocol="dg", metric="auc")
+    ours = table.cells[table.cells["column"] == "Ours"].set_index("method")["text"]
+    assert (ours["erm, APTOS"], ours["erm, RLDR"], ours["erm, average"]) == ("76.0 ± 1.2†", "76.0 ± 1.2", "76.0 ± 1.2†")
+    assert "† erm, not itself here: one source." in table.notes
     assert "Che et al." in notes and "No published value under this protocol: coop" in notes and "by image, interval too narrow" in notes
     with pytest.raises(DataError, match="leave the table out"):
         reproduction(averages(), METHODS, DOMAINS, protocol="dg", metric="auc")

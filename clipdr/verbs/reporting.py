@@ -98,11 +98,14 @@ def figure(
 
     Example: python -m clipdr figure similarity results/runs/dg/clip_dr/*/0
     """
-    from clipdr import figures
+    from clipdr import figures, footnotes
 
-    module = figures.module(name)
+    module, shown = figures.module(name), axes(runs)
     content = module.read(figures.Place(runs, results, data, data / "features" / backbone))
-    figures.write(module.draw(content, **axes(runs)), name, results / "figures")
+    drawn = module.draw(content, **shown)
+    if name != "embedding":  # features of the frozen tower know no method
+        figures.cautioned(drawn, footnotes.remarks(runs).cautions(**shown))
+    figures.write(drawn, name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
     receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
 

@@ -153,6 +153,8 @@ rule figure:
     input:
         predictions=lambda wildcards: study.shown("predictions.parquet", wildcards.name),
         history=lambda wildcards: study.shown("history.csv", wildcards.name),
+        settings=lambda wildcards: study.shown("settings.json", wildcards.name),
+        provenance=lambda wildcards: study.shown("provenance.json", wildcards.name),
         draws=lambda wildcards: study.shown("draws.npz", wildcards.name),
         scores=lambda wildcards: study.shown("scores.csv", wildcards.name),
         operating=lambda wildcards: study.shown("operating.json", wildcards.name),
