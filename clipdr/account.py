@@ -107,7 +107,7 @@ def selection(runs, scores):
             row += [cell(value - values[0], style.decimals, "+") for value in values[1:]]
         body.append(row)
     notes = [f"{rule}: {SELECTIONS.get(rule, 'a rule of this study')}." for rule in rules]
-    caption = "Unweighted mean over the held-out domains under each selection rule, and what the rule changes."
+    caption = f"Unweighted mean over the {PROTOCOLS[runs[0].protocol][1]} under each selection rule, and what the rule changes."
     each = [[Cell(f"{run.method}, {run.held_out}, seed {run.seed}"), *_chosen(run.history)] for run in runs]
     chosen = View(
         "Evaluations on source validation and the step chosen, per run.",

@@ -11,6 +11,7 @@ import pandas as pd
 from clipdr import GRADES
 from clipdr.calibration import BINS, THRESHOLDS
 from clipdr.tables import NOTHING, headline
+from clipdr.wording import PROTOCOLS
 
 AFTER = " (T)"  # added to a method's name in rows after the temperature
 ANCHORS = (
@@ -23,7 +24,7 @@ def _of(name, averages, methods, domains, remarks, protocol, metrics, caption, n
     """`headline` of some metrics under another name, caption and with further notes."""
     made = headline(averages, methods, domains, remarks, protocol=protocol, metrics=metrics)
     lead = "SYNTHETIC images: " if made.caption.startswith("SYNTHETIC") else ""
-    caption = f"{lead}{caption}, unweighted mean over the {len(domains)} held-out domains."
+    caption = f"{lead}{caption}, unweighted mean over the {len(domains)} {PROTOCOLS[protocol][1]}."
     return replace(made, name=name, caption=caption, cells=made.cells.assign(table=name, caption=caption), notes=(*made.notes, *notes))
 
 

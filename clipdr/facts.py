@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clipdr import GRADES
+from clipdr import GRADES, wording
 from clipdr.checklist import Fact
 from clipdr.domains import DOMAINS
 from clipdr.evaluate import AVERAGE
@@ -136,6 +136,7 @@ def performance(averages, method, points, resamples):
         return f"{factor * row['mean']:.{decimals}f}{interval}"
 
     held = [name for name in dict.fromkeys(averages["held_out"]) if name != AVERAGE]
+    over = wording.PROTOCOLS[averages["protocol"].iloc[0]][1]
     by_domain = "; ".join(f"{name} {said('auc', name)}" for name in held)
     thresholds = [point["threshold"] for point in points.values() if point and point["threshold"] is not None]
     facts = {
@@ -146,7 +147,7 @@ def performance(averages, method, points, resamples):
         ),
         "performance": (
             "benchmark",
-            f"{method}, mean of {len(held)} held-out domains (95 % interval): AUC {said('auc')} %, QWK {said('qwk')} %.",
+            f"{method}, mean of {len(held)} {over} (95 % interval): AUC {said('auc')} %, QWK {said('qwk')} %.",
         ),
         "heterogeneity": ("benchmark", f"{method}, AUC (%) by domain: {by_domain}."),
         "statistics": (
@@ -156,7 +157,7 @@ def performance(averages, method, points, resamples):
         ),
         "referable": (
             "referable",
-            f"{method}, mean of {len(held)} held-out domains (95 % interval), grade >= 2: AUC {said('referable_auc')} %, sensitivity "
+            f"{method}, mean of {len(held)} {over} (95 % interval), grade >= 2: AUC {said('referable_auc')} %, sensitivity "
             f"{said('sensitivity')} %, specificity {said('specificity')} % at the threshold frozen on source validation.",
         ),
         "calibration": (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipdr.evaluate import AVERAGE
+from clipdr.settings import HELD_OUT
 from clipdr.typeset import MISSING, UNDEFINED
 from clipdr.wording import SELECTIONS
 
@@ -69,7 +70,8 @@ def notes(cells, rows, remarks):
         said.append(f"Seeds: {many}; {spread}.")
     resamples = sorted({int(n) for n in rows["resamples"]})
     if resamples and resamples[-1]:
-        unknown = dict.fromkeys(rows.loc[(rows["unit"] != "patient") & (rows["held_out"] != AVERAGE), "held_out"])
+        unknown = rows.loc[(rows["unit"] != "patient") & (rows["held_out"] != AVERAGE), "held_out"]
+        unknown = dict.fromkeys(unknown.str.removeprefix(HELD_OUT["esdg"].format("")))  # the source, as in the head of its column
         by_image = f"; {', '.join(unknown)} by image: interval too narrow" if unknown else ""
         said.append(f"Intervals (95 %, in the CSV): {resamples[-1]} bootstrap resamples by patient{by_image}.")
     if (cells["mark"] == "best").any():

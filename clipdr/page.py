@@ -15,7 +15,7 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from clipdr import GRADES, account, checklist, evaluate, exhibits, facts, sections
+from clipdr import GRADES, account, checklist, evaluate, exhibits, facts, sections, wording
 from clipdr.checklist import Fact
 from clipdr.files import write_text
 from clipdr.footnotes import remarks
@@ -192,7 +192,8 @@ def summary(study, known):
         "sources": "Domains", "counts": "Photographs", "partition": "Protocol", "model": "Model",
         "preprocessing": "Pixels", "disjoint": "Leaks", "performance": "Result", "referable": "Referable DR",
     }  # fmt: skip
-    many = f"{len(methods)} methods, {len(study.held)} held-out domains, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    over = wording.PROTOCOLS[study.runs[0].protocol][1]
+    many = f"{len(methods)} methods, {len(study.held)} {over}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     rows = [("Methods", ", ".join(methods)), ("Runs", f"{len(study.runs)}: {many}")]
     return rows + [(term, known[name].text) for name, term in terms.items() if name in known]
 

@@ -123,7 +123,7 @@ def test_what_figures_of_esdg_count_is_said(several, study):
     runs = [folder for folder in several[1] if folder.parts[-4] == "esdg"]
     text = Outline(write((study[0], runs), "esdg.html")).text
     assert "n = 120 test photographs, each tested once for every other one of the 3 source domains" in text
-    assert "mean of 3 source domains" in text
+    assert "mean of 3 source domains" in text and "3: 1 methods, 3 source domains, seed 0" in text and "held-out domains (95" not in text
 
 
 def test_a_missing_table_or_figure_is_said(study):
