@@ -62,7 +62,7 @@ def comparisons(path, protocol, remarks):
         notes = [NO_INTERVAL] if any(one.small == "no interval" for row in body for one in row) else []
         first, units = part.iloc[0], sorted(part["unit"].unique())
         methods = [first["reference"], *part["method"].unique()]
-        notes += remarks.cautions(methods, domains if held_out == AVERAGE else [held_out])
+        notes += remarks.caution(methods, domains if held_out == AVERAGE else [held_out])
         where = f"Mean of the {PROTOCOLS[protocol][1]}" if held_out == AVERAGE else held_out
         caption = f"{where}: method minus {first['reference']}, 95 % interval and p (Holm over the methods). n = {first['n']:,} photographs"
         caption += f" of {first['clusters']:,} patients." if units == ["patient"] else "; patients unknown in part: too narrow."

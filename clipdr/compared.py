@@ -59,7 +59,7 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
         f"Holm's correction is over these {len(shown)} methods, for this metric alone.",
     ]
     notes += [f"Resampled {BY_IMAGE[unit]} (patients unknown)." for unit in rows["unit"].unique() if unit in BY_IMAGE]
-    notes += [f"{DAGGER} {said}" for said in remarks.cautions([one for one in methods if one == reference or one in known], domains)]
+    notes += [f"{DAGGER} {said}" for said in remarks.caution([one for one in methods if one == reference or one in known], domains)]
     return _table(f"{protocol}_compare_{metric}", cells, caption, notes, domains, protocol)
 
 
@@ -88,7 +88,7 @@ def reproduction(averages, methods, domains, remarks=NOTHING, *, protocol, metri
         why = remarks.why(method, domains if held_out == AVERAGE else [held_out])
         paper, ours = papers.get((method, held_out), np.nan), known.get((method, held_out))
         cells += _beside(method, held_out, metric, paper, ours, why)
-    notes = _sources(facts[facts["method"].isin(told)]) + [f"{DAGGER} {said}" for said in remarks.cautions(told, domains)]
+    notes = _sources(facts[facts["method"].isin(told)]) + [f"{DAGGER} {said}" for said in remarks.caution(told, domains)]
     if len(told) < len(methods):
         notes.append(f"No published value under this protocol: {', '.join(method for method in methods if method not in told)}.")
     notes.append(

@@ -28,17 +28,18 @@ class Remarks(NamedTuple):
         """Why a method is not itself in some of these held-out domains, and so not in their mean; "" where it is itself in all."""
         return "; ".join(dict.fromkeys(filter(None, (self.degenerate.get((method, domain)) for domain in domains))))
 
-    def cautions(self, methods, domains):
-        """A sentence for each of the methods that is not itself in some of these held-out domains."""
-        return [caution(method, self.why(method, domains)) for method in methods if self.why(method, domains)]
+    def caution(self, methods, domains):
+        """[sentence]: which of the methods are not themselves in some of these held-out domains, and why; [] where all are."""
+        reasons = {}
+        for method in methods:
+            reasons.setdefault(self.why(method, domains), []).append(method)
+        reasons.pop("", None)
+        them = "itself" if sum(map(len, reasons.values())) == 1 else "themselves"
+        said = "; ".join(f"{', '.join(who)} ({why})" for why, who in reasons.items())
+        return [f"Not {them} here: {said}."] if reasons else []
 
 
 NOTHING = Remarks({}, {})
-
-
-def caution(method, why, rank=""):
-    """The sentence of a method that is not itself; behind a dagger where its numbers have one."""
-    return f"{method}, not itself here{rank}: {why}."
 
 
 def remarks(runs):
@@ -77,7 +78,7 @@ def notes(cells, rows, remarks):
     if (cells["mark"] == "best").any():
         said.append("Best in bold, second underlined, ties share the mark.")
     reasons = cells.loc[cells["degenerate"] != "", ["method", "degenerate"]].drop_duplicates()
-    said += [f"{DAGGER} {caution(method, why, ' and not ranked')}" for method, why in reasons.itertuples(index=False)]
+    said += [f"{DAGGER} {method}, not itself here and not ranked: {why}." for method, why in reasons.itertuples(index=False)]
     if (cells["text"] == MISSING).any():
         said.append(f"{MISSING}: not run.")
     if (cells["text"] == UNDEFINED).any():

@@ -204,10 +204,12 @@ def test_a_method_that_is_not_itself_is_said_in_the_title():
     figure = differences.draw(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
     title = figure.get_suptitle()
     said = Remarks({("erm", "SIM_IDRID"): "its first epoch, 50% of the budget, sees no grade"}, {})
-    cautioned(figure, said.cautions(["clip_dr", "coop"], DOMAINS))
+    cautioned(figure, said.caution(["clip_dr", "coop"], DOMAINS))
     assert figure.get_suptitle() == title
-    cautioned(figure, said.cautions(["clip_dr", "coop", "erm"], DOMAINS))
-    assert figure.get_suptitle() == f"{title}\nerm, not itself here: its first epoch, 50% of the budget, sees no grade."
+    cautioned(figure, said.caution(["clip_dr", "coop", "erm"], DOMAINS))
+    assert figure.get_suptitle() == f"{title}\nNot itself here: erm (its first epoch, 50% of the budget, sees no grade)."
+    said = Remarks({("erm", "SIM_IDRID"): "one source", ("coop", "SIM_APTOS"): "one source", ("clip_dr", "SIM_IDRID"): "no grade"}, {})
+    assert said.caution(["clip_dr", "coop", "erm"], DOMAINS) == ["Not themselves here: clip_dr (no grade); coop, erm (one source)."]
 
 
 def test_reliability_prints_the_table_s_ece():

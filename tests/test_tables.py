@@ -389,7 +389,7 @@ def test_comparison_prints_difference_interval_and_both_p():
     table = comparison(rows, ["coop", "erm", "clip_dr"], DOMAINS, said, protocol="dg", metric="auc")
     of = {name: list(part["text"]) for name, part in table.cells.groupby("method")}
     assert (of["erm"][0], of["coop"][0]) == ("-2.0†", "-2.0")
-    assert "† erm, not itself here: one source, its penalty is 0." in table.notes
+    assert "† Not itself here: erm (one source, its penalty is 0)." in table.notes
     assert set(table.cells.loc[table.cells["method"] == "erm", "degenerate"]) == {"one source, its penalty is 0"}
     with pytest.raises(DataError, match="no average of qwk"):
         comparison(rows[rows["metric"] == "auc"], METHODS, DOMAINS, protocol="dg", metric="qwk")
@@ -408,7 +408,7 @@ def test_reproduction_sets_the_paper_beside_ours():
     table = reproduction(frame, ["erm"], SIX, Remarks({("erm", "APTOS"): "one source"}, {}), protocol="dg", metric="auc")
     ours = table.cells[table.cells["column"] == "Ours"].set_index("method")["text"]
     assert (ours["erm, APTOS"], ours["erm, RLDR"], ours["erm, average"]) == ("76.0 ± 1.2†", "76.0 ± 1.2", "76.0 ± 1.2†")
-    assert "† erm, not itself here: one source." in table.notes
+    assert "† Not itself here: erm (one source)." in table.notes
     assert "Che et al." in notes and "No published value under this protocol: coop" in notes and "by image, interval too narrow" in notes
     with pytest.raises(DataError, match="leave the table out"):
         reproduction(averages(), METHODS, DOMAINS, protocol="dg", metric="auc")

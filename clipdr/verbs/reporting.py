@@ -104,7 +104,7 @@ def figure(
     content = module.read(figures.Place(runs, results, data, data / "features" / backbone))
     drawn = module.draw(content, **shown)
     if name != "embedding":  # features of the frozen tower know no method
-        figures.cautioned(drawn, footnotes.remarks(runs).cautions(**shown))
+        figures.cautioned(drawn, footnotes.remarks(runs).caution(**shown))
     figures.write(drawn, name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
     receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
