@@ -44,7 +44,10 @@ def read_run(folder):
 
 
 def comparisons(path, protocol, remarks):
-    """comparisons.csv -> Views of the average and of each held-out domain, the average first; [] where the file is missing or empty."""
+    """comparisons.csv -> Views of the average and of each held-out domain, the average first; [] where the file is missing or empty.
+
+    remarks : of the runs (clipdr.footnotes), for the methods that are not themselves
+    """
     if not Path(path).is_file():
         return []
     numbers = dict.fromkeys(["difference", "low", "high", "p", "p_holm"], "")

@@ -103,7 +103,7 @@ def reproduction(averages, methods, domains, remarks=NOTHING, *, protocol, metri
 def _beside(method, held_out, metric, paper, row, why):
     """The cells of one line: published (percent, NaN: not given), ours (a row of averages, None: not run), interval, difference.
 
-    why : the method is not itself, "" where it is
+    why : reason why the method is not itself there, "" where it is
     """
     base = {"method": f"{method}, {held_out}", "held_out": held_out, "metric": metric, "mark": "", "degenerate": why, "scale": "percent"}
     dagger = DAGGER if why else ""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipdr import DataError, folds
+from clipdr import DataError, account, folds
 from clipdr.clinical import TABLES as CLINICAL
 from clipdr.compared import comparison, published, reproduction
 from clipdr.operating import MEASURES
@@ -393,6 +393,16 @@ def test_comparison_prints_difference_interval_and_both_p():
     assert set(table.cells.loc[table.cells["method"] == "erm", "degenerate"]) == {"one source, its penalty is 0"}
     with pytest.raises(DataError, match="no average of qwk"):
         comparison(rows[rows["metric"] == "auc"], METHODS, DOMAINS, protocol="dg", metric="qwk")
+
+
+def test_comparisons_of_the_page_say_which_method_is_not_itself(tmp_path):
+    from test_figures import compared
+
+    compared().to_csv(tmp_path / "comparisons.csv", index=False)
+    views = account.comparisons(tmp_path / "comparisons.csv", "dg", Remarks({("erm", "SIM_IDRID"): "one source"}, {}))
+    caution = "Not itself here: erm (one source)."
+    assert views[0].caption.startswith("Mean of the held-out domains: method minus clip_dr")
+    assert [caution in view.notes for view in views] == [True, False, True]  # the mean, SIM_APTOS, SIM_IDRID
 
 
 SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
