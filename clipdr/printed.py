@@ -65,7 +65,7 @@ def printed_table(folder, name):
         for place, (low, high) in enumerate(zip(cells["low"], cells["high"], strict=True)):
             row, column = divmod(place, width)
             if low != "" and high != "" and body[row][column + 1].number is not None:
-                decimals = len(body[row][column + 1].text.split(" ")[0].partition(".")[2])
+                decimals = len(re.match(r"[^.]*\.?(\d*)", body[row][column + 1].text)[1])  # of "94.5 ± 0.3" and of "-7.4†"
                 body[row][column + 1] = body[row][column + 1]._replace(small=f"{float(low):.{decimals}f} to {float(high):.{decimals}f}")
     values = [one for row in body for one in row[1:] if one.number is not None]
     if any(one.small for one in values) and not all(one.small for one in values):

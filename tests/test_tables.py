@@ -13,6 +13,7 @@ from clipdr import DataError, account, folds
 from clipdr.clinical import TABLES as CLINICAL
 from clipdr.compared import comparison, published, reproduction
 from clipdr.operating import MEASURES
+from clipdr.printed import printed_table
 from clipdr.settings import HELD_OUT
 from clipdr.tables import TABLES, Remarks, by_domain, is_synthetic, remarks
 from clipdr.typeset import to_csv, to_html, to_latex, to_markdown, write
@@ -371,7 +372,7 @@ def test_calibration_has_a_row_before_and_one_after_the_temperature():
     assert r"ECE $\geq$2" in to_latex(table)
 
 
-def test_comparison_prints_difference_interval_and_both_p():
+def test_comparison_prints_difference_interval_and_both_p(tmp_path):
     from test_figures import compared
 
     rows = compared()
@@ -391,6 +392,8 @@ def test_comparison_prints_difference_interval_and_both_p():
     assert (of["erm"][0], of["coop"][0]) == ("-2.0†", "-2.0")
     assert "† Not itself here: erm (one source, its penalty is 0)." in table.notes
     assert set(table.cells.loc[table.cells["method"] == "erm", "degenerate"]) == {"one source, its penalty is 0"}
+    write(table, tmp_path)
+    assert printed_table(tmp_path, "dg_compare_auc").body[1][1].small == "-3.0 to 1.0"  # as many decimals as the value, with its dagger
     with pytest.raises(DataError, match="no average of qwk"):
         comparison(rows[rows["metric"] == "auc"], METHODS, DOMAINS, protocol="dg", metric="qwk")
 
