@@ -130,9 +130,13 @@ def build(settings, method, data, manifest, parts, device):
 
 def surroundings(arrays):
     """What else must be the same for a cut run to be resumed: this package's code, torch, and the arrays (their size and time)."""
-    code = {path.name: digest(path) for path in sorted(Path(__file__).parent.rglob("*.py"))}
     stamps = {name: [array.shape, os.stat(array.filename).st_mtime_ns] for name, array in arrays.items()}
-    return [code, importlib.metadata.version("torch"), stamps]
+    return [code_digests(), importlib.metadata.version("torch"), stamps]
+
+
+def code_digests(package=Path(__file__).parent):
+    """sha256 of every Python file of a package, keyed by its path below the package: base names are not unique."""
+    return {path.relative_to(package).as_posix(): digest(path) for path in sorted(package.rglob("*.py"))}
 
 
 def table(key, selection, split, part, logits, scale):

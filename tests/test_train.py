@@ -15,6 +15,7 @@ from clipdr import DataError, runs, train
 from clipdr.folds import fold
 from clipdr.manifest import read_manifests
 from clipdr.metrics import METRICS
+from clipdr.runs import code_digests
 from clipdr.settings import Training
 
 
@@ -198,3 +199,17 @@ def test_peak_memory_of_loading_does_not_grow_with_the_store(tmp_path):
     for step in range(40):
         rows.batch(step, 16, 0)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 100
+
+
+def test_code_digests_see_an_edit_of_each_of_two_files_of_one_name(tmp_path):
+    files = [tmp_path / "data.py", tmp_path / "verbs" / "data.py"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("value = 1\n")
+    before = code_digests(tmp_path)
+    assert set(before) == {"data.py", "verbs/data.py"}
+    for file in files:
+        file.write_text("value = 2\n")
+        assert code_digests(tmp_path) != before
+        file.write_text("value = 1\n")
+    assert code_digests(tmp_path) == before
