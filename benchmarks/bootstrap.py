@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from clipdr.metrics import METRICS, reference
-from clipdr.statistics import resample
+from clipdr.evaluation.metrics import METRICS, reference
+from clipdr.evaluation.statistics import resample
 
 NAMES = ("auc", "accuracy", "macro_f1", "qwk")
 

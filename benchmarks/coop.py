@@ -19,11 +19,11 @@ from load import DOMAIN, stored
 from losses import clock, paired, row
 from step import RN50, hand_written, whole_image, whole_text
 
-from clipdr.backbones import Backbone
-from clipdr.data import Features
-from clipdr.methods import METHODS
-from clipdr.prompts import similarity
-from clipdr.train import OPTIMIZERS, predict, train_step
+from clipdr.data.loader import Features
+from clipdr.methods import load
+from clipdr.models.backbone import Backbone
+from clipdr.models.prompts import similarity
+from clipdr.training.loop import OPTIMIZERS, predict, train_step
 
 SIDE = 224
 
@@ -42,7 +42,7 @@ def released_loss(tower):
 def coop(cached):
     """CoOp on cached features, its parameters drawn from one seed, and its optimiser."""
     torch.manual_seed(0)
-    method = METHODS["coop"](Backbone(RN50, SIDE, cached=cached)).train()
+    method = load("coop")(Backbone(RN50, SIDE, cached=cached)).train()
     return method, OPTIMIZERS["sgd"](method.parameter_groups()["main"], 2e-3, 0)
 
 

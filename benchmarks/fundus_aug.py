@@ -15,7 +15,7 @@ import torch
 from losses import clock, paired, row
 from torchvision.transforms.v2 import functional as T
 
-from clipdr.fundus_aug import DRAWS, fundus_aug
+from clipdr.data.fundus_aug import DRAWS, fundus_aug
 
 
 def whole(draw, low, high):

@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from clipdr.metrics import METRICS
-from clipdr.operating import clinical, fit
-from clipdr.statistics import interval, paired, resample
+from clipdr.evaluation.metrics import METRICS
+from clipdr.evaluation.operating_point import clinical, fit
+from clipdr.evaluation.statistics import interval, paired, resample
 
 EDGES = np.array([-0.4, 0.1, 0.8, 1.3])  # severity at which the next grade begins
 CENTRES = np.array([-0.9, -0.15, 0.45, 1.05, 1.8])  # severity that each grade stands for

@@ -1,4 +1,4 @@
-"""How well copies are found (clipdr.duplicates), and what it costs.
+"""How well copies are found (clipdr.data.duplicates), and what it costs.
 
 `copies`: photographs of a folder in GDRBench's layout and copies planted of them, each photograph with its copies in one of two halves. On
 the first half a threshold of correlation is chosen, midway between the highest of different photographs and the lowest of 99 % of the
@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from clipdr import duplicates, store
+from clipdr.data import duplicates
+from clipdr.data.preprocessing import prepare
 
 
 def encoded(picture, quality):
@@ -74,7 +75,7 @@ def pool(paths, count, size, rng, folder):
         if kind not in ("", "renamed"):
             source = folder / "copy.png"
             COPIES[kind](Image.open(path).convert("RGB"), rng).save(source, compress_level=1)
-        prepared = store.photograph(source, path.parts[-3], size)
+        prepared = prepare.photograph(source, path.parts[-3], size)
         if prepared.reason:
             raise SystemExit(f"{path} {kind}: {prepared.reason}")
         cx, cy, r = prepared.disc[:3]

@@ -19,8 +19,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from clipdr.augment import AUGMENTS
-from clipdr.data import Images
+from clipdr.data.augmentation import AUGMENTS
+from clipdr.data.loader import Images
 
 DOMAIN = "SIM_APTOS"
 

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from clipdr.losses import rank
+from clipdr.methods.losses import rank
 
 GRADES = 5
 

@@ -12,9 +12,10 @@ import time
 import numpy as np
 import torch
 
-from clipdr.multimodal import cohort, packing, sources, training
+from clipdr.evaluation.retrieval import judge
+from clipdr.multimodal import loop
+from clipdr.multimodal.data import eye_table, label_files, packing
 from clipdr.multimodal.settings import settings
-from clipdr.retrieval import judge
 
 LITE0 = {"tower": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0"}
 TOWERS = {"ViT width 192": {}, "EfficientNet-lite0": LITE0}
@@ -38,23 +39,23 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    eyes = cohort.split(sources.synthetic("SIM_DEEPDR", 90, 0), 0)
+    eyes = eye_table.split(label_files.synthetic("SIM_DEEPDR", 90, 0), 0)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         packing.pack(eyes, (rng.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(len(eyes))), folder, "noise")
         eyes, store = packing.open_pack(folder, "noise")
         for name, tower in TOWERS.items():
             setting = settings(tower | {"batch_size": options.batch, "inputs": "history"})
-            model, visits, _ = training.assemble(eyes, store, setting, 0)
-            optimizer, ones = training.optimizer_of(model), {scale: torch.ones(5) for scale in ("icdr", "sdrg")}
+            model, visits, _ = loop.assemble(eyes, store, setting, 0)
+            optimizer, ones = loop.optimizer_of(model), {scale: torch.ones(5) for scale in ("icdr", "sdrg")}
             batch = visits["train"].batch(0, 0)
             for rebuild in (False, True):
-                took = seconds(lambda: training.train_step(model, optimizer, batch, ones, rebuild), options.steps)  # noqa: B023
+                took = seconds(lambda: loop.train_step(model, optimizer, batch, ones, rebuild), options.steps)  # noqa: B023
                 what = "with" if rebuild else "without"
                 print(
                     f"| step of {name}, 96 px, batch {options.batch}, {what} rebuilding | {options.batch / took:.1f} eyes/s | - | - | - |"
                 )
-            took = seconds(lambda: training.embed(model, visits["train"]), 1)  # noqa: B023
+            took = seconds(lambda: loop.embed(model, visits["train"]), 1)  # noqa: B023
             print(f"| embedding photographs and narratives, {name} | {len(visits['train']) / took:.1f} eyes/s | - | - | - |")
             took = seconds(lambda: visits["train"].batch(1, 0), options.steps)  # noqa: B023
             print(f"| batch with wordings, crop, rotation and colours, {name} | {options.batch / took:.0f} eyes/s | - | - | - |")

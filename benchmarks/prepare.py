@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from clipdr import fundus, store
-from clipdr.decode import decode
+from clipdr.data.preprocessing import fundus, prepare
+from clipdr.data.preprocessing.image_io import decode
 
 
 def notebook_circle(image: np.ndarray, corners: int = 2) -> fundus.Circle | None:
@@ -119,7 +119,7 @@ def speed(paths: list[Path], pairs: int, size: int) -> None:
         start = time.process_time()
         notebook(path, size)
         middle = time.process_time()
-        prepared = store.photograph(path, "EYEPACS", size)
+        prepared = prepare.photograph(path, "EYEPACS", size)
         seconds.append((middle - start, time.process_time() - middle))
         if prepared.reason:
             raise SystemExit(f"{path}: {prepared.reason}")
@@ -141,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = arguments.files or full_size(Path(folder), 6)
         for path in paths:
-            store.photograph(path, "EYEPACS", arguments.size)  # imports and file cache
+            prepare.photograph(path, "EYEPACS", arguments.size)  # imports and file cache
         speed(paths, arguments.pairs, arguments.size)
     if arguments.photographs:
         circles(arguments.photographs)

@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from clipdr.painter import paint
-from clipdr.patients import eye
-from clipdr.synthetic import encode
+from clipdr.data.synthetic.dataset import encode
+from clipdr.data.synthetic.patients import eye
+from clipdr.data.synthetic.renderer import paint
 
 DOMAIN = "EYEPACS"
 PARTS = 4

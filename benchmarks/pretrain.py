@@ -25,8 +25,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from clipdr.manifest import DTYPES
-from clipdr.pretrain import jobs, pairs, training
+from clipdr.data.manifest import DTYPES
+from clipdr.pretrain import loop as training
+from clipdr.pretrain import run
+from clipdr.pretrain.data import patients_table
 from clipdr.pretrain.settings import rules
 
 REPORT = "Left eye: moderate non-proliferative diabetic retinopathy, drusen {}. Right eye: normal fundus, cataract {}."
@@ -46,7 +48,7 @@ def cohort(data, patients, side):
         | {"text": REPORT.format(row % 7, row % 5), "language": "en", "split": "train"}
         for row in range(patients)
     ]
-    return pairs.finish(pd.DataFrame(rows), 0)
+    return patients_table.finish(pd.DataFrame(rows), 0)
 
 
 def prepared(arguments, folder, **changes):
@@ -55,8 +57,8 @@ def prepared(arguments, folder, **changes):
         "small", {"image": arguments.image, "weights": "random", "side": arguments.side, "batch_size": arguments.batch} | changes
     )
     table = cohort(Path(folder), arguments.batch, arguments.side)
-    model, _ = jobs.build(settings, jobs.training_texts(table))
-    return model, jobs.visits(table, "train", folder, settings, model.text), settings, torch.optim.AdamW(training.groups(model, settings))
+    model, _ = run.build(settings, run.training_texts(table))
+    return model, run.visits(table, "train", folder, settings, model.text), settings, torch.optim.AdamW(training.groups(model, settings))
 
 
 def cpu():

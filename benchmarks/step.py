@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from load import stored
 from losses import clock, paired, rank_by_sample, row
 
-from clipdr.augment import AUGMENTS
-from clipdr.backbones import Backbone
-from clipdr.data import Batch
-from clipdr.losses import text_to_image_kl
-from clipdr.methods import METHODS
+from clipdr.config.job import BACKBONES, Training
+from clipdr.data.augmentation import AUGMENTS
+from clipdr.data.loader import Batch
+from clipdr.methods import load
 from clipdr.methods.base import Source
-from clipdr.prompts import similarity
-from clipdr.settings import BACKBONES, Training
-from clipdr.train import OPTIMIZERS, set_rate, train_step
+from clipdr.methods.losses import text_to_image_kl
+from clipdr.models.backbone import Backbone
+from clipdr.models.prompts import similarity
+from clipdr.training.loop import OPTIMIZERS, set_rate, train_step
 
 POSITIONS = 77  # that the released code runs the text tower over
 RN50 = {"image": "open_clip/RN50-quickgelu", "weights": "random", "text": "own"}
@@ -80,7 +80,7 @@ def demo(arguments, now):
         with tempfile.TemporaryDirectory() as folder:
             images = stored(folder, arguments.images, arguments.side, arguments.side, augment)
             torch.manual_seed(0)
-            method = METHODS["clip_dr"](Backbone(BACKBONES["demo"].model_dump(), arguments.side))
+            method = load("clip_dr")(Backbone(BACKBONES["demo"].model_dump(), arguments.side))
             per_epoch = len(images) // training.batch_size
             method.begin(Source(images, images, per_epoch, per_epoch))
             optimizers = {name: OPTIMIZERS["radam"](group, RATE, 0) for name, group in method.parameter_groups().items()}
@@ -108,7 +108,7 @@ def rn50(arguments, now):
     methods = {}
     for way, precision in (("released", "fp32"), ("fp32", "fp32"), ("ours", "bf16")):
         torch.manual_seed(0)
-        methods[way] = METHODS["clip_dr"](Backbone(RN50, 224, precision=precision), **RELEASE).train()
+        methods[way] = load("clip_dr")(Backbone(RN50, 224, precision=precision), **RELEASE).train()
     with torch.no_grad():
         torch.testing.assert_close(own_loss(methods.pop("fp32"), batch), released_loss(methods["released"], batch), rtol=1e-4, atol=1e-4)
     optimizers = {way: OPTIMIZERS["radam"](method.parameter_groups()["main"], RATE, 0) for way, method in methods.items()}

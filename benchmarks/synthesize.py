@@ -6,11 +6,11 @@ OMP_NUM_THREADS=1 python benchmarks/synthesize.py --size 256
 import argparse
 import time
 
-from clipdr.domains import SYNTHETIC
-from clipdr.painter import paint
-from clipdr.patients import cohort, eye
-from clipdr.styles import STYLES
-from clipdr.synthetic import encode
+from clipdr.data.domains import SYNTHETIC
+from clipdr.data.synthetic.cameras import STYLES
+from clipdr.data.synthetic.dataset import encode
+from clipdr.data.synthetic.patients import cohort, eye
+from clipdr.data.synthetic.renderer import paint
 
 
 def main():

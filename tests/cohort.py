@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from clipdr.manifest import DTYPES
-from clipdr.pretrain import pairs
+from clipdr.data.manifest import DTYPES
+from clipdr.pretrain.data import patients_table
 
 SIDE = 32
 CORNERS = {"upper outer": (4, 4), "upper inner": (4, 20), "lower outer": (20, 4), "lower inner": (20, 20)}
@@ -37,7 +37,7 @@ def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS),
                 "right_image": "",
             }
             said = []
-            for side in pairs.SIDES[: 1 if number < monocular else 2]:
+            for side in patients_table.SIDES[: 1 if number < monocular else 2]:
                 corner = names[rng.integers(len(names))]
                 row[f"{side}_image"] = f"TOY/p{number}_{visit}_{side}.png"
                 row[f"text_{side}"] = f"bright spot {corner}"
@@ -59,5 +59,5 @@ def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS),
     table = pd.DataFrame(rows).fillna("")
     if splits is not None:
         table["split"] = np.repeat(splits, visits)
-    pairs.write(pairs.finish(table, 0), path, 0)
+    patients_table.write(patients_table.finish(table, 0), path, 0)
     return path

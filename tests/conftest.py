@@ -58,7 +58,7 @@ def toy(tmp_path_factory):
 def settings():
     """Settings of a run on the toy study, as Config.settings gives them; keywords change training, `frozen` and `options` the rest."""
 
-    from clipdr.settings import Training
+    from clipdr.config.job import Training
 
     def make(frozen=False, options=None, **training):
         rules = {
@@ -105,7 +105,7 @@ def manifests(toy):
 @pytest.fixture(scope="session")
 def cached(toy):
     """The toy study's features and prompts of the tiny backbone."""
-    from clipdr.features import cache_features, cache_prompts
+    from clipdr.training.feature_cache import cache_features, cache_prompts
 
     spec = {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"}
     for domain in DOMAINS:

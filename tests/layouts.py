@@ -14,10 +14,10 @@ import openpyxl
 import pandas as pd
 from PIL import Image
 
-from clipdr.domains import FOLDERS
-from clipdr.painter import paint
-from clipdr.patients import eye as drawn_eye
-from clipdr.synthetic import encode
+from clipdr.data.domains import FOLDERS
+from clipdr.data.synthetic.dataset import encode
+from clipdr.data.synthetic.patients import eye as drawn_eye
+from clipdr.data.synthetic.renderer import paint
 
 COLUMNS = ["image", "file", "grade", "domain", "split", "patient", "eye", "camera"]
 WORDS = {"train": "train", "val": "crossval"}

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipdr import page
-from clipdr.folds import fold
-from clipdr.predictions import LOGITS, PROBABILITIES
-from clipdr.verbs import data as data_verbs
-from clipdr.verbs import reporting
+from clipdr.cli import data as data_verbs
+from clipdr.cli import evaluation, report
+from clipdr.data.splits import fold
+from clipdr.evaluation.schema import LOGITS, PROBABILITIES
+from clipdr.report.page import build as page
 
 NAMES = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
 METHODS = ("erm", "ordinal_clip", "clip_dr")
@@ -56,7 +56,7 @@ def run(folder, manifest, evil=False):
     facts["versions"] = {"torch": EVIL if evil else "2.14.1"}
     (folder / "provenance.json").write_text(json.dumps(facts))
     (folder / "history.csv").write_text("step,epoch,lr,loss,val_loss,val_auc,selected\n4,1,.1,1,1,.7,False\n8,2,.1,.5,.9,.8,True\n")
-    reporting.score(folder, ",".join(NAMES), folder.parents[5] / "data", 50)
+    evaluation.score(folder, ",".join(NAMES), folder.parents[5] / "data", 50)
     return folder
 
 
@@ -83,16 +83,16 @@ def build(root, toy):
         for method in METHODS
         for held_out in NAMES
     ]
-    reporting.collect(runs, results)
-    reporting.compare(runs, "clip_dr", results)
+    evaluation.collect(runs, results)
+    evaluation.compare(runs, "clip_dr", results)
     data_verbs.leaks(",".join(NAMES), data, results)
     for name in NAMES:
         data_verbs.gate("dg", name, ",".join(NAMES), data, results, True)
-    reporting.data_report(",".join(NAMES), data, results)
+    report.data_report(",".join(NAMES), data, results)
     for name in TABLES:
-        reporting.table(name, runs, results)
+        report.table(name, runs, results)
     for name in FIGURES:
-        reporting.figure(name, runs, results, data)
+        report.figure(name, runs, results, data)
     (root / "deviations.md").write_text(f"# Title\n\n## Part\n\n| # | what |\n|---|---|\n| 1 | {EVIL} |\n")
     return root, runs
 

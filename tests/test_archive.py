@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from clipdr import DataError, archive
+from clipdr import DataError
+from clipdr.data.sources import archive
 
 FILES = {"train.csv": b"id_code,diagnosis\n", "train_images/a.png": os.urandom(5000), "train_images/deep/b b.png": os.urandom(300_000)}
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from clipdr import DataError, loaders, weights
-from clipdr.backbones import Backbone
-from clipdr.settings import BACKBONES
+from clipdr import DataError
+from clipdr.config.job import BACKBONES
+from clipdr.models import factory, weights
+from clipdr.models.backbone import Backbone
 
 DEMO = BACKBONES["demo"].model_dump()
 TINY = {  # an open_clip model of our own
@@ -71,7 +72,7 @@ def hub_tag(monkeypatch, tmp_path):
 
 
 def test_demo_weights_are_imagenet_in_timms_names():
-    model, mean, std = loaders.timm_tower("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
+    model, mean, std = factory.timm_tower("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
     assert mean == std == (0.5, 0.5, 0.5)
     theirs = torch.load(_package_file(), weights_only=True)
     state = model.state_dict()
@@ -90,7 +91,7 @@ def _package_file():
 def test_demo_weights_with_another_digest_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "LITE0", "0" * 64)
     with pytest.raises(DataError, match="reinstall"):
-        loaders.timm_tower("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
+        factory.timm_tower("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
 
 
 def test_a_backbone_does_not_depend_on_the_seed_around_it():
@@ -123,7 +124,7 @@ def test_timm_weights_of_a_tag_come_from_the_cache_folder(monkeypatch, tmp_path)
     torch.manual_seed(3)
     model = timm.create_model("test_resnet").eval()
     save_file(model.state_dict(), tmp_path / "test_resnet-r160_in1k.safetensors")
-    trunk, mean, _ = loaders.timm_tower("test_resnet", "r160_in1k", 64)
+    trunk, mean, _ = factory.timm_tower("test_resnet", "r160_in1k", 64)
     assert torch.equal(trunk.conv1[0].weight, model.conv1[0].weight)
     assert mean == timm.get_pretrained_cfg("test_resnet.r160_in1k").mean
 
@@ -136,14 +137,14 @@ def test_missing_timm_weights_name_the_address_and_the_place(monkeypatch, tmp_pa
     assert "timm/resnet50.tv_in1k/resolve/main/model.safetensors" in str(caught.value)
     assert str(tmp_path / "resnet50-tv_in1k.safetensors") in str(caught.value)
     with pytest.raises(DataError, match=r"its tags are .*tv_in1k"):
-        loaders.timm_tower("resnet50", "tv_in2k", 64)
+        factory.timm_tower("resnet50", "tv_in2k", 64)
 
 
 def test_a_vit_of_another_side_gets_its_position_embeddings_resized(tmp_path):
     torch.manual_seed(3)
     model = timm.create_model("test_vit", img_size=160)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
-    trunk, _, _ = loaders.timm_tower("test_vit", str(tmp_path / "w.safetensors"), 64)
+    trunk, _, _ = factory.timm_tower("test_vit", str(tmp_path / "w.safetensors"), 64)
     assert trunk.pos_embed.shape == (1, 1 + 16, 64)
     assert torch.equal(trunk.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
 

@@ -12,18 +12,20 @@ from conftest import DOMAINS, SIDE
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
-from clipdr import DataError, runs, train
-from clipdr.backbones import Backbone
-from clipdr.data import Batch
-from clipdr.folds import fold
-from clipdr.manifest import read_manifests
-from clipdr.methods import METHODS
+from clipdr import DataError
+from clipdr.config.job import Training
+from clipdr.data.loader import Batch
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.evaluation import predictions as predictions_module
+from clipdr.methods import load
 from clipdr.methods.base import Source
 from clipdr.methods.fishr import domain_variance, head_gradients
 from clipdr.methods.gdrnet import dcr, two_view_loss
 from clipdr.methods.mdlt import boda, macro_alignment
-from clipdr.settings import Training
-from clipdr.train import OPTIMIZERS, fit, predict, train_step
+from clipdr.models.backbone import Backbone
+from clipdr.training import loop, run
+from clipdr.training.loop import OPTIMIZERS, fit, predict, train_step
 
 SPEC = {"image": "timm/test_efficientnet", "weights": "random", "text": "small"}
 TRAINED = ("fishr", "mdlt", "drgen", "gdrnet")
@@ -39,7 +41,7 @@ def prepared(cached, manifests, settings):
         parts = parts | {part: parts[part][parts[part].domain.isin(sources)] for part in ("train", "val")}
         augment = augment or ("fundus" if name == "gdrnet" else "flip")
         torch.manual_seed(0)
-        method, rows = runs.build(settings(frozen, options, augment=augment), name, cached, manifest, parts, torch.device("cpu"))
+        method, rows = run.build(settings(frozen, options, augment=augment), name, cached, manifest, parts, torch.device("cpu"))
         source = Source(rows["train"], rows["val"], steps_per_epoch, steps)
         method.begin(source)
         return method, rows, source
@@ -92,8 +94,8 @@ def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, mo
     """Running variances, centroids, alpha and the restart of the optimiser are part of what is resumed (18 steps)."""
     rules = settings(epochs=3, evaluations=6, optimizer="sgd", augment="fundus" if name == "gdrnet" else "flip")
     arguments = {"manifests": manifests, "data": cached, "device": "cpu"}
-    runs.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "whole", **arguments)
-    original, count = train.train_step, [0]
+    run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "whole", **arguments)
+    original, count = loop.train_step, [0]
 
     def dying(*values):
         count[0] += 1
@@ -102,11 +104,11 @@ def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, mo
         return original(*values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", dying)
+        patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
-            runs.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
+            run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
     assert (tmp_path / "cut" / "resume.pt").is_file()
-    runs.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
+    run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
     for file in ("settings.json", "history.csv", "predictions.parquet", "model.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes(), file
 
@@ -131,7 +133,7 @@ def test_the_toy_study_is_learned(settings, cached, manifests, tmp_path, name):
     epochs = 30 if name == "gdrnet" else 12  # half of its loss is not about grades, and its jitter hides the bars
     rules = settings(epochs=epochs, lr=3e-3, optimizer="adamw", augment="two_views" if name == "gdrnet" else "none")
     rules["options"] = {"weight": 1.0} if name in ("fishr", "drgen") else {}
-    runs.run(rules, "dg", name, DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path, device="cpu")
+    run.run(rules, "dg", name, DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path, device="cpu")
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
     test = predictions[(predictions.split == "test") & (predictions.selection != "last")]
     assert (test[[f"p{k}" for k in range(5)]].to_numpy().argmax(1) == test.grade).mean() > 0.4
@@ -248,7 +250,7 @@ def test_penalty_is_zero_for_identical_domains_and_not_for_others(prepared):
 
 def test_penalty_is_differentiated_through_the_features():
     """The tower's gradient is that of the same penalty built from torch.func's per-sample gradients."""
-    method = METHODS["fishr"](Backbone(SPEC, SIDE)).double()
+    method = load("fishr")(Backbone(SPEC, SIDE)).double()
     feature, grade, domain, head = example()
     grads = []
     for gradient in (head_gradients(feature, head(feature), grade), per_sample(head, feature, grade)):
@@ -316,11 +318,11 @@ def test_control_without_a_penalty_is_erm_with_frozen_batchnorm(prepared):
 
 def test_drgen_is_fishr_with_averaged_weights(settings, cached, manifests, tmp_path):
     rules = settings(epochs=2, evaluations=6)
-    runs.run(rules, "dg", "drgen", DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path, device="cpu")
+    run.run(rules, "dg", "drgen", DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path, device="cpu")
     training = json.loads((tmp_path / "settings.json").read_text())["training"]
     assert (training["average"], training["sampler"]) == ("swad", "domain")
-    assert METHODS["fishr"].average == "none"
-    assert METHODS["drgen"].loss is METHODS["fishr"].loss
+    assert load("fishr").average == "none"
+    assert load("drgen").loss is load("fishr").loss
 
 
 # MDLT / BoDA
@@ -558,7 +560,7 @@ def test_majority_predicts_the_shares_of_the_source_training_images(prepared):
     rows["train"].grade[:15] = 2
     method.begin(Source(rows["train"], rows["val"], 2, 8))
     share = np.bincount(rows["train"].grade, minlength=5) / len(rows["train"])
-    probability = train.probabilities(predict(method, rows["test"]))
+    probability = predictions_module.probabilities(predict(method, rows["test"]))
     assert np.allclose(probability, share, atol=1e-6)
     assert (probability.argmax(1) == 2).all()
     assert method.parameter_groups() == {}

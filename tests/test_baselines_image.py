@@ -9,22 +9,23 @@ import torch
 import torch.nn.functional as F
 from conftest import DOMAINS, SIDE
 
-from clipdr import DataError, runs
-from clipdr.backbones import Backbone
-from clipdr.data import Images
-from clipdr.folds import fold
-from clipdr.generator import Generator, still
-from clipdr.manifest import read_manifests
-from clipdr.methods import METHODS
+from clipdr import DataError
+from clipdr.config.job import Training
+from clipdr.data.loader import Images
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.methods import load
 from clipdr.methods import mixstyle as mixstyle_module
 from clipdr.methods import mixup as mixup_module
 from clipdr.methods.base import Source
 from clipdr.methods.cabnet import CategoryAttention, GlobalAttention
 from clipdr.methods.corn import corn_loss, log_probability
 from clipdr.methods.mixstyle import Mix, mixed
-from clipdr.prompts import BANKS, ensemble, similarity
-from clipdr.settings import Training
-from clipdr.train import OPTIMIZERS, fit, predict, train_step
+from clipdr.methods.perturbation import Generator, still
+from clipdr.models.backbone import Backbone
+from clipdr.models.prompts import BANKS, ensemble, similarity
+from clipdr.training import run as runs
+from clipdr.training.loop import OPTIMIZERS, fit, predict, train_step
 
 IMAGE_BASELINES = ["mixup", "mixstyle", "green", "cabnet", "ddaig", "ats", "corn", "clip_finetune", "coop_lvt"]
 RESNET = {"image": "timm/test_resnet", "weights": "random", "text": "small"}
@@ -50,7 +51,7 @@ def batch(rows):
 
 def build(name, spec=EFFICIENTNET, rows=None, steps=100, **options):
     torch.manual_seed(0)
-    method = METHODS[name](Backbone(spec, 64), **options)
+    method = load(name)(Backbone(spec, 64), **options)
     if rows:
         method.begin(Source(rows["train"], rows["val"], steps_per_epoch=2, steps=steps))
     return method
@@ -272,8 +273,8 @@ def test_cabnet_sees_a_map_with_places(spec, shape, batch):
 
 
 def test_cabnet_says_where_its_map_has_one_place():
-    assert METHODS["cabnet"](Backbone(EFFICIENTNET, 32)).degenerate(None) == "feature map of one place: nothing to attend to"
-    assert METHODS["cabnet"](Backbone(EFFICIENTNET, 64)).degenerate(None) == ""
+    assert load("cabnet")(Backbone(EFFICIENTNET, 32)).degenerate(None) == "feature map of one place: nothing to attend to"
+    assert load("cabnet")(Backbone(EFFICIENTNET, 64)).degenerate(None) == ""
 
 
 # The generator of DDAIG and ATS
@@ -449,7 +450,7 @@ def test_ats_losses_follow_their_definition(rows, batch):
 
 @pytest.mark.parametrize("name", ["ddaig", "ats", "mixstyle", "mixup"])
 def test_a_cut_run_goes_on_bit_for_bit(name, cached, manifests, settings, tmp_path, monkeypatch):
-    from clipdr import train
+    from clipdr.training import loop
 
     options = {"width": 8, "warmup": 0.3} if name in ("ddaig", "ats") else {}
     rules = settings(options=options, evaluations=6, epochs=3)
@@ -458,7 +459,7 @@ def test_a_cut_run_goes_on_bit_for_bit(name, cached, manifests, settings, tmp_pa
         runs.run(rules, "dg", name, DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path / folder, device="cpu")
 
     run("whole")
-    original, count = train.train_step, [0]
+    original, count = loop.train_step, [0]
 
     def dying(*arguments):
         count[0] += 1
@@ -467,7 +468,7 @@ def test_a_cut_run_goes_on_bit_for_bit(name, cached, manifests, settings, tmp_pa
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", dying)
+        patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
             run("cut")
     assert (tmp_path / "cut" / "resume.pt").is_file()
@@ -574,7 +575,7 @@ def test_coop_lvt_prompts_are_those_of_each_image_alone(batch):
 @pytest.mark.parametrize("name", IMAGE_BASELINES)
 def test_bf16_stays_inside_the_image_tower(name, rows, batch):
     torch.manual_seed(0)
-    method = METHODS[name](Backbone(EFFICIENTNET, 64, precision="bf16"))
+    method = load(name)(Backbone(EFFICIENTNET, 64, precision="bf16"))
     method.begin(Source(rows["train"], rows["val"], 2, 8))
     for _, parts in method.train().phases(batch):
         assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in parts.values())
@@ -591,7 +592,7 @@ def test_the_toy_study_is_learned(name, toy, manifests):
     rows = {split: Images(parts[split], arrays, list(DOMAINS[1:]), side) for split in parts}
     torch.manual_seed(0)
     options = {"width": 8} if name in ("ddaig", "ats") else {}
-    method = METHODS[name](Backbone(EFFICIENTNET, side), **options)
+    method = load(name)(Backbone(EFFICIENTNET, side), **options)
     rules = Training(epochs=16, batch_size=10, optimizer="radam", lr=3e-3, weight_decay=0, schedule="cosine", augment="none", evaluations=4)
     history = fit(method, rows["train"], rows["val"], rules, seed=0).history
     assert history.val_loss.iloc[-1] < history.val_loss.iloc[0]

@@ -12,10 +12,10 @@ from oracles import GRADE, PROBABILITY
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from clipdr import calibration as module
-from clipdr import metrics
-from clipdr.calibration import BINS, CALIBRATION, calibration, cumulative, exceeds, reliability, sums, temper, temperature
-from clipdr.operating import CLINICAL, MEASURES, REFERABLES, clinical, document, fit, frozen_threshold, points, referable
+from clipdr.evaluation import calibration as module
+from clipdr.evaluation import metrics
+from clipdr.evaluation.calibration import BINS, CALIBRATION, calibration, cumulative, exceeds, reliability, sums, temper, temperature
+from clipdr.evaluation.operating_point import CLINICAL, MEASURES, REFERABLES, clinical, document, fit, frozen_threshold, points, referable
 
 
 @st.composite

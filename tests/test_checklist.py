@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from clipdr import page
-from clipdr.checklist import AUTHOR, CLAIM, TRIPOD, Fact, Item, answer, counted
+from clipdr.report.checklist import AUTHOR, CLAIM, TRIPOD, Fact, Item, answer, counted
+from clipdr.report.page import build
 
-SECTIONS = {"summary", *page.TOPICS}
+SECTIONS = {"summary", *build.TOPICS}
 
 
 def test_claim_has_its_44_items_in_order():

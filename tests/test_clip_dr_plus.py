@@ -5,15 +5,15 @@ import pytest
 import torch
 from conftest import DOMAINS
 
-from clipdr.backbones import Backbone
-from clipdr.data import Images
-from clipdr.folds import fold
-from clipdr.manifest import read_manifests
+from clipdr.config.job import Training
+from clipdr.data.loader import Images
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.base import Source
 from clipdr.methods.clip_dr_plus import ClipDrPlus, goals, ridge_regression
-from clipdr.metrics import METRICS
-from clipdr.settings import Training
-from clipdr.train import OPTIMIZERS, set_rate, train_step
+from clipdr.models.backbone import Backbone
+from clipdr.training.loop import OPTIMIZERS, set_rate, train_step
 
 TOWER = {"image": "timm/test_resnet", "weights": "random", "text": "small"}
 

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from clipdr import DataError
-from clipdr.compare import COMPARISONS, compare
-from clipdr.evaluate import SCORES, average
-from clipdr.operating import MEASURES
-from clipdr.statistics import holm, paired
+from clipdr.evaluation.aggregate import average
+from clipdr.evaluation.comparison import COMPARISONS, compare
+from clipdr.evaluation.operating_point import MEASURES
+from clipdr.evaluation.schema import SCORES
+from clipdr.evaluation.statistics import holm, paired
 
 DOMAINS = ("SIM_APTOS", "SIM_IDRID")
 METHODS = ("erm", "coop", "clip_dr")

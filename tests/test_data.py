@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from clipdr import augment
-from clipdr.augment import AUGMENTS, DRAWS, Augment, crop_box, draws, geometry
-from clipdr.data import Features, Images
+from clipdr.data import augmentation
+from clipdr.data.augmentation import AUGMENTS, DRAWS, Augment, crop_box, draws, geometry
+from clipdr.data.loader import Features, Images
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_features_are_the_cached_rows(rows):
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_colour_operations_are_torchvisions(name):
     batch, factor = torch.rand(4, 3, 16, 16), torch.tensor([0.7, 0.9, 1.1, 1.3])
-    ours = getattr(augment, name)(batch, factor[:, None, None, None])
+    ours = getattr(augmentation, name)(batch, factor[:, None, None, None])
     theirs = torch.stack([getattr(reference, f"adjust_{name}")(image, float(f)) for image, f in zip(batch, factor, strict=True)])
     assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -87,15 +87,15 @@ def test_hue_is_torchvisions():
     batch, shift = torch.rand(4, 3, 16, 16), torch.tensor([-0.3, -0.05, 0.1, 0.3])
     batch[0, :, :4] = 0.5  # grey pixels have no hue
     theirs = torch.stack([reference.adjust_hue(image, float(s)) for image, s in zip(batch, shift, strict=True)])
-    assert torch.allclose(augment.hue(batch, shift[:, None, None]), theirs, atol=1e-4)
+    assert torch.allclose(augmentation.hue(batch, shift[:, None, None]), theirs, atol=1e-4)
 
 
 def test_grey_keeps_the_luminance_and_is_drawn_at_its_rate():
     batch = torch.rand(400, 3, 4, 4)
-    changed = augment.colour(batch, Augment(grey=0.1), draws(0, 0, range(400)))
+    changed = augmentation.colour(batch, Augment(grey=0.1), draws(0, 0, range(400)))
     flat = (changed.amax(1) - changed.amin(1)).flatten(1).amax(1) < 1e-6
     assert 0.05 < flat.float().mean() < 0.16
-    assert torch.allclose(augment.grey(batch), augment.grey(changed), atol=2e-4)  # torchvision's weights sum to .9999
+    assert torch.allclose(augmentation.grey(batch), augmentation.grey(changed), atol=2e-4)  # torchvision's weights sum to .9999
 
 
 def test_crop_is_a_crop_then_a_resize():
@@ -199,9 +199,9 @@ def test_a_policy_with_two_views_gives_a_twin_in_training_only(rows, two):
 
 def test_views_are_crops_and_flips_drawn_per_image():
     picture = torch.arange(2 * 3 * 6 * 6).float().reshape(2, 3, 6, 6)
-    plain = augment.view(picture, 4, np.array([[0, 0, 0.5, 0.5], [0.99, 0.34, 0.5, 0.5]]))
+    plain = augmentation.view(picture, 4, np.array([[0, 0, 0.5, 0.5], [0.99, 0.34, 0.5, 0.5]]))
     assert torch.equal(plain[0], picture[0, :, :4, :4])
     assert torch.equal(plain[1], picture[1, :, 2:, 1:5])
-    turned = augment.view(picture, 4, np.array([[0, 0, 0.49, 0.5], [0, 0, 0.5, 0.49]]))
+    turned = augmentation.view(picture, 4, np.array([[0, 0, 0.49, 0.5], [0, 0, 0.5, 0.49]]))
     assert torch.equal(turned[0], picture[0, :, :4, :4].flip(2))
     assert torch.equal(turned[1], picture[1, :, :4, :4].flip(1))

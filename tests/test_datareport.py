@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from clipdr import DataError, datapage, datareport, quality
-from clipdr.domains import DOMAINS
+from clipdr import DataError
+from clipdr.data.domains import DOMAINS
+from clipdr.data.preprocessing import quality
+from clipdr.report import data_report, data_report_html
 
 NAMES = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
 SIDE = 48
@@ -29,7 +31,7 @@ def manifest(rows, name="APTOS", **columns):
 def part(name, frame, rejected=()):
     store = np.full((len(frame), SIDE, SIDE, 3), 80, np.uint8)
     refused = pd.DataFrame(rejected, columns=["image", "grade", "split", "reason"])
-    return datareport.Domain(name, frame, store, refused, quality.measure(frame, store))
+    return data_report.Domain(name, frame, store, refused, quality.measure(frame, store))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def report(toy, tmp_path_factory):
         frame = pd.DataFrame(rows, columns=["image", "grade", "split", "reason"])
         frame.to_csv(data / "rejected" / f"{name}.csv", index=False)
     folder = tmp_path_factory.mktemp("report")
-    assert sorted(datareport.write(NAMES, data, folder)) == sorted(path.name for path in folder.iterdir())
+    assert sorted(data_report.write(NAMES, data, folder)) == sorted(path.name for path in folder.iterdir())
     return folder, data
 
 
@@ -82,9 +84,9 @@ def test_a_photograph_without_a_known_disc_is_not_measured():
     measured = quality.measure(manifest(3, flag=["squeezed", "text", "no_disc text"]), store)
     assert measured["brightness"].isna().to_list() == [True, False, True]
     flagged = part("CLINIC", manifest(10, "CLINIC", flag="squeezed"))
-    assert datareport.summary(flagged).quality == ["n/a"] * 4
-    assert datareport.summary(flagged).measured == 0
-    assert datareport.quality_figure([flagged]) is not None
+    assert data_report.summary(flagged).quality == ["n/a"] * 4
+    assert data_report.summary(flagged).measured == 0
+    assert data_report.quality_figure([flagged]) is not None
 
 
 def test_blur_lowers_sharpness_photograph_by_photograph(toy):
@@ -100,14 +102,14 @@ def test_counts_are_compared_with_the_official_ones():
     official = DOMAINS["IDRID"].counts
     rows = [(grade, split) for split, counts in official.items() for grade, count in enumerate(counts) for _ in range(count)]
     frame = manifest(len(rows), "IDRID").assign(grade=[grade for grade, _ in rows], split=[split for _, split in rows])
-    whole = datareport.counts([part("IDRID", frame)])
+    whole = data_report.counts([part("IDRID", frame)])
     assert (whole["difference"] == 0).all()
     assert whole["images"].sum() == sum(map(sum, official.values()))
     less = frame.iloc[2:].reset_index(drop=True)  # two photographs of grade 0 in train: one was rejected, one is missing
-    counted = datareport.counts([part("IDRID", less, [("IDRID/x/bad.png", 0, "train", "empty file")])])
+    counted = data_report.counts([part("IDRID", less, [("IDRID/x/bad.png", 0, "train", "empty file")])])
     row = counted[(counted["split"] == "train") & (counted["grade"] == 0)].iloc[0]
     assert (row["images"], row["rejected"], row["official"], row["difference"]) == (132, 1, 134, -1)
-    cells = datareport.count_table(counted).cells.set_index(["method", "column"])["text"]
+    cells = data_report.count_table(counted).cells.set_index(["method", "column"])["text"]
     assert cells["IDRID train", "no DR"] == "132 (of 134)"
     assert cells["IDRID train", "mild"] == "20"
     assert cells["IDRID train", "Official"] == "413"
@@ -116,10 +118,10 @@ def test_counts_are_compared_with_the_official_ones():
 
 def test_a_domain_of_ones_own_has_no_official_counts_and_is_not_called_synthetic():
     clinic = part("CLINIC", manifest(10, "CLINIC"))
-    table = datareport.count_table(datareport.counts([clinic]))
+    table = data_report.count_table(data_report.counts([clinic]))
     assert "SYNTHETIC" not in table.caption
     assert set(table.cells.loc[table.cells["column"] == "Official", "text"]) == {"none"}
-    assert datareport.summary(clinic).facts == ["A data set of your own."]
+    assert data_report.summary(clinic).facts == ["A data set of your own."]
 
 
 def test_the_files_of_the_toy_study(report):
@@ -148,7 +150,7 @@ def test_samples_are_of_their_grade_and_always_the_same(report):
         listed = pd.read_csv(data / "manifests" / f"{name}.csv").set_index("image")["grade"]
         rows = samples[samples["domain"] == name]
         assert (listed[rows["image"]].to_numpy() == rows["grade"].to_numpy()).all()
-    again = datareport.samples(datareport.read("SIM_RLDR", data))
+    again = data_report.samples(data_report.read("SIM_RLDR", data))
     assert again["image"].tolist() == samples.loc[samples["domain"] == "SIM_RLDR", "image"].tolist()
 
 
@@ -158,7 +160,7 @@ def test_a_sheet_shows_the_stored_photographs(report):
         assert image.width > 1200
         assert np.asarray(image.convert("RGB")).std() > 20
     frame = manifest(2, "CLINIC").assign(grade=4)  # four empty rows, six empty places: no error
-    assert datareport.sheet(part("CLINIC", frame)) is not None
+    assert data_report.sheet(part("CLINIC", frame)) is not None
 
 
 class Loaded(HTMLParser):
@@ -196,9 +198,9 @@ def test_the_page_needs_nothing_else_and_runs_nothing(report):
 
 def test_the_fragment_stands_in_another_page(report):
     folder, data = report
-    parts = [datareport.read(name, data) for name in NAMES]
-    table = datareport.count_table(datareport.counts(parts))
-    fragment = datapage.fragment(table, [datareport.summary(one) for one in parts], folder)
+    parts = [data_report.read(name, data) for name in NAMES]
+    table = data_report.count_table(data_report.counts(parts))
+    fragment = data_report_html.fragment(table, [data_report.summary(one) for one in parts], folder)
     assert fragment.startswith('<section class="data-report">')
     assert "<html" not in fragment
     assert fragment in (folder / "index.html").read_text()
@@ -206,19 +208,19 @@ def test_the_fragment_stands_in_another_page(report):
 
 def test_the_report_of_the_same_data_is_the_same(report, tmp_path):
     folder, data = report
-    datareport.write(NAMES, data, tmp_path)
+    data_report.write(NAMES, data, tmp_path)
     for path in folder.iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_names_that_a_spreadsheet_would_run_are_disarmed():
-    frame = datareport.samples(part("CLINIC", manifest(3, "CLINIC").assign(image=["=cmd()", "@x", "plain"])))
-    assert sorted(line.split(",")[3] for line in datareport._csv(frame).splitlines()[1:]) == ["'=cmd()", "'@x", "plain"]
+    frame = data_report.samples(part("CLINIC", manifest(3, "CLINIC").assign(image=["=cmd()", "@x", "plain"])))
+    assert sorted(line.split(",")[3] for line in data_report._csv(frame).splitlines()[1:]) == ["'=cmd()", "'@x", "plain"]
 
 
 def test_a_missing_list_of_rejected_files_is_one_line(toy, tmp_path):
     for folder in ("manifests", "store"):
         shutil.copytree(toy / folder, tmp_path / folder)
     with pytest.raises(DataError, match=r"rejected/SIM_APTOS.csv.*prepare") as error:
-        datareport.read("SIM_APTOS", tmp_path)
+        data_report.read("SIM_APTOS", tmp_path)
     assert "\n" not in str(error.value)

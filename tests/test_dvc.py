@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipdr.figures import FIGURES
+from clipdr.report.figures.style import FIGURES
 
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]

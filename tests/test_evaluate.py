@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipdr import DataError, scoring
-from clipdr.evaluate import AVERAGES, SCORES, average, collect, collect_draws, summary
-from clipdr.metrics import METRICS
-from clipdr.operating import MEASURES
-from clipdr.predictions import COLUMNS, PROBABILITIES, check, read
-from clipdr.scoring import score, write
-from clipdr.statistics import interval, resample
+from clipdr import DataError
+from clipdr.evaluation import scoring
+from clipdr.evaluation.aggregate import average, collect, collect_draws, summary
+from clipdr.evaluation.metrics import METRICS
+from clipdr.evaluation.operating_point import MEASURES
+from clipdr.evaluation.predictions import check, read
+from clipdr.evaluation.schema import AVERAGES, COLUMNS, PROBABILITIES, SCORES
+from clipdr.evaluation.scoring import score, write
+from clipdr.evaluation.statistics import interval, resample
 
 SIZES = {"SIM_APTOS": 120, "SIM_IDRID": 80, "SIM_RLDR": 100}
 

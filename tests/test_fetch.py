@@ -18,8 +18,9 @@ import layouts
 import mirror
 import pytest
 
-from clipdr import DataError, datasets, download, fetch
-from clipdr.domains import REAL, SPLITS
+from clipdr import DataError
+from clipdr.data.domains import REAL, SPLITS
+from clipdr.data.sources import catalog, download, fetch
 
 ROOT = Path(__file__).parents[1]
 DATA = os.urandom(400_000)
@@ -602,7 +603,7 @@ def test_by_hand_packed(originals, tmp_path, name, capsys, small):
 def small(originals, monkeypatch):
     """Every need counts what the drawn sets hold."""
     for name, domain in list(REAL.items()):
-        found = datasets.state(name, originals).found
+        found = catalog.state(name, originals).found
         assert all(count for _, count in found), name  # the patterns fit the layouts
         needs = tuple(dataclasses.replace(need, count=count) for need, count in found)
         monkeypatch.setitem(REAL, name, dataclasses.replace(domain, needs=needs))
@@ -705,7 +706,7 @@ def test_from_a_mirror_to_prepared_data_for_all_eight(server, originals, officia
     import pandas as pd
     from typer.testing import CliRunner
 
-    from clipdr.__main__ import app
+    from clipdr.cli.main import app
 
     for name in REAL:
         pack(originals / name, tmp_path / "mirror" / name / f"{name}.zip")

@@ -7,16 +7,17 @@ import pandas as pd
 import pytest
 from test_tables import averages
 
-from clipdr import DataError, figures
-from clipdr.compare import COMPARISONS
-from clipdr.figures import FIGURES, cautioned, first_seed, write
-from clipdr.footnotes import Remarks
-from clipdr.plots import confusion, differences, embedding, reliability, roc, similarity_by_domain, training
-from clipdr.plots import similarity as mean_panels
-from clipdr.plots.scores_by_domain import draw as scores_by_domain
-from clipdr.plots.similarity import draw as similarity
-from clipdr.predictions import PROBABILITIES
-from clipdr.similarities import falling_rows, matrices, mean, similarity_matrix, wrong_order
+from clipdr import DataError
+from clipdr.artifacts.run_folder import first_seed
+from clipdr.evaluation.comparison import COMPARISONS
+from clipdr.evaluation.schema import PROBABILITIES
+from clipdr.evaluation.similarity import falling_rows, matrices, mean, similarity_matrix, wrong_order
+from clipdr.report.figures import confusion, differences, embedding, reliability, roc, similarity_by_domain, style, training
+from clipdr.report.figures import similarity as mean_panels
+from clipdr.report.figures.scores_by_domain import draw as scores_by_domain
+from clipdr.report.figures.similarity import draw as similarity
+from clipdr.report.figures.style import FIGURES, cautioned, write
+from clipdr.report.tables.notes import Remarks
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 
@@ -258,7 +259,7 @@ def test_training_curves_ring_the_selected_checkpoint():
 
 def test_embedding_draws_every_photograph_and_text(cached, tmp_path):
     runs = [tmp_path / "dg" / "erm" / domain / "0" for domain in ("SIM_APTOS", "SIM_IDRID")]
-    content = embedding.read(figures.Place(runs, tmp_path, cached, cached / "features" / "tiny"))
+    content = embedding.read(style.Place(runs, tmp_path, cached, cached / "features" / "tiny"))
     rows, images, texts = content
     assert len(rows) == len(images) == 80 and list(texts) == ["A", "B", "C"]
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1)
@@ -277,7 +278,7 @@ def test_embedding_takes_features_through_the_bridge_to_the_texts(cached, tmp_pa
     stored, features = dict(np.load(folder / "prompts.npz")), np.load(folder / "SIM_APTOS.npy")
     bridge = np.random.default_rng(0).normal(size=(stored["A"].shape[-1], features.shape[1])).astype(np.float32)
     np.savez(folder / "prompts.npz", **stored, bridge=bridge)
-    _, images, texts = embedding.read(figures.Place([tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"], tmp_path, cached, folder))
+    _, images, texts = embedding.read(style.Place([tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"], tmp_path, cached, folder))
     expected = features @ bridge.T
     np.testing.assert_allclose(images, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5, atol=1e-6)
     assert list(texts) == ["A", "B", "C"]
@@ -285,8 +286,8 @@ def test_embedding_takes_features_through_the_bridge_to_the_texts(cached, tmp_pa
 
 def test_an_unknown_figure_is_named():
     with pytest.raises(DataError, match="known are similarity"):
-        figures.module("similarty")
-    assert [figures.module(name).__name__.rpartition(".")[2] for name in FIGURES] == list(FIGURES)
+        style.module("similarty")
+    assert [style.module(name).__name__.rpartition(".")[2] for name in FIGURES] == list(FIGURES)
 
 
 def test_equal_numbers_give_equal_files(tmp_path):

@@ -13,10 +13,9 @@ from reported import NAMES, read_manifest, run
 from test_figures import compared
 from test_tables import averages
 
-from clipdr import figures
-from clipdr.config import Config
-from clipdr.plots import differences, roc, training
-from clipdr.plots.scores_by_domain import draw as scores_by_domain
+from clipdr.config.study import Config
+from clipdr.report.figures import differences, roc, style, training
+from clipdr.report.figures.scores_by_domain import draw as scores_by_domain
 
 ROOT = Path(__file__).parents[1]
 MANY = [f"method_{number:02d}" for number in range(26)]
@@ -25,7 +24,7 @@ DRAWN = ("scores_by_domain", "similarity", "similarity_by_domain", "confusion", 
 
 def test_no_two_methods_look_alike():
     """Ten colours and ten markers: a method of another ten has another marker for the same colour."""
-    assert len({figures.mark(number) for number in range(100)}) == 100
+    assert len({style.mark(number) for number in range(100)}) == 100
     means = dict.fromkeys(MANY, (0.7, 0.6))
     axis = scores_by_domain(averages(means), MANY, ["SIM_APTOS", "SIM_IDRID"]).axes[0]
     assert len({(one.lines[0].get_color(), one.lines[0].get_marker()) for one in axis.containers}) == len(MANY)
@@ -44,7 +43,7 @@ def test_training_curves_of_many_methods_stand_below_each_other():
     steps = {"epoch": [1.0, 2.0], "loss": [2.0, 1.0], "val_loss": [1.5, 1.2], "val_auc": [0.7, 0.8], "selected": [False, True]}
     histories = pd.concat([pd.DataFrame(steps).assign(method=method, held_out="A") for method in MANY[:8]])
     figure = training.draw(histories, MANY[:8], ["A"])
-    assert figure.get_figwidth() <= 1.5 * figures.WIDE
+    assert figure.get_figwidth() <= 1.5 * style.WIDE
     seen = [axis.get_title() for axis in figure.axes if axis.get_visible() and axis.get_title()]
     assert seen == MANY[:8]
     assert len([axis for axis in figure.axes if axis.get_visible()]) == 24
@@ -74,10 +73,10 @@ def sources(toy, tmp_path_factory):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_of_esdg_name_the_sources(sources, toy, name):
-    module = figures.module(name)
+    module = style.module(name)
     held = [f"all_but_{source}" for source in NAMES]
     methods = ["clip_dr"] if name in ("similarity", "similarity_by_domain", "reliability") else ["erm", "clip_dr"]
-    drawn = module.draw(module.read(figures.Place(sources, toy, toy, toy)), methods, held)
+    drawn = module.draw(module.read(style.Place(sources, toy, toy, toy)), methods, held)
     from matplotlib.text import Text
 
     said = " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
@@ -103,14 +102,14 @@ def study(*names):
             {"scores_by_domain", "differences", "similarity", "roc", "training", "cam"},
         ),
         (("ablation",), {"ablation", "dg_auc", "dg_qwk"}, {"differences", "similarity", "confusion", "training", "cam"}),
-        (("full",), {"dg", "dg_compare_auc"}, {*figures.FIGURES, "cam"}),
-        (("gdrbench",), {"reproduction_auc"}, {*figures.FIGURES, "cam"}),
+        (("full",), {"dg", "dg_compare_auc"}, {*style.FIGURES, "cam"}),
+        (("gdrbench",), {"reproduction_auc"}, {*style.FIGURES, "cam"}),
     ],
 )
 def test_the_figures_of_a_study_are_of_methods_that_it_runs(names, tables, figures_of):
     """Every method that a figure names is one of the study, and those that figures of maps name train on photographs."""
     config = study(*names)
-    assert tables <= set(config.tables) and figures_of <= set(config.drawn()) <= {*figures.FIGURES, "cam"}
+    assert tables <= set(config.tables) and figures_of <= set(config.drawn()) <= {*style.FIGURES, "cam"}
     for figure, methods in config.figures.items():
         assert set(methods) <= set(config.methods), figure
         assert figure not in ("training", "roc", "confusion") or 1 <= len(methods) <= training.COLUMNS

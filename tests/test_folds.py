@@ -3,10 +3,11 @@
 import pandas as pd
 import pytest
 
-from clipdr import DataError, readers
-from clipdr.domains import DOMAINS
-from clipdr.folds import PROTOCOLS, fold, leak_free, source_domains
-from clipdr.settings import HELD_OUT
+from clipdr import DataError
+from clipdr.data.domains import DOMAINS
+from clipdr.data.protocols import HELD_OUT
+from clipdr.data.sources import gdrbench
+from clipdr.data.splits import PROTOCOLS, fold, leak_free, source_domains
 
 SIX = ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR"]
 TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
@@ -156,7 +157,7 @@ def test_both_copies_stay_on_one_side(rldr, eyepacs):
 @pytest.mark.realdata
 def test_the_leak_rule_leaves_the_known_numbers_of_eyepacs(realdata, tmp_path):
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
-    listed = {name: pd.DataFrame(readers.split_files(tmp_path, name)).assign(domain=name) for name in ("RLDR", "EYEPACS", "IDRID")}
+    listed = {name: pd.DataFrame(gdrbench.split_files(tmp_path, name)).assign(domain=name) for name in ("RLDR", "EYEPACS", "IDRID")}
     manifest = pd.concat(listed.values(), ignore_index=True)
     patient = manifest.image.str.extract(r"/(\d+)_(?:left|right)\.", expand=False).fillna("")
     tested = fold(manifest.assign(patient=patient), "dg", "EYEPACS")["test"]

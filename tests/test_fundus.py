@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clipdr import fundus
-from clipdr.fundus import Circle
+from clipdr.data.preprocessing import fundus
+from clipdr.data.preprocessing.fundus import Circle
 
 REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[1] / "../shared/realdata"))
 

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipdr import fundus_aug as module
-from clipdr.augment import AUGMENTS
-from clipdr.data import Images
-from clipdr.fundus import mask
-from clipdr.fundus_aug import DRAWS, OPERATIONS, blurred, fundus_aug, gaussian, odd, pick, whole
+from clipdr.data import fundus_aug as module
+from clipdr.data.augmentation import AUGMENTS
+from clipdr.data.fundus_aug import DRAWS, OPERATIONS, blurred, fundus_aug, gaussian, odd, pick, whole
+from clipdr.data.loader import Images
+from clipdr.data.preprocessing.fundus import mask
 
 SIDE = 64
 GATES = np.cumsum([0] + [1 + numbers for numbers in OPERATIONS.values()])[:-1]  # columns that decide whether an operation is done
@@ -237,7 +237,7 @@ def test_a_batch_has_both_views_and_is_a_function_of_seed_and_step(rows):
 
 
 def test_the_ablation_has_two_plain_views(rows, monkeypatch):
-    monkeypatch.setattr("clipdr.augment.view", lambda batch, side, draw: batch)  # the crops and flips of the views differ
+    monkeypatch.setattr("clipdr.data.augmentation.view", lambda batch, side, draw: batch)  # the crops and flips of the views differ
     plain, fundus = (Images(*rows, 56, name).batch(0, 10, seed=0) for name in ("two_views", "fundus"))
     assert torch.equal(plain.image, plain.twin)
     assert torch.equal(plain.twin, fundus.twin)  # the same jitter

@@ -1,6 +1,6 @@
 """Leaks: copies planted by every way they come about, the real ones, and folds that are refused; each protection is also taken away.
 
-The photographs are drawn (clipdr.synthetic), two eyes of each patient; real ones under the marker realdata.
+The photographs are drawn (clipdr.data.synthetic.dataset), two eyes of each patient; real ones under the marker realdata.
 """
 
 import io
@@ -14,9 +14,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from clipdr import DataError, duplicates, gate, leakage, store, synthetic, tables, typeset
-from clipdr.folds import fold
-from clipdr.manifest import DTYPES
+from clipdr import DataError
+from clipdr.data import duplicates
+from clipdr.data import leakage as gate
+from clipdr.data.manifest import DTYPES
+from clipdr.data.preprocessing import prepare
+from clipdr.data.splits import fold
+from clipdr.data.synthetic import dataset
+from clipdr.report.tables import benchmark, notes
+from clipdr.report.tables import table as table_module
 
 ROOT = Path(__file__).parents[1]
 SIDE = 96
@@ -58,7 +64,7 @@ def packed(pictures, folder, domain, split="train", patient=""):
     for number, picture in enumerate(pictures):
         path = folder / f"{domain}_{number}.png"
         picture.save(path)
-        prepared = store.photograph(path, domain, SIDE)
+        prepared = prepare.photograph(path, domain, SIDE)
         assert not prepared.reason
         squares.append(prepared.image)
         known = {"image": f"{domain}/nodr/{number}.png", "row": number, "domain": domain, "grade": number % 5, "split": split}
@@ -78,7 +84,7 @@ def rows(images, split="train", patients=None):
 def photographs(tmp_path_factory):
     """100 drawn photographs of 50 patients in two styles."""
     raw = tmp_path_factory.mktemp("raw")
-    synthetic.write(raw, ["SIM_APTOS", "SIM_RLDR"], 50, 160, 7, 1)
+    dataset.write(raw, ["SIM_APTOS", "SIM_RLDR"], 50, 160, 7, 1)
     paths = sorted((raw / "images").rglob("*.*"))
     return [Image.open(path).convert("RGB") for path in paths[:50] + paths[-50:]]
 
@@ -296,24 +302,25 @@ def test_the_list_of_leaks_is_read_as_it_was_written(planted, tmp_path):
 
 def test_tables_of_leaky_runs_say_so_everywhere(tmp_path):
     cells = pd.DataFrame(
-        {column: [""] for column in ["column", "text", *typeset.CSV_COLUMNS]} | {"method": ["erm"], "column": ["IDRID"], "text": ["50.0"]}
+        {column: [""] for column in ["column", "text", *table_module.CSV_COLUMNS]}
+        | {"method": ["erm"], "column": ["IDRID"], "text": ["50.0"]}
     )
     for column in ("value", "se", "low", "high", "n_seeds", "n", "clusters", "resamples", "undefined"):
         cells[column] = np.nan
-    table = tables.Table("dg_auc", cells.assign(caption="AUC."), "AUC.", ("Seeds: 1.",), protocol="dg")
+    table = table_module.Table("dg_auc", cells.assign(caption="AUC."), "AUC.", ("Seeds: 1.",), protocol="dg")
     runs = [tmp_path / "runs" / "dg" / "erm" / domain / "0" for domain in ("IDRID", "APTOS")]
     (tmp_path / "gate" / "dg").mkdir(parents=True)
     (tmp_path / "gate" / "dg" / "IDRID.json").write_text(json.dumps({"verdict": "3 pairs (3 near)"}))
-    found = leakage.found(tmp_path, runs)
+    found = notes.found(tmp_path, runs)
     assert found == {"IDRID": "3 pairs (3 near)", "APTOS": None}
-    assert leakage.found(tmp_path, []) == {}
-    tables.write(leakage.marked(table, found), tmp_path)
+    assert notes.found(tmp_path, []) == {}
+    benchmark.write(notes.marked(table, found), tmp_path)
     for suffix in (".csv", ".md", ".tex"):
         assert "LEAKY: AUC." in (tmp_path / f"dg_auc{suffix}").read_text()
     for suffix in (".md", ".tex"):
         assert "IDRID: 3 pairs (3 near)" in (tmp_path / f"dg_auc{suffix}").read_text()
         assert "not looked for: APTOS" in (tmp_path / f"dg_auc{suffix}").read_text()
-    assert leakage.marked(table, {"IDRID": "", "APTOS": ""}).caption == "AUC."
+    assert notes.marked(table, {"IDRID": "", "APTOS": ""}).caption == "AUC."
 
 
 def official(realdata, *domains):
@@ -350,7 +357,7 @@ def real(realdata):
         for split, word in SPLITS.items():
             text = (realdata / "gdrbench" / "splits" / f"{domain}_{word}.txt").read_text()
             lines += [(line.rsplit(" ", 1)[0], int(line[-1]), split) for line in text.split("\n") if line]
-        prepared = [store.photograph(realdata / "gdrbench" / "images" / image, domain, 128) for image, _, _ in lines]
+        prepared = [prepare.photograph(realdata / "gdrbench" / "images" / image, domain, 128) for image, _, _ in lines]
         stores[domain] = np.stack([one.image for one in prepared])
         facts = pd.DataFrame([[*one.disc, one.flag, one.sha256, one.phash] for one in prepared])
         facts.columns = ["cx", "cy", "r", "w", "h", "flag", "sha256", "phash"]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
-from clipdr import fundus, letters, store
-from clipdr.circle import Circle
-from clipdr.decode import decode
-from clipdr.domains import FOLDERS
-from clipdr.manifest import read_manifest
-from clipdr.painter import paint
-from clipdr.patients import eye
+from clipdr.data.domains import FOLDERS
+from clipdr.data.manifest import read_manifest
+from clipdr.data.preprocessing import fundus, prepare, text_detection
+from clipdr.data.preprocessing.circle_detection import Circle
+from clipdr.data.preprocessing.image_io import decode
+from clipdr.data.synthetic.patients import eye
+from clipdr.data.synthetic.renderer import paint
 
 SECRET = "Mueller-Lyer-1931"
 
@@ -33,7 +33,7 @@ def write(image, words, place=(3, 3), size=11, fill=(220, 220, 220)):
 
 def found(image):
     image = np.asarray(image)
-    return letters.burnt_in(image, fundus.look(image).circle)
+    return text_detection.burnt_in(image, fundus.look(image).circle)
 
 
 @pytest.mark.parametrize("words", [SECRET, "12.03.1961", "ID 4711-08 L"])
@@ -64,7 +64,7 @@ def test_what_is_no_text_is_not_flagged():
     ImageDraw.Draw(bars).rectangle((0, 0, 60, 8), fill=(200, 200, 200))
     assert not found(bars)
     assert not found(photograph(300, 300, 500))  # no background at all
-    assert letters.burnt_in(np.full((50, 50, 3), 120, np.uint8), Circle(25, 25, 20)) is False
+    assert text_detection.burnt_in(np.full((50, 50, 3), 120, np.uint8), Circle(25, 25, 20)) is False
 
 
 def test_the_flag_stands_in_the_manifest_beside_others_and_in_the_summary(tmp_path, capsys):
@@ -90,7 +90,7 @@ def prepared(root, pictures, domain="SIM_APTOS"):
     (root / f"splits/{domain}_train.txt").write_text("".join(lines[:-1]))
     (root / f"splits/{domain}_crossval.txt").write_text(lines[-1])
     out = root / "out"
-    store.prepare(domain, root, out / "m.csv", out / "s.npy", out / "r.csv", 96, 1)
+    prepare.prepare(domain, root, out / "m.csv", out / "s.npy", out / "r.csv", 96, 1)
     return read_manifest(out / "m.csv"), b"".join(path.read_bytes() for path in sorted(out.iterdir()))
 
 
@@ -119,7 +119,7 @@ def test_exif_xmp_comments_text_profiles_and_thumbnails_stay_behind(tmp_path):
     needles = {SECRET.encode(), SECRET.encode("utf-16-le"), thumbnail.getvalue()[20:80], b"xmpmeta", b"Exif\0\0", b"ICC_PROFILE"}
     assert raw.count(SECRET.encode()) >= 10 and thumbnail.getvalue()[20:80] in raw  # they were planted
     assert len(manifest) == 3 and not [needle for needle in needles if needle in written]
-    plain = store.photograph(save(tmp_path, photograph()), "SIM_APTOS", 96)
+    plain = prepare.photograph(save(tmp_path, photograph()), "SIM_APTOS", 96)
     stored = np.load(tmp_path / "out/s.npy")
     assert (stored[1] == plain.image).all()  # the pixels alone decide
 
@@ -137,7 +137,7 @@ def test_the_red_text_of_deepdrid_is_removed_and_flagged(tmp_path):
         Image.fromarray(picture).save(path, quality=90)
         if fundus.red_text(decode(path), "DEEPDR"):
             wrote += 1
-            assert "text" in store.photograph(path, "DEEPDR", 256).flag.split()
+            assert "text" in prepare.photograph(path, "DEEPDR", 256).flag.split()
             assert not fundus.red_text(fundus.clean(decode(path), "DEEPDR"), "DEEPDR")
         assert not fundus.red_text(decode(path), "APTOS")
     assert wrote >= 5  # the painter writes on four of five

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from clipdr import DataError, losses
+from clipdr import DataError
+from clipdr.methods import losses
 
 SIMILARITY = torch.tensor([[2.0, 3.0, 1.0, -1.0, 0.5], [-1.5, 0.0, 1.0, 2.5, 2.0]], dtype=torch.float64)
 GRADE = torch.tensor([1, 4])

@@ -44,7 +44,7 @@ def test_help_lists_the_verbs_and_says_what_each_does():
 def test_every_verb_has_a_help_without_heavy_imports(verb):
     from typer.testing import CliRunner
 
-    from clipdr.__main__ import app
+    from clipdr.cli.main import app
 
     shown = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0

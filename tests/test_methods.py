@@ -5,17 +5,18 @@ import pytest
 import torch
 from conftest import DOMAINS, SIDE
 
-from clipdr import DataError, runs
-from clipdr.backbones import Backbone
-from clipdr.data import Batch, Images
-from clipdr.folds import fold
-from clipdr.manifest import read_manifest, read_manifests
-from clipdr.methods import METHODS
+from clipdr import DataError
+from clipdr.data.loader import Batch, Images
+from clipdr.data.manifest import read_manifest, read_manifests
+from clipdr.data.splits import fold
+from clipdr.methods import METHODS, load
 from clipdr.methods.base import Source
 from clipdr.methods.clip_dr import ClipDr
-from clipdr.prompts import BANKS, ensemble, similarity
-from clipdr.smoothing import Smoother, kernel
-from clipdr.train import OPTIMIZERS, predict, restore, train_step, trained
+from clipdr.methods.smoothing import Smoother, kernel
+from clipdr.models.backbone import Backbone
+from clipdr.models.prompts import BANKS, ensemble, similarity
+from clipdr.training import run
+from clipdr.training.loop import OPTIMIZERS, predict, restore, train_step, trained
 
 TOWERS = {  # one of each kind, all tiny, random weights
     "resnet": {"image": "timm/test_resnet", "text": "small"},
@@ -33,12 +34,12 @@ def prepared(cached, manifests, settings, small_clips):
     def make(name, frozen=None, options=None, seed=0, tower=None):
         manifest = read_manifests(manifests)
         parts = fold(manifest, "dg", DOMAINS[0])
-        frozen = METHODS[name].reads == "feature" if frozen is None else frozen
+        frozen = load(name).reads == "feature" if frozen is None else frozen
         chosen = settings(frozen, options, **OWN.get(name, {}))
         if tower:
             chosen |= {"backbone": {"name": tower, "weights": "random"} | TOWERS[tower], "image": {"size": SIDE, "input": 64}}
         torch.manual_seed(seed)
-        method, rows = runs.build(chosen, name, cached, manifest, parts, torch.device("cpu"))
+        method, rows = run.build(chosen, name, cached, manifest, parts, torch.device("cpu"))
         method.begin(Source(rows["train"], rows["val"], steps_per_epoch=2, steps=8))
         return method, rows
 
@@ -98,7 +99,7 @@ def chosen_rows(batch, keep):
 
 
 @pytest.mark.parametrize("tower", TOWERS)
-@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.reads != "feature"])
+@pytest.mark.parametrize("name", [name for name in METHODS if load(name).reads != "feature"])
 def test_contract_on_every_kind_of_tower(prepared, name, tower):
     """Gradients where they belong; the seed decides everything; state comes back exactly; odd batches have a finite loss."""
     if name == "mixstyle" and "vit" in tower:
@@ -151,7 +152,7 @@ def test_an_unknown_option_and_a_missing_cache_are_named(prepared):
         prepared("coop", frozen=False)
 
 
-@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if cls.reads == "photograph"])
+@pytest.mark.parametrize("name", [name for name in METHODS if load(name).reads == "photograph"])
 def test_a_method_that_needs_photographs_says_so_on_cached_features(prepared, name):
     with pytest.raises(DataError, match=rf"set options\.{name}\.frozen to false"):
         prepared(name, frozen=True)
@@ -285,7 +286,7 @@ def test_bf16_runs_the_image_tower_only(cached):
     backbone = Backbone({"image": "timm/test_efficientnet", "weights": "random", "text": "small"}, SIDE, precision="bf16")
     frame = read_manifest(cached / "manifests" / f"{DOMAINS[0]}.csv")
     rows = Images(frame, {DOMAINS[0]: np.load(cached / "store" / f"{DOMAINS[0]}.npy")}, [DOMAINS[0]], SIDE)
-    method = METHODS["clip_dr"](backbone).eval()
+    method = load("clip_dr")(backbone).eval()
     batch = next(rows.chunks(4))
     assert backbone.image.pooled(batch.image).dtype == torch.float32
     assert method.prompts().dtype == torch.float32

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import GRADE, PROBABILITY
 
-from clipdr import DataError, metrics
-from clipdr.metrics import METRICS, confusion, reference
+from clipdr import DataError
+from clipdr.evaluation import metrics
+from clipdr.evaluation.metrics import METRICS, confusion, reference
 
 # Oracle 1: grades of the RLDR files (rows) and EyePACS (columns) of the same 1593 photographs.
 ORACLE_1 = np.array([[33, 43, 86, 2, 2], [25, 120, 180, 10, 2], [9, 21, 681, 178, 40], [0, 0, 24, 64, 11], [0, 0, 5, 2, 55]])

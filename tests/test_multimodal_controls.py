@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 from multimodal_toy import ALL, TINY, built, pack
 
-from clipdr import DataError, sections
-from clipdr.multimodal import baselines, controls, evaluation, exhibits, figures, jobs, scoring, tables
+from clipdr import DataError
+from clipdr.multimodal import run as jobs
+from clipdr.multimodal.evaluation import baselines, grading, leaky_protocol, score_run
+from clipdr.multimodal.report import figures, page, tables
 from clipdr.multimodal.settings import settings
+from clipdr.report.page import sections
 
 ROOT = Path(__file__).parents[1]
 ONLY = dict.fromkeys(ALL, 0.0)
@@ -39,16 +42,16 @@ def results(packed, tmp_path_factory):
     }.items():
         folder = results / "models" / name / "0"
         jobs.train(folder, setting, 0, packed, "tiny", "cpu")
-        scoring.classify(folder, packed, results, "SYNTHETIC", 50, "cpu")
+        score_run.classify(folder, packed, results, "SYNTHETIC", 50, "cpu")
     folder = results / "models" / "fused" / "0"
     jobs.train(folder, settings(TINY | LEAKY | {"epochs": 40}), 0, packed, "tiny", "cpu")
-    scoring.retrieve(results / "models" / "multimodal" / "0", packed, 50, "cpu")
-    scoring.retrieve(folder, packed, 50, "cpu")
+    score_run.retrieve(results / "models" / "multimodal" / "0", packed, 50, "cpu")
+    score_run.retrieve(folder, packed, 50, "cpu")
     return results
 
 
 def test_m7_honest_modes_pass_the_canaries(results, packed):
-    rows = scoring.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
+    rows = score_run.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
     assert {(row["canary"], row["mode"]) for row in rows} == {
         ("K1", "dual"), ("K2", "dual"), ("K2", "rerank"), ("K3", "dual"), ("K4", "all"), ("K5", "all"),
     }  # fmt: skip
@@ -60,32 +63,32 @@ def test_m7_honest_modes_pass_the_canaries(results, packed):
 def test_m7_the_leaky_protocol_fails_them_and_is_labelled_everywhere(results, packed):
     """It retrieves pairs that were wrong from the start, and noise; JSON, CSV, table and figure title say LEAKY."""
     folder = results / "models" / "fused" / "0"
-    rows = scoring.control(folder, packed, results, "SYNTHETIC", 50, "cpu")
+    rows = score_run.control(folder, packed, results, "SYNTHETIC", 50, "cpu")
     assert {row["canary"]: row["passed"] for row in rows} == {"K1": False, "K2": False, "K3": False}, rows
     for row in [*json.loads((folder / "leaky.json").read_text()), *pd.read_csv(folder / "leaky.csv").to_dict("records")]:
         assert row["leaky"] is True and row["status"] == "LEAKY"
     assert not (folder / "retrieval.csv").exists()
-    leaky = exhibits.read_rows([folder], "leaky.csv")
+    leaky = page.read_rows([folder], "leaky.csv")
     assert all(row["status"] == "LEAKY" for row in tables.leaky_table(leaky))
     figure = figures.recall_figure([], leaky, True)
     assert "LEAKY" in figure.axes[1].get_title() and "LEAKY" not in figure.axes[0].get_title()
     with pytest.raises(DataError, match="refused by every mode but fused_paper"):
-        scoring.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
+        score_run.classify(folder, packed, results, "SYNTHETIC", 10, "cpu")
     model, visits = built(packed)
     with pytest.raises(DataError, match="contrast: fused"):
-        controls.fused_vectors(model, visits["test"])
+        leaky_protocol.fused_vectors(model, visits["test"])
 
 
 def test_m8_small_the_fused_protocol_retrieves_noise_and_two_towers_do_not():
     """The demonstration in small: fewer tokens, pairs and steps. The whole of it is the nightly test below."""
     small = {"steps": 150, "batch": 64, "pairs": 256, "lengths": {"image": 5, "text": 4}}
-    fused, towers = (controls.noise_demonstration(**small, fused=fused) for fused in (True, False))
+    fused, towers = (leaky_protocol.noise_demonstration(**small, fused=fused) for fused in (True, False))
     assert fused["recall_1"] > 0.9 and fused["shuffled_recall_1"] > 0.9 and fused["leaky"]
     assert towers["recall_1"] < 0.03 and not towers["leaky"]
 
 
 def test_m14_a_recall_without_its_ceiling_is_refused(results):
-    rows = exhibits.read_rows([results / "models" / "multimodal" / "0"], "retrieval.csv")
+    rows = page.read_rows([results / "models" / "multimodal" / "0"], "retrieval.csv")
     assert {row["mode"] for row in rows} > {"dual", "rerank", "dual+row, in the query"} and len(tables.retrieval_table(rows)) == len(rows)
     with pytest.raises(DataError, match="without its ceiling_5"):
         tables.retrieval_table([{key: value for key, value in rows[0].items() if key != "ceiling_5"}])
@@ -97,14 +100,14 @@ def test_m14_a_recall_without_its_ceiling_is_refused(results):
 
 
 def test_m14_a_claim_without_the_four_controls_is_refused(results, packed):
-    scoring.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
-    draws = exhibits.draws_of(results, "brset_icdr", "SYNTHETIC")
-    said, rows = exhibits.claim(draws, "multimodal")
+    score_run.control(results / "models" / "multimodal" / "0", packed, results, "SYNTHETIC", 50, "cpu")
+    draws = page.draws_of(results, "brset_icdr", "SYNTHETIC")
+    said, rows = page.claim(draws, "multimodal")
     verdict = baselines.helps({name.replace("multimodal_shuffled", "shuffled"): one for name, one in draws.items()})["helps"]
     assert ("do NOT show" in said) != verdict and len(rows) == 5
     for name in ("image_only", "structured_gb", "missingness", "multimodal_shuffled_at_test"):
         with pytest.raises(DataError, match="needs all of"):
-            exhibits.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
+            page.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
 
 
 def test_the_rule_of_the_claim():
@@ -125,10 +128,12 @@ def test_the_rule_of_the_claim():
 def test_the_report_is_one_offline_file_that_says_what_it_is(results, packed):
     jobs.write_text(
         results / "noise.json",
-        jobs.as_json({"fused": controls.noise_demonstration(2, 8, 20), "two_towers": controls.noise_demonstration(1, 8, 20, fused=False)}),
+        jobs.as_json(
+            {"fused": leaky_protocol.noise_demonstration(2, 8, 20), "two_towers": leaky_protocol.noise_demonstration(1, 8, 20, fused=False)}
+        ),
     )
     folders = [results / "models" / name / "0" for name in ("multimodal", "image_only", "fused")]
-    exhibits.write(folders, "SYNTHETIC", packed, results)
+    page.write(folders, "SYNTHETIC", packed, results)
     text = (results / "report.html").read_text()
     for said in ("99.94", "LEAKY", "SYNTHETIC", "C_1 %", "null band", "missingness", "lookup", "K5", "data:image/jpeg", "not run"):
         assert said in text, said
@@ -142,7 +147,7 @@ def test_the_report_is_one_offline_file_that_says_what_it_is(results, packed):
     heads = {head for view in section.tables for head in view.head}
     assert {"R@1 %", "C_1 %", "chance R@1 %", "honest ceiling C_1 % of these texts"} <= heads
     assert section.figures[0].alt == "recall of each mode beside its ceiling"
-    exhibits.write(folders, "SYNTHETIC", packed, results, photographs=False)
+    page.write(folders, "SYNTHETIC", packed, results, photographs=False)
     assert "data:image/jpeg" not in (results / "report.html").read_text()
 
 
@@ -157,7 +162,7 @@ def test_predictions_are_the_common_file_of_two_protocols(results):
 
 
 def test_transfer_reads_no_row_and_tunes_nothing(results, packed):
-    rows = scoring.transfer(results / "models" / "multimodal" / "0", packed, "tiny", 20, "cpu")
+    rows = score_run.transfer(results / "models" / "multimodal" / "0", packed, "tiny", 20, "cpu")
     assert {row["mode"] for row in rows} == {"dual", "rerank"} and all(row["ceiling_1"] >= row["recall_1"] for row in rows)
     assert (results / "models" / "multimodal" / "0" / "transfer_tiny.csv").is_file()
 
@@ -167,7 +172,7 @@ def test_balanced_accuracy_and_auroc_agree_with_scikit_learn():
 
     rng = np.random.default_rng(1)
     grade, probability = rng.integers(0, 4, 60), rng.dirichlet(np.ones(5), 60)  # no grade 4
-    found = {name: of(grade, probability)[0] for name, of in evaluation.FURTHER.items()}
+    found = {name: of(grade, probability)[0] for name, of in grading.FURTHER.items()}
     assert abs(found["balanced_accuracy"] - balanced_accuracy_score(grade, probability.argmax(1))) < 1e-12
     hand = np.mean([roc_auc_score(grade == g, probability[:, g]) for g in range(4)])
     assert abs(found["auroc"] - hand) < 1e-12
@@ -176,7 +181,7 @@ def test_balanced_accuracy_and_auroc_agree_with_scikit_learn():
 @pytest.mark.nightly
 def test_m8_the_whole_noise_demonstration():
     """As specified: 1,627 unseen pairs, 600 and 300 steps (4 CPU minutes)."""
-    fused, towers = controls.noise_demonstration(), controls.noise_demonstration(steps=300, fused=False)
+    fused, towers = leaky_protocol.noise_demonstration(), leaky_protocol.noise_demonstration(steps=300, fused=False)
     assert fused["recall_1"] > 0.9 and fused["shuffled_recall_1"] > 0.9
     assert towers["recall_1"] < 5 / 1627
 
@@ -195,7 +200,7 @@ def study():
 def test_m10_skill_on_synthetic_eyes(study):
     rows = {name: {} for name in ("retrieval", "clip", "permuted")}
     for name, found in rows.items():
-        for row in exhibits.read_rows([study / "models" / name / "0"], "retrieval.csv"):
+        for row in page.read_rows([study / "models" / name / "0"], "retrieval.csv"):
             found[row["mode"], row["direction"]] = row
     dual = rows["retrieval"]["dual", "text_to_image"]
     assert dual["n"] >= 200 and dual["recall_1"] >= 20 * dual["chance_1"] and dual["recall_1"] < dual["ceiling_1"]
@@ -207,9 +212,9 @@ def test_m10_skill_on_synthetic_eyes(study):
 
 @pytest.mark.nightly
 def test_m15_history_helps_and_shuffled_rows_do_not(study):
-    draws = exhibits.draws_of(study, "brset_icdr", "SYNTHETIC")
+    draws = page.draws_of(study, "brset_icdr", "SYNTHETIC")
     gain = baselines.difference(draws, "multimodal", "image_only")
     assert gain.low > 0
     for name in ("multimodal_shuffled_at_test", "shuffled_rows"):
         assert not baselines.difference(draws, name, "image_only").low > 0
-    assert exhibits.claim(draws, "multimodal")[0].startswith("multimodal: several modalities help")
+    assert page.claim(draws, "multimodal")[0].startswith("multimodal: several modalities help")

@@ -11,9 +11,10 @@ import torch
 from multimodal_toy import ALL, built, pack, weights_of
 
 from clipdr import DataError
-from clipdr.multimodal import objectives, splits, training
+from clipdr.multimodal import loop, losses
+from clipdr.multimodal.data import splits
+from clipdr.multimodal.data.loader import other_patients
 from clipdr.multimodal.settings import Weights, settings
-from clipdr.multimodal.visits import other_patients
 
 ROOT = Path(__file__).parents[1]
 OWN = {  # term -> parameters that no other term reaches
@@ -30,8 +31,8 @@ def gradients(model, visit, weights, on):
     """Names of the parameters with a gradient when only some terms are on, and the terms' values."""
     model.setting = model.setting.model_copy(update={"losses": Weights(**(dict.fromkeys(ALL, 0.0) | on))})
     model.zero_grad(set_to_none=True)
-    found = objectives.parts(model, visit, weights, True)
-    objectives.total(found, model.setting.losses).backward()
+    found = losses.parts(model, visit, weights, True)
+    losses.total(found, model.setting.losses).backward()
     return {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}, found
 
 
@@ -39,9 +40,9 @@ def test_m9_each_loss_falls_alone_and_in_the_sum(packed):
     torch.manual_seed(0)
     for on in (*({name: 1.0} for name in ALL), ALL):
         model, visits = built(packed, losses=dict.fromkeys(ALL, 0.0) | on, every=1, lr=1e-3, tower_lr=1e-3, inputs="history")
-        optimizer, weights, visit = training.optimizer_of(model), weights_of(visits), visits["train"].batch(0, 0)
+        optimizer, weights, visit = loop.optimizer_of(model), weights_of(visits), visits["train"].batch(0, 0)
         steps = 40 if on == {"itm": 1.0} else 8  # the hardest negatives change from step to step
-        values = [float(training.train_step(model, optimizer, visit, weights, True)["loss"]) for _ in range(steps)]
+        values = [float(loop.train_step(model, optimizer, visit, weights, True)["loss"]) for _ in range(steps)]
         assert min(values[-4:]) < values[0], on
 
 
@@ -60,25 +61,25 @@ def test_m9_no_grades_give_no_gradient_to_the_heads(packed):
     model, visits = built(packed)
     visit = visits["train"].batch(0, 0)
     nothing = torch.full_like(visit.icdr, -1)
-    objectives.total(objectives.parts(model, visit._replace(icdr=nothing, sdrg=nothing), weights_of(visits), False), Weights()).backward()
+    losses.total(losses.parts(model, visit._replace(icdr=nothing, sdrg=nothing), weights_of(visits), False), Weights()).backward()
     assert all(not p.grad.any() for p in model.heads.parameters())
-    for part in objectives.grading(torch.randn(4, 5), torch.full((4,), -1), torch.ones(5)).flatten():
+    for part in losses.grading(torch.randn(4, 5), torch.full((4,), -1), torch.ones(5)).flatten():
         assert part == 0
 
 
 def test_m9_values_by_hand():
     a, b = torch.nn.functional.normalize(torch.randn(4, 3), dim=1), torch.nn.functional.normalize(torch.randn(4, 3), dim=1)
-    q = objectives.positives(torch.tensor([0, 1, 1, 2]))
+    q = losses.positives(torch.tensor([0, 1, 1, 2]))
     assert q.tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0, 0.5, 0.5, 0], [0, 0, 0, 1]]
     s = 5 * a @ b.T
     hand = sum(-q[i, j] * (torch.log_softmax(s[i], 0)[j] + torch.log_softmax(s[:, i], 0)[j]) for i in range(4) for j in range(4)) / 8
-    assert torch.isclose(objectives.contrast(a, b, q, 5.0), hand)
-    weight = objectives.class_weights([100, 4, 0, 1, 0])
+    assert torch.isclose(losses.contrast(a, b, q, 5.0), hand)
+    weight = losses.class_weights([100, 4, 0, 1, 0])
     assert torch.allclose(weight, torch.tensor([(105 / 500) ** 0.5, (105 / 20) ** 0.5, 0, (105 / 5) ** 0.5, 0]))
     image = torch.rand(2, 3, 32, 32)
-    found = objectives.patches(image, (2, 2))
+    found = losses.patches(image, (2, 2))
     assert found.shape == (2, 4, 768) and torch.allclose(found.mean(-1), torch.zeros(2, 4), atol=1e-5)
-    assert objectives.hardest(torch.tensor([[0.0, 3, 1], [1, 2, 9], [0, 1, 2]]), torch.tensor([0, 0, 1])).tolist() == [2, 2, 1]
+    assert losses.hardest(torch.tensor([[0.0, 3, 1], [1, 2, 9], [0, 1, 2]]), torch.tensor([0, 0, 1])).tolist() == [2, 2, 1]
 
 
 def test_m11_the_heads_disagree_where_the_scales_do(packed):
@@ -88,9 +89,9 @@ def test_m11_the_heads_disagree_where_the_scales_do(packed):
     icdr = torch.tensor([0, 1, 2, 3, 4, 2, 1, 0])
     sdrg = torch.tensor([1, 1, 3, 2, 4, 1, 2, 0])  # icdr 2 goes with 3 and 1, sdrg 1 with icdr 0, 1 and 2
     visit, ones = visit._replace(icdr=icdr, sdrg=sdrg), {name: torch.ones(5) for name in ("icdr", "sdrg")}
-    optimizer = training.optimizer_of(model)
+    optimizer = loop.optimizer_of(model)
     for _ in range(60):
-        training.train_step(model, optimizer, visit, ones, False)
+        loop.train_step(model, optimizer, visit, ones, False)
     model.eval()
     with torch.no_grad():
         summary, _ = model.join(model.see(visit.image), row=model.row(visit.row))
@@ -103,15 +104,15 @@ def test_m12_one_checkpoint_takes_any_subset_of_the_modalities(packed):
     model, visits = built(packed, inputs="history", text="history")
     found = {}
     for name, without in {"image": ("row", "text"), "image + row": ("text",), "image + text + row": ()}.items():
-        found[name] = training.predict(model, visits["test"], without=without)["icdr"]
+        found[name] = loop.predict(model, visits["test"], without=without)["icdr"]
         assert np.isfinite(found[name]).all()
     assert not np.array_equal(found["image"], found["image + row"]) and not np.array_equal(
         found["image + row"], found["image + text + row"]
     )
     empty = visits["test"]._with(told=[()] * len(visits["test"]), said=[()] * len(visits["test"]))
-    assert np.isfinite(training.predict(model, empty)["icdr"]).all() and np.isfinite(training.embed(model, empty)["text"]).all()
+    assert np.isfinite(loop.predict(model, empty)["icdr"]).all() and np.isfinite(loop.embed(model, empty)["text"]).all()
     gone = np.ones(len(visits["test"]), bool)
-    same = training.predict(model, visits["test"], absent={"row": gone, "text": gone})["icdr"]
+    same = loop.predict(model, visits["test"], absent={"row": gone, "text": gone})["icdr"]
     assert np.array_equal(same, found["image"])
 
 
@@ -139,7 +140,7 @@ class Cut(Exception):
 def test_m13_a_cut_run_goes_on_bit_for_bit(packed, tmp_path, steps):
     """Cut in the middle of an epoch, after one and near the end (8 steps, evaluations at 3, 5, 8); dropout: the generators matter."""
     model, visits = built(packed, dropout=0.1)
-    whole = training.fit(model, visits, 0)
+    whole = loop.fit(model, visits, 0)
     model, visits = built(packed, dropout=0.1)
     batch, seen = visits["train"].batch, []
 
@@ -151,16 +152,16 @@ def test_m13_a_cut_run_goes_on_bit_for_bit(packed, tmp_path, steps):
 
     visits["train"].batch = cut
     with pytest.raises(Cut):
-        training.fit(model, visits, 0, tmp_path / "resume.pt", "a")
+        loop.fit(model, visits, 0, tmp_path / "resume.pt", "a")
     torch.manual_seed(99)
     again, visits = built(packed, dropout=0.1)
-    resumed = training.fit(again, visits, 0, tmp_path / "resume.pt", "a")
+    resumed = loop.fit(again, visits, 0, tmp_path / "resume.pt", "a")
     assert seen == list(range(steps))
     assert resumed.history.equals(whole.history)
     for rule, state in whole.states.items():
         assert all(torch.equal(value, resumed.states[rule][name]) for name, value in state.items()), rule
     other, visits = built(packed, dropout=0.1)
-    assert training.State(other, training.optimizer_of(other), tmp_path / "resume.pt", "b").load() == 0
+    assert loop.State(other, loop.optimizer_of(other), tmp_path / "resume.pt", "b").load() == 0
 
 
 PROCESS = """
@@ -169,8 +170,8 @@ torch.set_num_threads(1)
 sys.path.insert(0, {root!r}); sys.path.insert(0, {tests!r})
 from multimodal_toy import ALL, built, weights_of
 import torch.distributed as dist
-from clipdr.multimodal import training
-from clipdr import processes
+from clipdr.multimodal import loop as training
+from clipdr.training import distributed as processes
 if "WORLD_SIZE" in os.environ:
     dist.init_process_group("gloo")
 rank, count = processes.world()

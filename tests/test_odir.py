@@ -2,7 +2,7 @@
 
 import pytest
 
-from clipdr.odir import keywords, stated_grade
+from clipdr.data.sources.odir import keywords, stated_grade
 
 
 def test_both_kinds_of_comma_part_keywords_and_their_order_stays():

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from layouts import save
 
-from clipdr import DataError, own
-from clipdr.manifest import read_manifest
-from clipdr.store import prepare
+from clipdr import DataError
+from clipdr.data.manifest import read_manifest
+from clipdr.data.preprocessing.prepare import prepare
+from clipdr.data.sources import custom
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ["a/1.jpg", "a/2.jpg", "b c/3.png", "4.PNG"]
@@ -39,7 +40,7 @@ def test_a_full_table_is_taken_as_it_is(folder):
         "",
         "1,a/2.jpg,right,p 1,train,",
     ]
-    reading = own.read(write(folder, "\ufeff" + "\r\n".join(lines)), "MYCLINIC")
+    reading = custom.read(write(folder, "\ufeff" + "\r\n".join(lines)), "MYCLINIC")
     assert reading.records.to_numpy().tolist() == [
         ["MYCLINIC/a/1.jpg", "a/1.jpg", 0, "MYCLINIC", "train", "p 1", "left", "Topcon, old"],
         ["MYCLINIC/b c/3.png", "b c/3.png", 4, "MYCLINIC", "val", "", "", ""],
@@ -57,23 +58,23 @@ def cohort(patients=200):
 
 def test_the_split_is_by_patient_stratified_and_the_same_in_any_order():
     frame = cohort()
-    frame["split"] = own.draw_splits(frame)
+    frame["split"] = custom.draw_splits(frame)
     assert frame.groupby("patient")["split"].nunique().eq(1).all()
     assert 0.18 < frame["split"].eq("val").mean() < 0.22
     shares = frame.groupby(frame.groupby("patient")["grade"].transform("max"))["split"].agg(lambda part: part.eq("val").mean())
     assert shares.between(0.1, 0.3).all() and frame[frame["split"] == "val"]["grade"].nunique() == 5
     shuffled = frame.sample(frac=1, random_state=3)
-    assert own.draw_splits(shuffled.reset_index(drop=True)) == shuffled["split"].tolist()
+    assert custom.draw_splits(shuffled.reset_index(drop=True)) == shuffled["split"].tolist()
 
 
 def test_photographs_without_a_patient_are_patients_of_their_own():
     frame = pd.DataFrame({"image": [f"{n}.png" for n in range(50)], "patient": "", "grade": [n % 5 for n in range(50)]})
-    assert own.draw_splits(frame).count("val") == 10
+    assert custom.draw_splits(frame).count("val") == 10
 
 
 def test_the_drawn_split_is_told(folder, capsys):
     rows = "".join(f"{image},{number}\n" for number, image in enumerate(IMAGES))
-    reading = own.read(write(folder, f"image,grade\n{rows}"), "MYCLINIC")
+    reading = custom.read(write(folder, f"image,grade\n{rows}"), "MYCLINIC")
     said = capsys.readouterr().out
     assert said.startswith("MYCLINIC: ") and "drew 0 of 4" in said and "4 photographs name no patient" in said
     assert reading.records["split"].tolist() == ["train"] * 4
@@ -124,7 +125,7 @@ def test_a_malformed_cell_is_named_with_row_column_and_remedy(folder, name):
     content, words = MALFORMED[name]
     path = folder / "table.csv" if content is None else write(folder, content)
     with pytest.raises(DataError) as caught:
-        own.read(path, "MYCLINIC")
+        custom.read(path, "MYCLINIC")
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in ["table.csv", *words]), message
 

@@ -10,8 +10,11 @@ import pytest
 from browser import Browser, found
 from reported import METHODS, NAMES, OTHER, Outline, read_manifest, run, write
 
-from clipdr import GRADES, account, checklist, page
-from clipdr.printed import printed_table
+from clipdr import GRADES
+from clipdr.artifacts import run_folder
+from clipdr.report import checklist
+from clipdr.report.page import build
+from clipdr.report.page.views import printed_table
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +25,7 @@ def report(study):
 def test_every_section_is_there_and_the_headings_are_in_order(report):
     outline = Outline(report)
     sections = [value for tag, name, value in outline.attributes if tag == "section" and name == "id"]
-    assert sections == ["summary", *page.TOPICS]
+    assert sections == ["summary", *build.TOPICS]
     assert outline.headings[0] == 1 and outline.headings.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
     links = [value[1:] for tag, name, value in outline.attributes if tag == "a" and name == "href"]
@@ -60,7 +63,7 @@ def test_the_summary_says_what_was_run_and_that_the_images_are_synthetic(report)
 
 
 def test_real_photographs_carry_their_terms(study, monkeypatch):
-    monkeypatch.setattr(page, "is_synthetic", lambda name: False)
+    monkeypatch.setattr(build, "is_synthetic", lambda name: False)
     text = Outline(write(study, "real.html")).text
     assert "SYNTHETIC images." not in text.split("Summary")[0]
     assert "Real photographs must not be redistributed" in text
@@ -80,8 +83,8 @@ def test_gallery_zero_leaves_every_photograph_out(study, report):
 
 def test_the_worst_errors_are_the_worst(study):
     root, runs = study
-    part = [account.read_run(folder) for folder in runs if folder.parts[-3] == "clip_dr"]
-    worst = page.exhibits.errors(part, page.exhibits.read_data(root / "data", NAMES), root / "data" / "store", 3)
+    part = [run_folder.read_run(folder) for folder in runs if folder.parts[-3] == "clip_dr"]
+    worst = build.exhibits.errors(part, build.exhibits.read_data(root / "data", NAMES), root / "data" / "store", 3)
     assert list(worst) == ["dg"] and list(worst["dg"]) == list(NAMES)
     for name, rows in worst["dg"].items():
         known = pd.read_parquet(root / "results/runs/dg/clip_dr" / name / "0/predictions.parquet")
@@ -106,7 +109,7 @@ def test_several_protocols_are_set_apart_by_headings(several):
     for section in ("similarity", "gallery"):
         part = text.split(f'<section id="{section}">')[1].split("</section>")[0]
         heads = re.findall(r"<h([34])>(.*?)</h", part)
-        dg, esdg = page.PROTOCOLS["dg"], page.PROTOCOLS["esdg"]
+        dg, esdg = build.PROTOCOLS["dg"], build.PROTOCOLS["esdg"]
         assert [said for level, said in heads if level == "3"] == [dg, esdg], section
         below = {}
         for level, said in heads:
@@ -130,7 +133,7 @@ def test_a_missing_table_or_figure_is_said(study):
     text = Outline(write(study, "less.html", tables=["dg", "dg_mae"], figures=["roc"])).text
     assert "results/tables/dg_mae.md or .csv is missing: run clipdr table dg_mae." in text
     assert "results/figures/roc.png is missing: run clipdr figure roc." in text
-    assert page.NOTHING in text
+    assert build.NOTHING in text
 
 
 def test_differing_and_unclean_commits_are_said(report):
@@ -153,10 +156,10 @@ def test_the_printed_cells_and_intervals_are_those_of_the_tables(study):
 
 def test_the_checklists_point_to_sections_that_exist_and_name_facts_that_are_made(report, study):
     root, runs = study
-    manifests = page.exhibits.read_data(root / "data", NAMES)
-    parts = [account.read_run(folder) for folder in runs]
-    known = page.all_facts(page.Study(root / "results", root / "data", parts, manifests, list(NAMES), "clip_dr"))
-    assert {fact.section for fact in known.values()} <= {"summary", *page.TOPICS}
+    manifests = build.exhibits.read_data(root / "data", NAMES)
+    parts = [run_folder.read_run(folder) for folder in runs]
+    known = build.all_facts(build.Study(root / "results", root / "data", parts, manifests, list(NAMES), "clip_dr"))
+    assert {fact.section for fact in known.values()} <= {"summary", *build.TOPICS}
     made = {*known, "failures", "explanation", "deviations", "licences", "cameras"}  # the last two: real domains
     assert {name for item in (*checklist.TRIPOD, *checklist.CLAIM) for name in item.facts} <= made
     assert not [fact.text for fact in known.values() if re.search(r"\bnan\b|None|\{|\}", fact.text)]
@@ -210,7 +213,7 @@ def test_the_page_is_small_and_loads_in_two_seconds_of_work(browser, report):
     browser.call("Performance.enable")
     spent = {one["name"]: one["value"] for one in browser.call("Performance.getMetrics")["metrics"]}
     assert spent["TaskDuration"] < 2
-    assert report.stat().st_size < page.LIMIT
+    assert report.stat().st_size < build.LIMIT
 
 
 @needs_browser

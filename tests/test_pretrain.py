@@ -12,12 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipdr import DataError, processes
-from clipdr.pretrain import jobs, pairs, training
-from clipdr.pretrain.batches import Visits, mirrored, plan
-from clipdr.pretrain.ret_clip import LEVELS, TARGETS, Aligned, compare, floor, tripartite
+from clipdr import DataError
+from clipdr.models.report_encoder import SmallText, tokens
+from clipdr.pretrain import loop, run
+from clipdr.pretrain.data import patients_table
+from clipdr.pretrain.data.loader import Visits, mirrored, plan
+from clipdr.pretrain.model import LEVELS, TARGETS, Aligned, compare, floor, tripartite
 from clipdr.pretrain.settings import PRESETS, rules
-from clipdr.words import SmallText, tokens
+from clipdr.training import distributed
 
 TINY = {
     "image": "vit/32/2/8", "weights": "random", "side": 32, "width": 16, "length": 24, "batch_size": 16, "epochs": 2, "crop": 1.0,
@@ -38,18 +40,18 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(data):
-    return pairs.read(data / "patients" / "toy.csv")
+    return patients_table.read(data / "patients" / "toy.csv")
 
 
 def model_and_visits(table, data, **changes):
     settings = tiny(**changes)
-    model, _ = jobs.build(settings, jobs.training_texts(table))
-    return model, jobs.visits(table, "train", data, settings, model.text), settings
+    model, _ = run.build(settings, run.training_texts(table))
+    return model, run.visits(table, "train", data, settings, model.text), settings
 
 
 def test_r01_the_loss_decreases(data, tmp_path):
     """RET-R1 on the toy cohort: by more than 0.5 nats, and it stays above the printed floor."""
-    jobs.run(
+    run.run(
         tmp_path / "run",
         data / "patients" / "toy.csv",
         data,
@@ -61,7 +63,7 @@ def test_r01_the_loss_decreases(data, tmp_path):
     assert bottom > 0 and history["loss"].iloc[-1] > bottom
     assert history["selected"].sum() == 1 and history.loc[history["selected"], "val_loss"].item() == history["val_loss"].min()
     assert not (tmp_path / "run" / "resume.pt").exists()
-    model, _ = jobs.load(tmp_path / "run")
+    model, _ = run.load(tmp_path / "run")
     assert (model.log_scale >= 0).all() and (model.log_scale <= np.log(100)).all()
 
 
@@ -93,7 +95,7 @@ warnings.filterwarnings("ignore", message=".*all_gather.*")
 import numpy as np, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 import test_pretrain as t
-from clipdr.pretrain import jobs, pairs, training
+from clipdr.pretrain import loop, run
 torch.set_num_threads(1)
 dist.init_process_group("gloo")
 data, changes, out = Path(sys.argv[1]), eval(sys.argv[3]), sys.argv[4]
@@ -104,10 +106,10 @@ dist.destroy_process_group()
 
 def three_steps(data, **changes):
     """Losses and gradients of the first step, and weights after three, of this process's share of the batches."""
-    table = pairs.read(Path(data) / "patients" / "toy.csv")
+    table = patients_table.read(Path(data) / "patients" / "toy.csv")
     model, train, settings = model_and_visits(table, Path(data), **changes)
-    rank, world = processes.world()
-    inner, optimizer = model, torch.optim.AdamW(training.groups(model, settings), betas=settings.betas, eps=1e-3)
+    rank, world = distributed.world()
+    inner, optimizer = model, torch.optim.AdamW(loop.groups(model, settings), betas=settings.betas, eps=1e-3)
     if world > 1:
         model = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
     scaler, found = torch.amp.GradScaler("cpu", enabled=False), {}
@@ -116,7 +118,7 @@ def three_steps(data, **changes):
         batch = train.batch(share, epoch, 0)
         if step == 0:
             batch.member[0, :2] = False  # levels of different size on every rank
-        losses, _ = training.train_step(model, inner, optimizer, scaler, batch, settings)
+        losses, _ = loop.train_step(model, inner, optimizer, scaler, batch, settings)
         if step == 0:
             found = {"loss": losses, "gradient": {name: parameter.grad.clone() for name, parameter in inner.named_parameters()}}
     return found | {"weights": {name: parameter.detach().clone() for name, parameter in inner.named_parameters()}}
@@ -172,9 +174,9 @@ def test_r05_accumulation_gives_the_large_batch(data):
 
 def test_accumulation_with_live_batchnorm_is_refused(table, data):
     settings = tiny(image="timm/test_efficientnet", chunk=4)
-    model, _ = jobs.build(settings, jobs.training_texts(table))
+    model, _ = run.build(settings, run.training_texts(table))
     with pytest.raises(DataError, match="freeze_norm"):
-        training.normalisation(model, settings, torch.device("cpu"))
+        loop.normalisation(model, settings, torch.device("cpu"))
 
 
 class Cut(Exception):
@@ -186,7 +188,7 @@ def test_r06_a_cut_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, after):
     """RET-R6: cut after `after` of 4 steps, 2 to the epoch, saved at every step; a BatchNorm tower, with augmentation."""
     settings = tiny(image="timm/test_efficientnet", batch_size=16, epochs=2, save_every=1, crop=0.8, jitter=0.2)
     path = data / "patients" / "toy.csv"
-    captured, original = {}, training.State.save
+    captured, original = {}, loop.State.save
 
     def save(self, step):
         original(self, step)
@@ -194,19 +196,19 @@ def test_r06_a_cut_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, after):
         if step == save.cut:
             raise Cut
 
-    monkeypatch.setattr(training.State, "save", save)
+    monkeypatch.setattr(loop.State, "save", save)
     save.cut = 0
-    jobs.run(tmp_path / "whole", path, data, settings)
+    run.run(tmp_path / "whole", path, data, settings)
     whole = copy.deepcopy(captured)
     assert sorted(whole) == [1, 2, 3, 4]
     save.cut = after
     with pytest.raises(Cut):
-        jobs.run(tmp_path / "cut", path, data, settings)
+        run.run(tmp_path / "cut", path, data, settings)
     save.cut = 0
     torch.rand(7)  # another random state must not matter
-    jobs.run(tmp_path / "cut", path, data, settings)
+    run.run(tmp_path / "cut", path, data, settings)
     assert equal(captured[4], whole[4])
-    for name in jobs.WRITTEN:
+    for name in run.WRITTEN:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -222,12 +224,12 @@ def equal(one, other):
 
 
 def test_a_state_of_other_settings_is_refused(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.State, "end_epoch", lambda *arguments: (_ for _ in ()).throw(Cut))
+    monkeypatch.setattr(loop.State, "end_epoch", lambda *arguments: (_ for _ in ()).throw(Cut))
     path = data / "patients" / "toy.csv"
     with pytest.raises(Cut):
-        jobs.run(tmp_path, path, data, tiny(save_every=1))
+        run.run(tmp_path, path, data, tiny(save_every=1))
     with pytest.raises(DataError, match="other settings"):
-        jobs.run(tmp_path, path, data, tiny(save_every=1, lr_text=1e-4))
+        run.run(tmp_path, path, data, tiny(save_every=1, lr_text=1e-4))
 
 
 def test_r07_mirror_swap_keeps_laterality(table, data):
@@ -300,7 +302,7 @@ def test_r10_left_eyes_only(table, data, monocular):
     model, train, settings = model_and_visits(table, data, monocular=monocular)
     rows = np.flatnonzero(~train.present[:, 1].numpy())
     assert len(rows) > 1
-    losses, seen = training.backward(model, train.batch(rows), settings, torch.amp.GradScaler("cpu", enabled=False))
+    losses, seen = loop.backward(model, train.batch(rows), settings, torch.amp.GradScaler("cpu", enabled=False))
     assert losses[1] == 0 and (losses[2] == 0) == (monocular == "skip") and "right" not in seen
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -370,12 +372,12 @@ def test_a_small_text_encoder_does_not_see_padding():
 def test_vectors_are_not_decayed(table, data, name, decay):
     model, _, settings = model_and_visits(table, data)
     wanted = dict(model.named_parameters())[name]
-    assert [group["weight_decay"] for group in training.groups(model, settings) if any(p is wanted for p in group["params"])] == [decay]
+    assert [group["weight_decay"] for group in loop.groups(model, settings) if any(p is wanted for p in group["params"])] == [decay]
 
 
 def test_the_rate_warms_up_and_falls_to_zero():
-    assert [training.rate(step, 100, 50) for step in (0, 49)] == [1 / 50, 1.0]
-    assert training.rate(50, 100, 50) == 1.0 and training.rate(99, 100, 50) < 0.002 and training.rate(4, 100, 0.1) == 0.5
+    assert [loop.rate(step, 100, 50) for step in (0, 49)] == [1 / 50, 1.0]
+    assert loop.rate(50, 100, 50) == 1.0 and loop.rate(99, 100, 50) < 0.002 and loop.rate(4, 100, 0.1) == 0.5
 
 
 def test_unknown_settings_are_named():

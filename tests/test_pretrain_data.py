@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipdr import DataError
-from clipdr.odir import keywords
-from clipdr.pretrain import pairs, reports, upstream
-from clipdr.pretrain.ret_clip import floor
-from clipdr.retrieval import ceiling, contents
+from clipdr.data.sources.odir import keywords
+from clipdr.evaluation.retrieval import ceiling, contents
+from clipdr.pretrain.data import patients_table, report_text, ret_clip_release
+from clipdr.pretrain.model import floor
 
 WORDS = [
     "left",
@@ -52,12 +52,12 @@ def jpeg(shade, suffix="JPEG"):
 
 @given(TEXTS)
 def test_cleaning_is_idempotent(text):
-    assert reports.clean(reports.clean(text)) == reports.clean(text)
+    assert report_text.clean(report_text.clean(text)) == report_text.clean(text)
 
 
 @given(st.lists(st.sampled_from([word for word in WORDS if word.strip()]), max_size=14))
 def test_cleaning_keeps_side_words_and_negations(words):
-    cleaned = reports.clean(" ".join(words)).lower()
+    cleaned = report_text.clean(" ".join(words)).lower()
     for word, sense in {"left": ("left", "os"), "right": ("right", "od"), "no": ("no",), "not": ("not",), "without": ("without",)}.items():
         wanted = sum(one.lower() in sense for one in words)
         assert len([one for one in cleaned.replace(",", " ").replace(".", " ").split() if one == word]) == wanted
@@ -65,23 +65,23 @@ def test_cleaning_keeps_side_words_and_negations(words):
 
 
 def test_cleaning_expands_and_unifies():
-    assert reports.clean("OD: mild NPDR\uff0cC/D 0.4 ,,  od ok") == (
+    assert report_text.clean("OD: mild NPDR\uff0cC/D 0.4 ,,  od ok") == (
         "right eye: mild non-proliferative diabetic retinopathy, cup-to-disc ratio 0.4, od ok"
     )
-    assert reports.clean("ODYSSEY PDRs") == "ODYSSEY PDRs"
+    assert report_text.clean("ODYSSEY PDRs") == "ODYSSEY PDRs"
 
 
 @pytest.mark.parametrize(
     ("text", "kinds"), [("id 1234567", ["number"]), ("seen 2019-03-04", ["date"]), ("a.b@c.org", ["e-mail"]), ("C/D 0.4", [])]
 )
 def test_possible_identifiers_are_found(text, kinds):
-    assert reports.identifiers(text) == kinds
+    assert report_text.identifiers(text) == kinds
 
 
 @given(TEXTS)
 def test_swapping_sides_twice_is_the_identity(text):
-    cleaned = reports.clean(text.replace("İ", "I"))
-    assert reports.swap_sides(reports.swap_sides(cleaned)) == cleaned
+    cleaned = report_text.clean(text.replace("İ", "I"))
+    assert report_text.swap_sides(report_text.swap_sides(cleaned)) == cleaned
 
 
 def table(**columns):
@@ -110,21 +110,23 @@ def table(**columns):
 )
 def test_a_wrong_table_names_its_row(columns, message):
     with pytest.raises(DataError, match=message):
-        pairs.finish(table(**columns), 0)
+        patients_table.finish(table(**columns), 0)
 
 
 def test_splits_are_by_patient_stratified_and_sealed():
     many = pd.DataFrame({"patient_id": [str(i // 2) for i in range(400)], "visit_id": [str(i % 2) for i in range(400)]})
     many = many.assign(dataset="A", left_image=[f"i{i}" for i in range(400)], right_image="", text="x", language="en")
     many["D"] = [str(int(i // 2 < 60)) for i in range(400)]
-    done = pairs.finish(many, 3)
-    record = pairs.split_record(done, 3)
+    done = patients_table.finish(many, 3)
+    record = patients_table.split_record(done, 3)
     assert record["counts"] == {"train": 140, "val": 20, "test": 40}
     assert done.groupby("patient_id")["split"].nunique().max() == 1
     sick = done[done["D"] == "1"].drop_duplicates("patient_id")["split"].value_counts()
     assert dict(sick) == {"train": 42, "test": 12, "val": 6}
     assert (
-        record["sha256"] == pairs.split_record(pairs.finish(many, 3), 3)["sha256"] != pairs.split_record(pairs.finish(many, 4), 4)["sha256"]
+        record["sha256"]
+        == patients_table.split_record(patients_table.finish(many, 3), 3)["sha256"]
+        != patients_table.split_record(patients_table.finish(many, 4), 4)["sha256"]
     )
 
 
@@ -143,13 +145,13 @@ def test_the_upstream_format_goes_round(tmp_path):
         {"text_id": 8, "text": "b", "image_ids": ["p1", "p2"]},
     ]
     write_upstream(tmp_path / "up", images, texts)
-    found, dropped = upstream.read(tmp_path / "up", "train", tmp_path / "out", "A")
+    found, dropped = ret_clip_release.read(tmp_path / "up", "train", tmp_path / "out", "A")
     assert dropped == ["text gone", "image alone"]
     assert list(zip(found["patient_id"], found["visit_id"], strict=True)) == [("p1", "7"), ("p1", "8"), ("p2", "8")]
     assert (tmp_path / "out" / found["left_image"][0]).read_bytes() == images["p1"][0]
     assert (tmp_path / "out" / found["right_image"][0]).read_bytes() == images["p1"][1]
     assert found.loc[2, ["right_image", "side_known"]].tolist() == ["", "0"]  # one eye, of unknown side
-    assert pairs.finish(found, 0)["text"][0] == "左眼正常, 右眼正常"
+    assert patients_table.finish(found, 0)["text"][0] == "左眼正常, 右眼正常"
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_r13_the_reader_refuses_attacks(tmp_path, monkeypatch, attack, message):
     lines = {"long": "p2\t" + "A" * 20000, "base64": f"p2\t{plain}\t*&^%", "columns": f"p2\t{plain}", "duplicate": f"p1\t{plain}\t{plain}"}
     lines |= {name: f"p2\t{plain}\t{text}" for name, text in encoded.items()}
     if attack == "pixels":
-        monkeypatch.setattr("clipdr.decode.MAX_PIXELS", 500)
+        monkeypatch.setattr("clipdr.data.preprocessing.image_io.MAX_PIXELS", 500)
         monkeypatch.setitem(lines, "pixels", f"p2\t{plain}\t{plain}")
         (tmp_path / "train_imgs.tsv").write_text("p1\t" + "\t".join([base64.b64encode(small()).decode()] * 2) + "\n")
     if attack in lines:
@@ -190,10 +192,10 @@ def test_r13_the_reader_refuses_attacks(tmp_path, monkeypatch, attack, message):
         (tmp_path / "train_texts.jsonl").write_text(json.dumps(texts[0]) + '\n{"text_id": 2\n')
     if attack == "twice":
         (tmp_path / "train_texts.jsonl").write_text((json.dumps(texts[0]) + "\n") * 2)
-    monkeypatch.setattr(upstream, "MAX_BYTES", 3000)
-    monkeypatch.setattr(upstream, "MAX_LINE", 12000)
+    monkeypatch.setattr(ret_clip_release, "MAX_BYTES", 3000)
+    monkeypatch.setattr(ret_clip_release, "MAX_LINE", 12000)
     with pytest.raises(DataError, match=message):
-        upstream.read(tmp_path, "train", tmp_path / "out", "A")
+        ret_clip_release.read(tmp_path, "train", tmp_path / "out", "A")
 
 
 def small():
@@ -204,13 +206,13 @@ def small():
 
 def test_r13_equal_eyes_are_one_eye_of_unknown_side(tmp_path):
     write_upstream(tmp_path, {"p1": (jpeg(5), jpeg(5))}, [{"text_id": 1, "text": "a", "image_ids": ["p1"]}])
-    found, dropped = upstream.read(tmp_path, "train", tmp_path / "out", "A")
+    found, dropped = ret_clip_release.read(tmp_path, "train", tmp_path / "out", "A")
     assert (found["right_image"][0], found["side_known"][0], dropped) == ("", "0", [])
 
 
 def test_r12_the_floor_of_the_onehot_loss_by_hand():
     """RET-R12: four texts in groups of 2, 1, 1: (2 log 2) / 4; all equal: log 4; and no loss of any vectors is below it."""
-    from clipdr.pretrain.ret_clip import onehot, same_text
+    from clipdr.pretrain.model import onehot, same_text
 
     content = torch.tensor([3, 5, 3, 9])
     assert floor(content) == pytest.approx(2 * np.log(2) / 4, abs=1e-12)
@@ -223,8 +225,8 @@ def test_r12_the_floor_of_the_onehot_loss_by_hand():
 @pytest.mark.realdata
 def test_r12_the_ceilings_of_odir(realdata):
     """RET-R12: the four rows of the specification's section 12, to 0.1 %."""
-    odir = pairs.odir(realdata / "odir")
-    side = {name: odir[f"text_{name}"].map(lambda text: tuple(sorted(keywords(text)))) for name in pairs.SIDES}
+    odir = patients_table.odir(realdata / "odir")
+    side = {name: odir[f"text_{name}"].map(lambda text: tuple(sorted(keywords(text)))) for name in patients_table.SIDES}
     both = list(zip(side["left"], side["right"], strict=True))
     rows = {
         "both": (both, 153, (19.1, 38.6, 49.4)),
@@ -240,8 +242,8 @@ def test_r12_the_ceilings_of_odir(realdata):
 
 @pytest.mark.realdata
 def test_odir_is_read_as_described(realdata):
-    odir = pairs.finish(pairs.odir(realdata / "odir"), 0)
+    odir = patients_table.finish(patients_table.odir(realdata / "odir"), 0)
     assert odir["split"].value_counts().to_dict() == {"train": 560, "test": 160, "val": 80}
-    assert odir[list(pairs.ODIR_LABELS)].astype(int).sum().tolist() == [196, 400, 26, 50, 28, 32, 33, 177]
+    assert odir[list(patients_table.ODIR_LABELS)].astype(int).sum().tolist() == [196, 400, 26, 50, 28, 32, 33, 177]
     grades = pd.concat([odir["grade_left"], odir["grade_right"]]).value_counts().to_dict()
     assert grades == {"0": 962, "2": 393, "1": 213, "3": 21, "": 11}

@@ -14,21 +14,28 @@ from conftest import DOMAINS, SIDE
 from sklearn import metrics as sk
 from typer.testing import CliRunner
 
-from clipdr import DataError, runs
-from clipdr.backbones import Backbone
-from clipdr.config import named
-from clipdr.exported import Folder, image_tower, refuse_known
-from clipdr.features import cache_features, cache_prompts
-from clipdr.folds import fold
-from clipdr.manifest import read_manifests
-from clipdr.methods import METHODS
+from clipdr import DataError
+from clipdr.cli.main import app
+from clipdr.config.study import named
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.evaluation.retrieval import null_band, similarity
+from clipdr.methods import METHODS, load
 from clipdr.methods.base import Source
-from clipdr.pretrain import aligned, answers, examples, exhibits, finetune, jobs, multilabel, pairs, practice, probe
-from clipdr.pretrain.__main__ import app
-from clipdr.pretrain.ret_clip import Aligned
+from clipdr.models.backbone import Backbone
+from clipdr.models.exported import Folder
+from clipdr.models.factory import image_tower
+from clipdr.pretrain import report
+from clipdr.pretrain import run as jobs
+from clipdr.pretrain.data import patients_table, synthetic_patients
+from clipdr.pretrain.evaluation import few_shot, finetune, linear_probe, multilabel, retrieval, zero_shot
+from clipdr.pretrain.evaluation import prompted as answers
+from clipdr.pretrain.model import Aligned
 from clipdr.pretrain.settings import rules
-from clipdr.retrieval import null_band, similarity
-from clipdr.train import OPTIMIZERS, predict, train_step
+from clipdr.training import run as runs
+from clipdr.training.feature_cache import cache_features, cache_prompts
+from clipdr.training.loop import OPTIMIZERS, predict, train_step
+from clipdr.training.run import refuse_known
 
 TINY = {
     "image": "timm/test_efficientnet", "weights": "random", "side": 32, "width": 16, "length": 64, "batch_size": 16, "epochs": 20,
@@ -42,7 +49,7 @@ def trained(tmp_path_factory):
     data = tmp_path_factory.mktemp("cohort")
     path = cohort.make(data, patients=60, monocular=3)
     jobs.run(data / "run", path, data, rules("small", TINY))
-    return data, data / "run", pairs.read(path)
+    return data, data / "run", patients_table.read(path)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +76,8 @@ def test_r11_v_is_the_same_behind_the_export(trained, spec):
 def test_r11_prompts_pass_through_the_patient_head(trained, spec):
     model, _ = jobs.load(trained[1])
     text = ["bright spot upper inner", "left eye bright spot"]
-    from clipdr.text import sentences
-    from clipdr.words import tokens
+    from clipdr.models.report_encoder import tokens
+    from clipdr.models.text_tower import sentences
 
     found = sentences(Backbone(spec, SIDE).text, text)
     with torch.no_grad():
@@ -88,7 +95,7 @@ def graded(toy, manifests, settings, spec):
 
     def make(name, frozen=None):
         manifest = read_manifests(manifests)
-        frozen = METHODS[name].reads == "feature" if frozen is None else frozen
+        frozen = load(name).reads == "feature" if frozen is None else frozen
         chosen = settings(frozen, None, **({"augment": "fundus"} if name == "gdrnet" else {})) | {"backbone": spec}
         method, rows = runs.build(chosen, name, toy, manifest, fold(manifest, "dg", DOMAINS[0]), torch.device("cpu"))
         method.begin(Source(rows["train"], rows["val"], steps_per_epoch=2, steps=8))
@@ -152,7 +159,7 @@ def test_r11_a_photograph_of_the_test_domain_stops_the_run(exported, spec, toy, 
 
 def test_seen_holds_training_and_validation_but_not_test(trained, exported):
     seen, table = Folder(exported).facts["seen"], trained[2]
-    keys = pairs.patients(table)
+    keys = patients_table.patients(table)
     assert set(seen["patients"]) == set(keys[(table["split"] != "test").to_numpy()])
     assert len(seen["images"]) == int((table.loc[table["split"] != "test", ["left_image", "right_image"]] != "").to_numpy().sum())
 
@@ -190,7 +197,7 @@ def test_r03_held_out_patients_are_found_above_chance(trained):
     model, settings = jobs.load(run)
     test = table[table["split"] != "train"].reset_index(drop=True)
     found = jobs.embed(model, test, data, settings)
-    rows = pd.DataFrame(aligned.levels_retrieved(found.image, found.text, found.member, found.content, pairs.patients(test)))
+    rows = pd.DataFrame(retrieval.levels_retrieved(found.image, found.text, found.member, found.content, patients_table.patients(test)))
     assert len(rows) == 6 and set(rows["level"]) == {"left", "right", "patient"}
     assert (rows["recall_5"] > rows["null_5_high"]).all()
     assert (rows["recall_1"] <= rows["ceiling_1"] + 1e-9).all()
@@ -202,10 +209,10 @@ def test_r03_a_report_finds_its_patient_twenty_times_as_often_as_chance(tmp_path
     path = cohort.make(tmp_path, patients=560, names=tuple(cohort.PLACES), splits=splits)
     jobs.run(tmp_path / "run", path, tmp_path, rules("small", TINY | {"epochs": 12, "batch_size": 32}))
     model, settings = jobs.load(tmp_path / "run")
-    table = pairs.read(path)
+    table = patients_table.read(path)
     test = table[table["split"] == "test"].reset_index(drop=True)
     found = jobs.embed(model, test, tmp_path, settings)
-    rows = aligned.levels_retrieved(found.image, found.text, found.member, found.content, pairs.patients(test))
+    rows = retrieval.levels_retrieved(found.image, found.text, found.member, found.content, patients_table.patients(test))
     row = next(row for row in rows if row["level"] == "patient" and row["direction"] == "text_to_image")
     print({key: round(row[key], 4) for key in ("n", "recall_1", "ceiling_1", "chance_1", "skill_1")})
     assert row["n"] == 200 and row["recall_1"] >= 20 * row["chance_1"] and row["ceiling_1"] > 0.25
@@ -215,8 +222,8 @@ def test_r04_permuted_test_reports_fall_to_chance(trained):
     """RET-R4, first half: the test table re-paired is inside the null band."""
     data, run, table = trained
     model, settings = jobs.load(run)
-    found, patient = jobs.embed(model, table, data, settings), pairs.patients(table)
-    rows = aligned.levels_retrieved(found.image, found.text, found.member, found.content, patient, permute=5)
+    found, patient = jobs.embed(model, table, data, settings), patients_table.patients(table)
+    rows = retrieval.levels_retrieved(found.image, found.text, found.member, found.content, patient, permute=5)
     assert all(row[f"null_{k}_low"] <= row[f"recall_{k}"] <= row[f"null_{k}_high"] for row in rows for k in (1, 5, 10))
 
 
@@ -225,17 +232,17 @@ def test_r04_training_on_permuted_reports_teaches_nothing(tmp_path):
     path = cohort.make(tmp_path, patients=60)
     jobs.run(tmp_path / "run", path, tmp_path, rules("small", TINY | {"permute": True, "epochs": 10}))
     model, settings = jobs.load(tmp_path / "run")
-    table = pairs.read(path)
+    table = patients_table.read(path)
     test = table[table["split"] != "train"].reset_index(drop=True)
     found = jobs.embed(model, test, tmp_path, settings)
-    for row in aligned.levels_retrieved(found.image, found.text, found.member, found.content, pairs.patients(test)):
+    for row in retrieval.levels_retrieved(found.image, found.text, found.member, found.content, patients_table.patients(test)):
         assert all(row[f"null_{k}_low"] <= row[f"recall_{k}"] <= row[f"null_{k}_high"] for k in (1, 5, 10))
 
 
 def test_examples_name_pairs_and_hold_no_pixels(trained, tmp_path):
     data, run, table = trained
     model, settings = jobs.load(run)
-    examples.write(jobs.embed(model, table, data, settings), table, data, tmp_path / "examples.json")
+    retrieval.write(jobs.embed(model, table, data, settings), table, data, tmp_path / "examples.json")
     found = json.loads((tmp_path / "examples.json").read_text())["examples"]
     assert len(found) == 12 and all(len(one["found"]) == 3 and one["rank"] >= 1 for one in found)
     assert any(answer["true"] for one in found for answer in one["found"])
@@ -266,7 +273,7 @@ def test_the_fast_probe_finds_what_the_features_hold(trained):
     table = trained[2]
     told = np.array([[row.N == "1", row.D == "1"] for row in table.itertuples()], float)
     noise = np.random.default_rng(0).normal(size=(len(table), 6))
-    rows, _ = probe.probe({"trained": np.hstack([told, 0.1 * noise]), "random": noise}, table, ["N", "D"])
+    rows, _ = linear_probe.probe({"trained": np.hstack([told, 0.1 * noise]), "random": noise}, table, ["N", "D"])
     value = rows[rows["against"] == ""].pivot(index="network", columns="metric", values="value")
     assert value.loc["trained", "macro_auroc"] > 0.95 > value.loc["random", "macro_auroc"]
     difference = rows[(rows["against"] == "random") & (rows["metric"] == "macro_map")].iloc[0]
@@ -274,7 +281,7 @@ def test_the_fast_probe_finds_what_the_features_hold(trained):
         difference["value"] == pytest.approx(value.loc["trained", "macro_map"] - value.loc["random", "macro_map"]) and difference["p"] < 0.2
     )
     with pytest.raises(DataError, match="no column X"):
-        probe.findings(table, ["X"])
+        linear_probe.findings(table, ["X"])
 
 
 @pytest.mark.parametrize(("protocol", "moves"), [("linear", False), ("full", True)])
@@ -302,41 +309,41 @@ def test_zero_shot_and_few_shot_answers(trained):
     zero, few = answers.answer(model, settings, graded, data, ["N", "D"], "en", "both", [1, 5], 42)
     assert len(zero) == 7 and zero["label"].iloc[-1] == "grade, macro AUC"
     assert zero["auroc"].between(0, 1).all() and (zero["low"] <= zero["high"])[:6].all()
-    assert list(few["method"]) == ["zero_shot", *aligned.ADAPTERS, *aligned.ADAPTERS] and few["auroc_D"].between(0, 1).all()
+    assert list(few["method"]) == ["zero_shot", *few_shot.ADAPTERS, *few_shot.ADAPTERS] and few["auroc_D"].between(0, 1).all()
     with pytest.raises(DataError, match="single"):
-        aligned.single_eyes(model, aligned.read_prompts("en"), ["N"], {}, "each")
+        zero_shot.single_eyes(model, zero_shot.read_prompts("en"), ["N"], {}, "each")
     with pytest.raises(DataError, match="no prompts in 'de'"):
-        aligned.read_prompts("de")
+        zero_shot.read_prompts("de")
 
 
 def test_shots_are_drawn_by_patient():
     cls, patient = np.array([0, 0, 0, 1, 1, -1]), np.array(list("aabcdd"))
-    rows = aligned.shots(cls, patient, 5, 42)
+    rows = few_shot.shots(cls, patient, 5, 42)
     assert cls[rows].tolist().count(0) == 2 and cls[rows].tolist().count(1) == 2 and -1 not in cls[rows]
 
 
-@pytest.mark.parametrize("method", aligned.ADAPTERS)
+@pytest.mark.parametrize("method", few_shot.ADAPTERS)
 def test_an_adapter_learns_from_its_shots(method):
     generator = torch.Generator().manual_seed(0)
     cls = np.arange(24) % 3
     vectors = F.normalize(torch.eye(8)[torch.from_numpy(cls) + 4] + 0.3 * torch.randn(24, 8, generator=generator), dim=-1)
     weights = F.normalize(torch.eye(8)[:3] + 0.2 * torch.eye(8)[4:7], dim=-1)  # prompts that are right but weak
-    prompted = aligned.accuracy(10.0 * vectors @ weights.T, cls)
-    learnt = aligned.accuracy(aligned.few_shot(method, vectors, cls, vectors, cls, vectors, weights, 10.0).detach(), cls)
+    prompted = few_shot.accuracy(10.0 * vectors @ weights.T, cls)
+    learnt = few_shot.accuracy(few_shot.few_shot(method, vectors, cls, vectors, cls, vectors, weights, 10.0).detach(), cls)
     assert prompted < 1 and learnt >= prompted + (0 if method == "clip_adapter" else 0.1)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_prompts_cover_grades_and_findings(language):
-    prompts = aligned.read_prompts(language)
-    assert len(prompts["grades"]) == 5 and set(prompts["findings"]) == set(pairs.ODIR_LABELS)
+    prompts = zero_shot.read_prompts(language)
+    assert len(prompts["grades"]) == 5 and set(prompts["findings"]) == set(patients_table.ODIR_LABELS)
     assert all("{}" in template for group in prompts["templates"].values() for template in group)
 
 
 def test_a_vector_of_another_level_is_refused(trained):
     model, _ = jobs.load(trained[1])
     with pytest.raises(DataError, match="comparable"):
-        aligned.zero_shot_findings(model, Aligned("left", torch.ones(1, 16)), aligned.read_prompts("en"), ["N"], "patient")
+        zero_shot.zero_shot_findings(model, Aligned("left", torch.ones(1, 16)), zero_shot.read_prompts("en"), ["N"], "patient")
 
 
 # Verbs -----------------------------------------------------------------------------------------------------------------------------------
@@ -355,7 +362,7 @@ def test_the_verbs_write_their_files(trained, tmp_path):
         ["export", str(mine), str(tmp_path / "backbone"), "--half"],
         ["report", str(tmp_path), "--data", str(data)],
     ):
-        done = CliRunner().invoke(app, command)
+        done = CliRunner().invoke(app, ["pretrain", *command])
         assert done.exit_code == 0, (command, done.output, done.exception)
     for name in ("retrieval", "probes", "zeroshot", "fewshot", "finetune_linear", "finetune_linear_history"):
         assert len(pd.read_csv(mine / f"{name}.csv"))
@@ -371,23 +378,23 @@ def test_the_verbs_write_their_files(trained, tmp_path):
     assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
     shown = pd.read_csv(folder / "tables" / "probes_toy.csv").set_index(["method", "metric"])["value"]
     found = pd.read_csv(mine / "probes.csv").fillna({"against": ""}).set_index(["network", "against", "metric"])["value"]
-    rows = [(network, "", label) for network, label in exhibits.NETWORKS.items()]
-    rows += [("trained", other, f"difference to {exhibits.NETWORKS[other]}") for other in ("start", "random")]
-    for (network, against, label), metric in itertools.product(rows, exhibits.PROBED):
+    rows = [(network, "", label) for network, label in report.NETWORKS.items()]
+    rows += [("trained", other, f"difference to {report.NETWORKS[other]}") for other in ("start", "random")]
+    for (network, against, label), metric in itertools.product(rows, report.PROBED):
         assert float(shown[label, metric]) == pytest.approx(100 * found[network, against, metric], abs=1e-4), (label, metric)
     assert all("SYNTHETIC" in (folder / "figures" / f"{name}.svg").read_text() for name in ("pretraining", "pairs_toy"))
 
 
 def test_practice_patients_are_nobody_of_a_benchmark(tmp_path):
     """Other seeds, other cameras; single eyes with a sentence that names their grade; a seed of a benchmark is refused."""
-    table = practice.draw(tmp_path / "raw", tmp_path / "data", 12, 48, 1000, size=96)
-    done = pairs.finish(table, 0)
+    table = synthetic_patients.draw(tmp_path / "raw", tmp_path / "data", 12, 48, 1000, size=96)
+    done = patients_table.finish(table, 0)
     assert done["patient_id"].nunique() == 12 and set(done["visit_id"]) <= {"report", "left", "right"}
     single = done[done["visit_id"] == "left"]
     assert (single["right_image"] == "").all() and single["text"].str.len().gt(10).all()
-    assert practice.camera(np.random.default_rng(1)) != practice.camera(np.random.default_rng(2))
+    assert synthetic_patients.camera(np.random.default_rng(1)) != synthetic_patients.camera(np.random.default_rng(2))
     with pytest.raises(DataError, match="seeds below 1000"):
-        practice.draw(tmp_path, tmp_path, 12, 48, 0)
+        synthetic_patients.draw(tmp_path, tmp_path, 12, 48, 0)
 
 
 # Real photographs ------------------------------------------------------------------------------------------------------------------------
@@ -401,12 +408,12 @@ def odir(tmp_path_factory, request):
     if not (REALDATA / "odir").is_dir():
         pytest.skip("no ODIR")
     data, found = tmp_path_factory.mktemp("odir"), []
-    packed = pairs.pack(pairs.odir(REALDATA / "odir"), REALDATA / "odir", data, 96, 1)
+    packed = patients_table.pack(patients_table.odir(REALDATA / "odir"), REALDATA / "odir", data, 96, 1)
     for seed in range(3):
         path = data / "patients" / f"odir_{seed}.csv"
-        pairs.write(pairs.finish(packed, seed), path, seed)
+        patients_table.write(patients_table.finish(packed, seed), path, seed)
         jobs.run(data / str(seed), path, data, rules("small", {"seed": seed}))
-        found.append((data / str(seed), pairs.read(path), data))
+        found.append((data / str(seed), patients_table.read(path), data))
     return found
 
 
@@ -427,14 +434,14 @@ def test_r08_the_probe_on_odir_beats_random_weights(odir):
     tables, draws = [], []
     for seed, (run, table, data) in enumerate(odir):
         features = {}
-        for weights in probe.WEIGHTS:
+        for weights in linear_probe.WEIGHTS:
             model, settings = jobs.load(run, weights)
             found = jobs.embed(model, table, data, settings)
-            features[weights] = probe.both_eyes(found.raw, found.present)
-        rows, drawn = probe.probe(features, table, list(pairs.ODIR_LABELS), f"test/{seed}")
+            features[weights] = linear_probe.both_eyes(found.raw, found.present)
+        rows, drawn = linear_probe.probe(features, table, list(patients_table.ODIR_LABELS), f"test/{seed}")
         tables.append(rows)
         draws.append(drawn)
-    together = probe.seeds_together(tables, draws).set_index(["network", "against", "metric"])
+    together = linear_probe.seeds_together(tables, draws).set_index(["network", "against", "metric"])
     print(together)
     assert together.loc[("trained", "random", "macro_map"), "value"] >= 0.05
     assert together.loc[("trained", "random", "macro_map"), "low"] > 0
@@ -447,7 +454,7 @@ def test_r03_zero_shot_finds_diabetic_retinopathy(odir):
     """RET-R3: AUROC of D from prompts alone, lower end of its interval above 0.5."""
     for run, table, data in odir:
         model, settings = jobs.load(run)
-        zero, _ = answers.answer(model, settings, table, data, list(pairs.ODIR_LABELS), "en", "patient", [], 42)
+        zero, _ = answers.answer(model, settings, table, data, list(patients_table.ODIR_LABELS), "en", "patient", [], 42)
         row = zero[(zero["input"] == "both eyes") & (zero["label"] == "D")].iloc[0]
         assert row["low"] > 0.5
 
@@ -461,24 +468,24 @@ def test_the_null_band_holds_chance():
 
 def test_pretraining_runs_are_published(trained, tmp_path):
     """MLflow gets the settings and the losses of a finished run, once."""
-    from clipdr import track
+    from clipdr.report import tracking
 
     shutil.copytree(trained[1], tmp_path / "pretrain" / "runs" / "toy" / "0")
     address = f"sqlite:///{tmp_path}/mlflow.db"
-    assert track.publish(tmp_path / "runs", address, "clipdr")["published"] == 1
-    assert track.publish(tmp_path / "runs", address, "clipdr")["unchanged"] == 1
+    assert tracking.publish(tmp_path / "runs", address, "clipdr")["published"] == 1
+    assert tracking.publish(tmp_path / "runs", address, "clipdr")["unchanged"] == 1
 
 
 def test_fundus_tiny_is_small_and_reads():
     """The packaged tower: at most 12 MB, float16, no photograph of a benchmark seed; every key of its card is there."""
-    from clipdr.settings import BACKBONES, folder_of
+    from clipdr.config.job import BACKBONES, folder_of
 
     folder = Folder(folder_of(BACKBONES["fundus_tiny"].image))
     assert sum(path.stat().st_size for path in folder.path.iterdir()) <= 12 * 2**20
     assert all(value.dtype == torch.float16 for value in folder.tensors("heads.safetensors").values())
     assert all(patient.startswith("PRACTICE/") for patient in folder.facts["seen"]["patients"])
     card = (folder.path / "README.md").read_text()
-    assert all(word in card for word in ("Data", "Seed", "Commit", "Steps", "Scores", "Limits", "python -m clipdr.pretrain"))
+    assert all(word in card for word in ("Data", "Seed", "Commit", "Steps", "Scores", "Limits", "python -m clipdr pretrain"))
     backbone = Backbone({"name": "fundus_tiny", "weights": "random", "text": "own", "image": "package/fundus_tiny"}, 64)
     image = torch.rand(2, 3, 64, 64)
     with torch.no_grad():

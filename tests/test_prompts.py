@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from clipdr import DataError
-from clipdr.backbones import Backbone
-from clipdr.prompts import BANKS, TEMPLATES, Prompts, interpolation
-from clipdr.text import sentences
+from clipdr.models.backbone import Backbone
+from clipdr.models.prompts import BANKS, TEMPLATES, Prompts, interpolation
+from clipdr.models.text_tower import sentences
 
 SMALL = {"image": "timm/test_efficientnet", "weights": "random", "text": "small"}
 
@@ -45,7 +45,7 @@ def test_open_clip_reads_the_same_sentence(tower):
     import open_clip
     from open_clip.transformer import TextTransformer
 
-    from clipdr.backbones import SMALL as SIZE
+    from clipdr.models.backbone import SMALL as SIZE
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -9,8 +9,8 @@ import yaml
 from conftest import DOMAINS
 from typer.testing import CliRunner
 
-from clipdr.__main__ import app
-from clipdr.settings import HELD_OUT
+from clipdr.cli.main import app
+from clipdr.data.protocols import HELD_OUT
 
 METHODS = ("erm", "drgen", "erm_class")  # drgen: Fishr, degenerate with one source, and averaged weights
 TABLES = ("dg", "dg_auc", "esdg", "esdg_auc", "within_auc", "lodo_crossval_auc", "selection", "ablation", "esdg_targets")
@@ -138,10 +138,11 @@ def test_every_row_of_the_ablation_is_another_loss_or_another_training(name, set
     """Each row takes a step; its options or its rules differ from the full method's."""
     import torch
 
-    from clipdr import runs, train
-    from clipdr.folds import fold
-    from clipdr.manifest import read_manifests
-    from clipdr.settings import Training
+    from clipdr.config.job import Training
+    from clipdr.data.manifest import read_manifests
+    from clipdr.data.splits import fold
+    from clipdr.training import loop
+    from clipdr.training import run as runs
 
     (method, rules), manifest = row_of(name, settings), read_manifests(manifests)
     assert method == ("clip_dr_plus" if name.startswith("plus_") else "clip_dr")
@@ -149,9 +150,9 @@ def test_every_row_of_the_ablation_is_another_loss_or_another_training(name, set
     torch.manual_seed(0)
     model, rows = runs.build(rules, method, cached, manifest, fold(manifest, "dg", DOMAINS[0]), torch.device("cpu"))
     training = Training(**rules["training"])
-    model.begin(train.source_of(rows["train"], rows["val"], training))
-    optimizers = {key: train.OPTIMIZERS["radam"](group, 1e-3, 0) for key, group in model.parameter_groups().items()}
-    parts = train.train_step(model, optimizers, rows["train"].batch(0, 10, 0, training.sampler), 0)
+    model.begin(loop.source_of(rows["train"], rows["val"], training))
+    optimizers = {key: loop.OPTIMIZERS["radam"](group, 1e-3, 0) for key, group in model.parameter_groups().items()}
+    parts = loop.train_step(model, optimizers, rows["train"].batch(0, 10, 0, training.sampler), 0)
     assert all(torch.isfinite(value) for value in parts.values())
     assert (parts["rank"] == 0) == (name in ("no_rank", "plain"))
     assert (parts["kl"] == 0) == (name == "no_kl")

@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from clipdr import DataError, readers
-from clipdr.domains import DOMAINS
+from clipdr import DataError
+from clipdr.data.domains import DOMAINS
+from clipdr.data.sources import gdrbench
 
 
 def layout(root, domain, train, val, files=None, newline="\n"):
@@ -21,8 +22,8 @@ def layout(root, domain, train, val, files=None, newline="\n"):
 
 def test_rows_come_train_first_in_file_order(tmp_path):
     root = layout(tmp_path, "RLDR", ["RLDR/pdr/9_right.jpg 4", "RLDR/nodr/10_left.jpg 0"], ["RLDR/mild_npdr/1_left.jpg 1"])
-    records = readers.records(root, "RLDR")
-    assert list(records.columns) == readers.COLUMNS
+    records = gdrbench.records(root, "RLDR")
+    assert list(records.columns) == gdrbench.COLUMNS
     assert records.to_numpy().tolist() == [
         ["RLDR/pdr/9_right.jpg", "images/RLDR/pdr/9_right.jpg", 4, "RLDR", "train", "9", "right", ""],
         ["RLDR/nodr/10_left.jpg", "images/RLDR/nodr/10_left.jpg", 0, "RLDR", "train", "10", "left", ""],
@@ -34,7 +35,7 @@ def test_windows_line_ends_a_byte_order_mark_and_spaces_in_names_are_read(tmp_pa
     root = layout(
         tmp_path, "APTOS", ["\ufeffAPTOS/nodr/a b.png 0"], ["APTOS/pdr/c.png 4"], ["APTOS/nodr/a b.png", "APTOS/pdr/c.png"], "\r\n"
     )
-    records = readers.records(root, "APTOS")
+    records = gdrbench.records(root, "APTOS")
     assert records["image"].tolist() == ["APTOS/nodr/a b.png", "APTOS/pdr/c.png"] and records["grade"].tolist() == [0, 4]
 
 
@@ -51,7 +52,7 @@ def test_windows_line_ends_a_byte_order_mark_and_spaces_in_names_are_read(tmp_pa
 )
 def test_patient_and_eye_come_from_the_name(tmp_path, domain, image, patient, eye):
     root = layout(tmp_path, domain, [f"{image} 0"], [f"{domain}/pdr/0_x.png 4"])
-    first = readers.records(root, domain).iloc[0]
+    first = gdrbench.records(root, domain).iloc[0]
     assert (first["patient"], first["eye"]) == (patient, eye)
 
 
@@ -81,38 +82,38 @@ def test_a_defect_stops_with_one_line_that_names_its_place(tmp_path, name):
     train, words = DEFECTS[name]
     root = layout(tmp_path, "APTOS", train, ["APTOS/pdr/v.png 4"], ["APTOS/nodr/a.png", "APTOS/nodr/b.png", "APTOS/pdr/v.png"])
     with pytest.raises(DataError) as caught:
-        readers.records(root, "APTOS")
+        gdrbench.records(root, "APTOS")
     message = str(caught.value)
     assert "\n" not in message and all(word in message for word in ["APTOS_", *words]), message
 
 
 def test_a_missing_or_unreadable_split_file_and_an_unknown_domain_are_named(tmp_path):
     with pytest.raises(DataError, match=r"no split file .*APTOS_train\.txt"):
-        readers.records(tmp_path, "APTOS")
+        gdrbench.records(tmp_path, "APTOS")
     layout(tmp_path, "APTOS", [FINE], ["APTOS/pdr/v.png 4"])
     (tmp_path / "splits/APTOS_crossval.txt").write_bytes(b"APTOS/pdr/\xff.png 4")
     with pytest.raises(DataError, match=r"APTOS_crossval\.txt.*UTF-8"):
-        readers.records(tmp_path, "APTOS")
+        gdrbench.records(tmp_path, "APTOS")
     with pytest.raises(DataError, match=r"unknown domain 'aptos'"):
-        readers.records(tmp_path, "aptos")
+        gdrbench.records(tmp_path, "aptos")
 
 
 def test_counts_are_compared_with_the_official_files(tmp_path):
     root = layout(tmp_path, "IDRID", ["IDRID/nodr/a.jpg 0"], ["IDRID/pdr/b.jpg 4"])
-    records = readers.records(root, "IDRID")
-    report = readers.counts_report(records, "IDRID")
+    records = gdrbench.records(root, "IDRID")
+    report = gdrbench.counts_report(records, "IDRID")
     assert "train grade 0: 1 of 134" in report and "val grade 4: 1 of 13" in report
     with pytest.raises(DataError, match="IDRID is not complete"):
-        readers.check_counts(records, "IDRID")
-    assert readers.counts_report(records, "SIM_IDRID") == ""
+        gdrbench.check_counts(records, "IDRID")
+    assert gdrbench.counts_report(records, "SIM_IDRID") == ""
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("domain", ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR", "DDR", "EYEPACS"])
 def test_the_official_split_files_hold_the_published_counts(realdata, domain, tmp_path):
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
-    listed = pd.DataFrame(readers.split_files(tmp_path, domain))
-    readers.check_counts(listed, domain)
+    listed = pd.DataFrame(gdrbench.split_files(tmp_path, domain))
+    gdrbench.check_counts(listed, domain)
     assert len(listed) == sum(map(sum, DOMAINS[domain].counts.values()))
     patients = {"DEEPDR": 500, "RLDR": 1505, "EYEPACS": 44351}
-    assert len({readers._patient(domain, image)[0] for image in listed["image"]}) == patients.get(domain, 1)
+    assert len({gdrbench._patient(domain, image)[0] for image in listed["image"]}) == patients.get(domain, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipdr import DataError
-from clipdr import retrieval as r
+from clipdr.evaluation import retrieval as r
 
 
 def matrix(seed, count=5, levels=3):

@@ -7,10 +7,12 @@ import pytest
 from conftest import DOMAINS
 from test_config import config
 
-from clipdr import DataError, search
-from clipdr.config import read_study
+from clipdr import DataError
+from clipdr.config.search_space import SPACES
+from clipdr.config.study import read_study
 from clipdr.methods import METHODS
-from clipdr.search import SPACES, layer, over, space_of
+from clipdr.training import hparam_search
+from clipdr.training.hparam_search import layer, over, space_of
 
 WITHOUT_STEPS = {"majority", "zero_shot", "linear_probe"}
 
@@ -28,14 +30,14 @@ def sources(cached, tmp_path):
 def test_the_search_reads_nothing_of_the_held_out_domain(settings, sources):
     data, manifests = sources
     rules = settings(True, epochs=3)
-    result = search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
+    result = hparam_search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
     assert result["domains"] == list(DOMAINS[1:]) and len(result["trials"]) == 3
     assert result["trials"][0]["options"] == {"training": {"lr": rules["training"]["lr"]}, "context": 16}
     options = [json.dumps(trial["options"], sort_keys=True) for trial in result["trials"]]
     assert len(set(options)) == 3
     best = max(trial["val_auc"] for trial in result["trials"])
     assert next(trial["options"] for trial in result["trials"] if trial["val_auc"] == best) == result["chosen"]
-    again = search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
+    again = hparam_search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
     assert again == result
 
 
@@ -43,11 +45,11 @@ def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, m
     """The first trial's score is the AUC that history.csv marks as selected in a run on the same sources."""
     import pandas as pd
 
-    from clipdr import runs
+    from clipdr.training import run
 
     rules = settings(evaluations=4)
-    result = search.search(rules, "erm", 0, 1, manifests=manifests[1:], data=cached, device="cpu")
-    runs.run(rules, "dg", "erm", DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path / "run", device="cpu")
+    result = hparam_search.search(rules, "erm", 0, 1, manifests=manifests[1:], data=cached, device="cpu")
+    run.run(rules, "dg", "erm", DOMAINS[0], 0, manifests=manifests, data=cached, folder=tmp_path / "run", device="cpu")
     history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert result["trials"][0]["val_auc"] == pytest.approx(history.val_auc[history.selected].item(), abs=1e-9)
 
@@ -56,9 +58,9 @@ def test_a_trial_that_diverges_is_written_down_and_never_chosen(settings, source
     data, manifests = sources
     rules = settings(True, epochs=2, optimizer="sgd", lr=1e30)
     with pytest.raises(DataError, match="no trial of coop"):
-        search.search(rules, "coop", 0, 1, manifests=manifests, data=data, device="cpu")
-    monkeypatch.setattr(search, "LR_FACTORS", (1.0, 1e-33))
-    result = search.search(rules, "coop", 0, 6, manifests=manifests, data=data, device="cpu")
+        hparam_search.search(rules, "coop", 0, 1, manifests=manifests, data=data, device="cpu")
+    monkeypatch.setattr(hparam_search, "LR_FACTORS", (1.0, 1e-33))
+    result = hparam_search.search(rules, "coop", 0, 6, manifests=manifests, data=data, device="cpu")
     assert result["trials"][0]["val_auc"] is None
     assert result["chosen"]["training"]["lr"] == pytest.approx(1e-3)
 

@@ -7,10 +7,11 @@ import pytest
 from matplotlib.figure import Figure
 from reported import EVIL, Outline, write
 
-from clipdr import DataError, figures, page, sections
-from clipdr.tables import Table
-from clipdr.typeset import CSV_COLUMNS
-from clipdr.typeset import write as write_table
+from clipdr import DataError
+from clipdr.report.figures import style
+from clipdr.report.page import build, sections
+from clipdr.report.tables.table import CSV_COLUMNS, Table
+from clipdr.report.tables.writers import write as write_table
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def probes(tmp_path):
     for name in ("curve", "faces"):
         drawing = Figure(figsize=(2, 2))
         drawing.subplots().plot([0, 1], [0, 1])
-        figures.write(drawing, name, folder / "figures")
+        style.write(drawing, name, folder / "figures")
     said = {"curve": ("curve of recall", "Recall (%) by rank, n = 120."), "faces": ("photographs found", "Four photographs.")}
     sections.write(folder, "Retrieval", [f"SYNTHETIC reports. {EVIL}"], ["recall"], said, ["faces"])
     return folder
@@ -33,7 +34,7 @@ def probes(tmp_path):
 def test_a_section_stands_before_the_data_with_its_table_and_figures(study, probes):
     outline = Outline(write(study, "further.html", further=[probes / "section.json"]))
     ids = [value for tag, name, value in outline.attributes if tag == "section" and name == "id"]
-    assert ids == ["summary", *(one for name in page.TOPICS for one in (["probes", name] if name == "data" else [name]))]
+    assert ids == ["summary", *(one for name in build.TOPICS for one in (["probes", name] if name == "data" else [name]))]
     assert ("a", "href", "#probes") in outline.attributes
     for said in (
         "Retrieval",

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from conftest import DOMAINS
 
-from clipdr import DataError, runs, selection
-from clipdr.metrics import METRICS
-from clipdr.selection import best, leave_one_out
+from clipdr import DataError
+from clipdr.evaluation.metrics import METRICS
+from clipdr.training import model_selection, run
+from clipdr.training.model_selection import best, leave_one_out
 
 HELD_OUT = DOMAINS[0]
 SOURCES = DOMAINS[1:]
@@ -20,13 +21,13 @@ EVALUATIONS = {"evaluations": 6, "lr": 1e-2}
 def study(settings, method, data, folder):
     """A run with its checkpoints, the curves of its left-out sources, and what loso and oracle choose: the run folder."""
     manifests = {domain: data / "manifests" / f"{domain}.csv" for domain in DOMAINS}
-    runs.run(settings, "dg", method, HELD_OUT, 0, manifests=manifests.values(), data=data, folder=folder, keep=True, device="cpu")
+    run.run(settings, "dg", method, HELD_OUT, 0, manifests=manifests.values(), data=data, folder=folder, keep=True, device="cpu")
     inner = {}
     for left_out in SOURCES:
-        history = selection.curve(settings, method, left_out, 0, manifests=[manifests[d] for d in SOURCES], data=data, device="cpu")
+        history = model_selection.curve(settings, method, left_out, 0, manifests=[manifests[d] for d in SOURCES], data=data, device="cpu")
         inner[left_out] = folder / f"{left_out}.csv"
         inner[left_out].write_text(history.to_csv(index=False) if len(history) else "step\n")
-    selection.select(folder, ["loso", "oracle"], inner, manifests=manifests.values(), data=data, device="cpu")
+    model_selection.select(folder, ["loso", "oracle"], inner, manifests=manifests.values(), data=data, device="cpu")
     return folder
 
 
@@ -116,7 +117,7 @@ def test_a_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path
     for path in data.rglob(f"{HELD_OUT}.*"):
         path.unlink()
     manifests = [data / "manifests" / f"{domain}.csv" for domain in SOURCES]
-    curve = selection.curve(settings(**EVALUATIONS), "erm", SOURCES[0], 0, manifests=manifests, data=data, device="cpu")
+    curve = model_selection.curve(settings(**EVALUATIONS), "erm", SOURCES[0], 0, manifests=manifests, data=data, device="cpu")
     assert len(curve) == 6 and f"val_auc_{SOURCES[0]}" in curve and f"val_auc_{SOURCES[1]}" not in curve
 
 
@@ -129,14 +130,14 @@ def test_a_method_without_steps_has_one_set_of_weights(settings, cached, tmp_pat
 
 
 def test_checkpoints_survive_a_cut(settings, cached, manifests, tmp_path, monkeypatch):
-    from clipdr import train
+    from clipdr.training import loop
 
     def keep(folder):
         rules = settings(**EVALUATIONS)
-        runs.run(rules, "dg", "erm", HELD_OUT, 0, manifests=manifests, data=cached, folder=folder, keep=True, device="cpu")
+        run.run(rules, "dg", "erm", HELD_OUT, 0, manifests=manifests, data=cached, folder=folder, keep=True, device="cpu")
         return (folder / "checkpoints.safetensors").read_bytes()
 
-    whole, original, count = keep(tmp_path / "whole"), train.train_step, [0]
+    whole, original, count = keep(tmp_path / "whole"), loop.train_step, [0]
 
     def dying(*arguments):
         count[0] += 1
@@ -145,7 +146,7 @@ def test_checkpoints_survive_a_cut(settings, cached, manifests, tmp_path, monkey
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", dying)
+        patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
             keep(tmp_path / "cut")
     assert keep(tmp_path / "cut") == whole

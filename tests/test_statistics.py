@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipdr import DataError
-from clipdr.statistics import clusters, delong, holm, interval, paired, resample, standard_error
+from clipdr.data.manifest import clusters
+from clipdr.evaluation.statistics import delong, holm, interval, paired, resample, standard_error
 
 SIMULATION = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "intervals.py"))
 
@@ -183,8 +184,8 @@ def test_delong_undefined():
 
 
 def test_delong_and_the_paired_bootstrap_agree_where_images_are_independent():
-    from clipdr.calibration import cumulative
-    from clipdr.operating import referable
+    from clipdr.evaluation.calibration import cumulative
+    from clipdr.evaluation.operating_point import referable
 
     grade, probability, _ = SIMULATION["eyes"](1500, np.random.default_rng(5), methods=2)
     grade, probability = grade[::2], probability[:, ::2]  # one eye of each patient

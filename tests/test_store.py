@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from clipdr import DataError, fundus
-from clipdr.decode import decode, decode_bytes
-from clipdr.domains import FOLDERS
-from clipdr.manifest import DTYPES, open_store, read_manifest
-from clipdr.store import photograph, prepare
+from clipdr import DataError
+from clipdr.data.domains import FOLDERS
+from clipdr.data.manifest import DTYPES, open_store, read_manifest
+from clipdr.data.preprocessing import fundus
+from clipdr.data.preprocessing.image_io import decode, decode_bytes
+from clipdr.data.preprocessing.prepare import photograph, prepare
 
 REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[1] / "../shared/realdata"))
 real = pytest.mark.skipif(not REALDATA.is_dir(), reason="no real photographs here")
@@ -241,7 +242,7 @@ def test_nothing_half_written_is_left_by_an_error(tmp_path):
 def test_a_kill_leaves_no_file_under_its_final_name(tmp_path):
     layout(tmp_path / "raw", 150)
     code = (
-        "from pathlib import Path; from clipdr.store import prepare; o = Path('out');"
+        "from pathlib import Path; from clipdr.data.preprocessing.prepare import prepare; o = Path('out');"
         "prepare('SIM_APTOS', Path('raw'), o / 'm.csv', o / 's.npy', o / 'r.csv', 64, 1)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

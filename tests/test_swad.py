@@ -7,10 +7,11 @@ import torch
 from conftest import DOMAINS
 from safetensors.torch import load_file
 
-from clipdr import runs, train
-from clipdr.folds import fold
-from clipdr.manifest import read_manifests
-from clipdr.swad import CONVERGE, OVERFIT, Swad
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.training import loop
+from clipdr.training import run as runs
+from clipdr.training.swad import CONVERGE, OVERFIT, Swad
 
 
 def averaged(losses, steps, weights):
@@ -96,7 +97,7 @@ def run(rules, cached, manifests, folder):
 
 def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, monkeypatch):
     whole = run(settings(**RULES), cached, manifests, tmp_path / "whole")
-    original, count = train.train_step, [0]
+    original, count = loop.train_step, [0]
 
     def dying(*arguments):
         count[0] += 1
@@ -105,7 +106,7 @@ def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, mo
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", dying)
+        patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
             run(settings(**RULES), cached, manifests, tmp_path / "cut")
     assert (tmp_path / "cut" / "resume.pt").is_file()
@@ -116,14 +117,14 @@ def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, mo
 
 def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, manifests, tmp_path):
     """The weights after every step, recorded beside the run, averaged by hand over the steps that history.csv marks."""
-    seen, original = [], train.State.add
+    seen, original = [], loop.State.add
 
     def recording(state, parts):
-        seen.append(train.trained(state.method))
+        seen.append(loop.trained(state.method))
         original(state, parts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.State, "add", recording)
+        patch.setattr(loop.State, "add", recording)
         folder = run(settings(**RULES), cached, manifests, tmp_path / "run")
     history = pd.read_csv(folder / "history.csv")
     marked = [step for step in range(len(seen)) if history.selected[history.step.searchsorted(step + 1)]]
@@ -134,9 +135,9 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
     assert set(predictions.selection) == {"swad", "last"}
     manifest = read_manifests(manifests)
     model, rows = runs.build(settings(**RULES), "erm", cached, manifest, fold(manifest, "dg", DOMAINS[0]), torch.device("cpu"))
-    train.restore(model, saved)
+    loop.restore(model, saved)
     test = predictions[(predictions.selection == "swad") & (predictions.split == "test")]
-    assert np.abs(train.predict(model, rows["test"]) - test[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-4
+    assert np.abs(loop.predict(model, rows["test"]) - test[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-4
 
 
 def test_a_method_may_require_an_average_and_a_sampler(settings, monkeypatch):
@@ -148,10 +149,10 @@ def test_a_method_may_require_an_average_and_a_sampler(settings, monkeypatch):
 
 
 def test_evaluations_are_one_per_epoch_under_swad(settings):
-    from clipdr.settings import Training
+    from clipdr.config.job import Training
 
     def count(**rules):
-        return len(train.evaluation_steps(Training(**settings(**rules)["training"]), 1000))
+        return len(loop.evaluation_steps(Training(**settings(**rules)["training"]), 1000))
 
     assert count(average="swad", epochs=20, evaluations=10) == 20
     assert count(average="swad", epochs=100, evaluations=10) == 50

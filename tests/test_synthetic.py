@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipdr import DataError, synthetic
-from clipdr.domains import FOLDERS, SYNTHETIC
-from clipdr.findings import GRADE_WORDS, MANY, QUADRANTS, Findings, describe, draw, icdr, scottish
-from clipdr.painter import Eye, paint
-from clipdr.patients import COLUMNS, FEWEST, cohort, eye, prior, record
+from clipdr import DataError
+from clipdr.data.domains import FOLDERS, SYNTHETIC
+from clipdr.data.synthetic import dataset
+from clipdr.data.synthetic.findings import GRADE_WORDS, MANY, QUADRANTS, Findings, describe, draw, icdr, scottish
+from clipdr.data.synthetic.patients import COLUMNS, FEWEST, cohort, eye, prior, record
+from clipdr.data.synthetic.renderer import Eye, paint
 
 DOMAINS = ["SIM_IDRID", "SIM_APTOS"]
 PATIENTS, SIZE, SEED = 12, 96, 7
@@ -28,7 +29,7 @@ def digests(root):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
-    synthetic.write(root, DOMAINS, PATIENTS, SIZE, SEED, 1)
+    dataset.write(root, DOMAINS, PATIENTS, SIZE, SEED, 1)
     return root
 
 
@@ -42,16 +43,16 @@ def rows(study):
 
 
 def test_same_bytes_with_two_processes_and_in_another_order(study, tmp_path):
-    synthetic.write(tmp_path, DOMAINS[::-1], PATIENTS, SIZE, SEED, 2)
+    dataset.write(tmp_path, DOMAINS[::-1], PATIENTS, SIZE, SEED, 2)
     one, two = digests(study), digests(tmp_path)
     one.pop("patients.csv"), two.pop("patients.csv")  # rows follow the order of the domains
     assert one == two and len(one) > 2 * PATIENTS
 
 
 def test_another_seed_gives_other_photographs_and_leaves_no_old_ones(tmp_path):
-    synthetic.write(tmp_path, ["SIM_IDRID"], 6, 64, 1, 1)
+    dataset.write(tmp_path, ["SIM_IDRID"], 6, 64, 1, 1)
     first = digests(tmp_path / "images")
-    synthetic.write(tmp_path, ["SIM_IDRID"], 6, 64, 2, 1)
+    dataset.write(tmp_path, ["SIM_IDRID"], 6, 64, 2, 1)
     second = digests(tmp_path / "images")
     listed = {line.split()[0] for path in (tmp_path / "splits").iterdir() for line in path.read_text().splitlines()}
     assert set(second) == listed
@@ -75,7 +76,7 @@ def test_table_agrees_with_the_split_files(study, rows):
     assert tuple(rows[0]) == COLUMNS and len(rows) == PATIENTS * len(DOMAINS)
     listed = {}
     for domain in DOMAINS:
-        for split, name in synthetic.SPLITS.items():
+        for split, name in dataset.SPLITS.items():
             for line in (study / "splits" / f"{domain}_{name}.txt").read_text().splitlines():
                 path, grade = line.rsplit(" ", 1)
                 listed[path] = (split, grade)
@@ -97,7 +98,7 @@ GOOD = {"domains": ["SIM_APTOS"], "patients": 2, "size": 64, "seed": 0, "process
 )
 def test_bad_arguments_are_refused_before_anything_is_written(tmp_path, bad):
     with pytest.raises(DataError, match="synthetic"):
-        synthetic.write(tmp_path, **(GOOD | bad))
+        dataset.write(tmp_path, **(GOOD | bad))
     assert not list(tmp_path.iterdir())
 
 
@@ -281,13 +282,13 @@ def test_mask_of_a_written_image_is_the_painted_one(study, rows):
     for row in rows:
         for side in ("left", "right"):
             if row[f"image_{side}"]:
-                mask = synthetic.mask(row[f"image_{side}"], SIZE, SEED)
+                mask = dataset.mask(row[f"image_{side}"], SIZE, SEED)
                 with Image.open(study / "images" / row[f"image_{side}"]) as image:
                     assert mask.shape == image.size[::-1]
                 assert mask.any() == (int(row[f"grade_{side}"]) > 0)
     for bad in ("SIM_APTOS/p0001_left.png", "SIM_APTOS/pdr/one.png", "APTOS/pdr/p0001_left.png"):
         with pytest.raises(DataError, match="synthetic"):
-            synthetic.mask(bad, SIZE, SEED)
+            dataset.mask(bad, SIZE, SEED)
 
 
 def test_haemorrhages_lie_in_their_quadrants():

@@ -9,15 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clipdr import DataError, account, folds
-from clipdr.clinical import TABLES as CLINICAL
-from clipdr.compared import comparison, published, reproduction
-from clipdr.operating import MEASURES
-from clipdr.printed import printed_table
-from clipdr.settings import HELD_OUT
-from clipdr.tables import TABLES, Remarks, by_domain, is_synthetic, remarks
-from clipdr.typeset import to_csv, to_html, to_latex, to_markdown, write
-from clipdr.wording import PROTOCOLS
+from clipdr import DataError
+from clipdr.data import splits
+from clipdr.data.domains import is_synthetic
+from clipdr.data.protocols import HELD_OUT
+from clipdr.evaluation.operating_point import MEASURES
+from clipdr.report.labels import PROTOCOLS
+from clipdr.report.page import run_tables
+from clipdr.report.page.views import printed_table
+from clipdr.report.tables.benchmark import TABLES, Remarks, by_domain, remarks
+from clipdr.report.tables.clinical import TABLES as CLINICAL
+from clipdr.report.tables.comparison import comparison
+from clipdr.report.tables.reproduction import published, reproduction
+from clipdr.report.tables.writers import to_csv, to_html, to_latex, to_markdown, write
 
 DOMAINS = ["SIM_APTOS", "SIM_IDRID"]
 METHODS = ["erm", "ordinal_clip", "clip_dr"]
@@ -59,7 +63,7 @@ def test_names():
     by_metric = ("", "_auc", "_accuracy", "_macro_f1", "_qwk", "_mae", "_sensitivity", "_specificity")
     of_protocols = [f"{protocol}{metric}" for protocol in protocols for metric in by_metric]
     assert list(TABLES) == [*of_protocols, "ablation", "selection", "esdg_targets"]
-    assert set(PROTOCOLS) == set(folds.PROTOCOLS) == set(HELD_OUT)
+    assert set(PROTOCOLS) == set(splits.PROTOCOLS) == set(HELD_OUT)
 
 
 def test_domains_by_methods_in_the_order_asked_for():
@@ -402,7 +406,7 @@ def test_comparisons_of_the_page_say_which_method_is_not_itself(tmp_path):
     from test_figures import compared
 
     compared().to_csv(tmp_path / "comparisons.csv", index=False)
-    views = account.comparisons(tmp_path / "comparisons.csv", "dg", Remarks({("erm", "SIM_IDRID"): "one source"}, {}))
+    views = run_tables.comparisons(tmp_path / "comparisons.csv", "dg", Remarks({("erm", "SIM_IDRID"): "one source"}, {}))
     caution = "Not itself here: erm (one source)."
     assert views[0].caption.startswith("Mean of the held-out domains: method minus clip_dr")
     assert [caution in view.notes for view in views] == [True, False, True]  # the mean, SIM_APTOS, SIM_IDRID

@@ -16,8 +16,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clipdr import DataError, track
-from clipdr.track import publish
+from clipdr import DataError
+from clipdr.report import tracking
+from clipdr.report.tracking import publish
 
 ROOT = Path(__file__).parents[1]
 SCORES = "protocol,method,held_out,seed,selection,split,domain,stratum,metric,value,low,high,n,clusters,undefined,unit"
@@ -131,7 +132,7 @@ def test_several_test_domains(tmp_path):
         for domain, value in (("pooled", 0.7), ("DDR", 0.6))
     ]
     path.write_text("\n".join([SCORES, *rows]))
-    assert track._scores(path)[0] == [("test/auc", 0.7, 0), ("test/auc/DDR", 0.6, 0)]
+    assert tracking._scores(path)[0] == [("test/auc", 0.7, 0), ("test/auc/DDR", 0.6, 0)]
 
 
 def test_artifacts_lie_beside_the_database(published):
@@ -193,12 +194,12 @@ def test_a_run_cut_short_is_published_anew(study):
 
 
 def test_large_weights_are_named_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(track, "WEIGHTS_COPIED", 4)
+    monkeypatch.setattr(tracking, "WEIGHTS_COPIED", 4)
     folder = write_run(tmp_path / "runs", "clip_dr")
-    files = [folder / name for name in (*track.SMALL, track.WEIGHTS, "provenance.json")]
-    _, _, tags, copies, _ = track._run(files, tmp_path / "runs")
-    assert track.WEIGHTS not in {path.name for path in copies}
-    assert tags["weights_sha256"] == track._sha256(folder / track.WEIGHTS)
+    files = [folder / name for name in (*tracking.SMALL, tracking.WEIGHTS, "provenance.json")]
+    _, _, tags, copies, _ = tracking._run(files, tmp_path / "runs")
+    assert tracking.WEIGHTS not in {path.name for path in copies}
+    assert tags["weights_sha256"] == tracking._sha256(folder / tracking.WEIGHTS)
 
 
 def test_refusals(tmp_path):
@@ -206,15 +207,15 @@ def test_refusals(tmp_path):
         publish(tmp_path, "http://somewhere", "clipdr")
     folder = write_run(tmp_path / "runs", "clip_dr")
     (folder / "provenance.json").write_text("{}")
-    files = [folder / name for name in (*track.SMALL, track.WEIGHTS, "provenance.json")]
+    files = [folder / name for name in (*tracking.SMALL, tracking.WEIGHTS, "provenance.json")]
     with pytest.raises(DataError, match=r"clip_dr/SIM_APTOS/0: cannot be published \(KeyError\('commit'\)\)"):
-        track._run(files, tmp_path / "runs")
+        tracking._run(files, tmp_path / "runs")
 
 
 def test_a_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
     """Another process holds the lock until it is killed; only then does this one get it."""
     lock = tmp_path / "mlflow.db.lock"
-    holder = "import sys, time; from pathlib import Path; from clipdr.track import _only_writer\n"
+    holder = "import sys, time; from pathlib import Path; from clipdr.report.tracking import _only_writer\n"
     holder += "with _only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, text=True, cwd=ROOT) as first:
         assert first.stdout.readline() == "held\n"
@@ -228,7 +229,7 @@ def test_a_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
 
 
 def test_importing_track_imports_no_mlflow():
-    code = "import sys, clipdr.track; sys.exit('mlflow' in sys.modules)"
+    code = "import sys, clipdr.report.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -11,12 +11,14 @@ import torch
 from conftest import DOMAINS, SIDE
 from safetensors.torch import load_file
 
-from clipdr import DataError, runs, train
-from clipdr.folds import fold
-from clipdr.manifest import read_manifests
-from clipdr.metrics import METRICS
-from clipdr.runs import code_digests
-from clipdr.settings import Training
+from clipdr import DataError
+from clipdr.config.job import Training
+from clipdr.data.manifest import read_manifests
+from clipdr.data.splits import fold
+from clipdr.evaluation.metrics import METRICS
+from clipdr.training import loop
+from clipdr.training import run as runs
+from clipdr.training.provenance import code_digests
 
 
 def run(settings, method, toy, manifests, folder, seed=0):
@@ -29,7 +31,7 @@ def stopped(monkeypatch):
     """Make `train_step` die at a given step, as a kill would."""
 
     def at(step):
-        original, count = train.train_step, [0]
+        original, count = loop.train_step, [0]
 
         def dying(*arguments):
             if count[0] == step:
@@ -37,7 +39,7 @@ def stopped(monkeypatch):
             count[0] += 1
             return original(*arguments)
 
-        monkeypatch.setattr(train, "train_step", dying)
+        monkeypatch.setattr(loop, "train_step", dying)
 
     yield at
     monkeypatch.undo()
@@ -90,14 +92,14 @@ def test_grades_of_the_held_out_domain_do_not_steer_training(settings, cached, m
 
 
 def test_fit_has_no_argument_for_a_test_set():
-    names = set(inspect.signature(train.fit).parameters)
+    names = set(inspect.signature(loop.fit).parameters)
     assert names == {"method", "train", "val", "training", "seed", "resume", "digest", "keep", "device"}
 
 
 @pytest.mark.parametrize("method", ["erm", "clip_dr"])
 def test_the_toy_study_is_learned_and_shuffled_grades_are_not(settings, cached, manifests, tmp_path, method):
     """The known answer is found; from shuffled training grades it is not: the intervals of QWK are far apart."""
-    from clipdr.scoring import score
+    from clipdr.evaluation.scoring import score
 
     rules = settings(epochs=20, lr=3e-3, augment="none")
     shuffled = tmp_path / "shuffled"
@@ -152,8 +154,8 @@ def test_run_folder(settings, cached, manifests, tmp_path):
     manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", DOMAINS[0])
     model, rows = runs.build(rules, "coop", cached, manifest, parts, torch.device("cpu"))
-    train.restore(model, load_file(folder / "model.safetensors"))
-    logits = train.predict(model, rows["test"])
+    loop.restore(model, load_file(folder / "model.safetensors"))
+    logits = loop.predict(model, rows["test"])
     saved = predictions[(predictions.split == "test") & (predictions.selection == "source_val")]
     assert np.abs(logits - saved[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-5
 
@@ -164,7 +166,7 @@ def test_schedules_and_warm_up():
 
     def rate(step, **more):
         optimizers = {"main": torch.optim.SGD([parameter], lr=1)}
-        train.set_rate(optimizers, Training(**rules, **more), step, 100, 10)
+        loop.set_rate(optimizers, Training(**rules, **more), step, 100, 10)
         return optimizers["main"].param_groups[0]["lr"]
 
     assert rate(99, schedule="constant") == 0.1
@@ -181,14 +183,14 @@ def test_weights_of_another_method_are_refused(settings, cached, manifests, tmp_
     parts = fold(manifest, "dg", DOMAINS[0])
     model, _ = runs.build(settings(True), "linear_probe", cached, manifest, parts, torch.device("cpu"))
     with pytest.raises(DataError, match="do not fit"):
-        train.restore(model, load_file(folder / "model.safetensors"))
+        loop.restore(model, load_file(folder / "model.safetensors"))
 
 
 def test_peak_memory_of_loading_does_not_grow_with_the_store(tmp_path):
     """A store of 1 GiB is read batch by batch: less than a tenth of it becomes resident."""
     import resource
 
-    from clipdr.data import Images
+    from clipdr.data.loader import Images
 
     count, side = 12000, 170
     array = np.lib.format.open_memmap(tmp_path / "store.npy", mode="w+", dtype=np.uint8, shape=(count, side, side, 3))

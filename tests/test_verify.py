@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clipdr import DataError, receipts, runs, store, synthetic
-from clipdr.verify import verify
+from clipdr import DataError
+from clipdr.artifacts import receipts
+from clipdr.artifacts.verify import verify
+from clipdr.data.preprocessing import prepare
+from clipdr.data.synthetic import dataset
+from clipdr.training import run
 
 ROOT = Path(__file__).parents[1]
 DRAWN = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
@@ -28,16 +32,16 @@ def study(tmp_path_factory, settings):
     """A small study with its receipts: drawn photographs (one of them torn), prepared data, features, one scored run."""
     root = tmp_path_factory.mktemp("study")
     data = root / "data"
-    synthetic.write(data / "synthetic", list(DRAWN), 16, 64, 0, 1)
+    dataset.write(data / "synthetic", list(DRAWN), 16, 64, 0, 1)
     torn = data / "synthetic/images/SIM_RLDR/moderate_npdr"
     torn = sorted(torn.iterdir())[0]
     torn.write_bytes(torn.read_bytes()[:200])
     for domain in DRAWN:
         files = (data / "manifests" / f"{domain}.csv", data / "store" / f"{domain}.npy", data / "rejected" / f"{domain}.csv")
-        store.prepare(domain, data / "synthetic", *files, 32, 1, receipt=data / "receipts" / f"{domain}.json")
+        prepare.prepare(domain, data / "synthetic", *files, 32, 1, receipt=data / "receipts" / f"{domain}.json")
     rules = settings(frozen=False, epochs=1)
     manifests = [data / "manifests" / f"{domain}.csv" for domain in DRAWN]
-    runs.run(rules, "dg", "erm", "SIM_APTOS", 0, manifests=manifests, data=data, folder=root / RUN, device="cpu")
+    run.run(rules, "dg", "erm", "SIM_APTOS", 0, manifests=manifests, data=data, folder=root / RUN, device="cpu")
     done = clipdr(root, "score", RUN, "--domains", ",".join(DRAWN), "--bootstrap", "20")
     assert done.returncode == 0, done.stderr
     done = clipdr(root, "collect", RUN)
@@ -102,7 +106,7 @@ def test_the_same_work_writes_the_same_receipt(study, copy):
     path = copy / "data/receipts/SIM_IDRID.json"
     files = [copy / f"data/{name}" for name in ("manifests/SIM_IDRID.csv", "store/SIM_IDRID.npy", "rejected/SIM_IDRID.csv")]
     path.unlink()
-    store.prepare("SIM_IDRID", copy / "data/synthetic", *files, 32, 1, receipt=path)
+    prepare.prepare("SIM_IDRID", copy / "data/synthetic", *files, 32, 1, receipt=path)
     assert path.read_bytes() == (study / "data/receipts/SIM_IDRID.json").read_bytes()
 
 
@@ -172,7 +176,7 @@ def test_what_lay_beside_the_photographs_is_no_surprise(copy):
     """A file that was there at preparation is not asked about; hidden and half-written ones and a cut run's state never are."""
     (copy / "data/synthetic/images/SIM_IDRID/nodr/notes.txt").write_text("seen")
     files = [copy / f"data/{name}" for name in ("manifests/SIM_IDRID.csv", "store/SIM_IDRID.npy", "rejected/SIM_IDRID.csv")]
-    store.prepare("SIM_IDRID", copy / "data/synthetic", *files, 32, 1, receipt=copy / "data/receipts/SIM_IDRID.json")
+    prepare.prepare("SIM_IDRID", copy / "data/synthetic", *files, 32, 1, receipt=copy / "data/receipts/SIM_IDRID.json")
     (copy / "data/store/.SIM_IDRID.npy.part").write_text("")
     (copy / "results/runs/dg/erm/SIM_APTOS/1").mkdir(parents=True)
     (copy / "results/runs/dg/erm/SIM_APTOS/1/resume.pt").write_text("")
@@ -187,7 +191,7 @@ def test_a_missing_receipt_leaves_files_that_none_names(copy):
 
 def test_a_file_that_cannot_be_read_is_damaged(copy, monkeypatch):
     """As a disk with a bad sector answers."""
-    from clipdr import verify as module
+    from clipdr.artifacts import verify as module
 
     bad = copy / "data/store/SIM_RLDR.npy"
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 
 import pytest
 
-from clipdr import warm
+from clipdr.cli import worker_client
 
 
 @pytest.fixture(scope="module")
 def address():
     """A warm process of this test process, ready."""
-    found = warm.start()
+    found = worker_client.start()
     within(120, lambda: os.stat(found))
     return found
 
@@ -29,7 +29,7 @@ def within(seconds, action):
 
 
 def command(arguments, address, folder, **options):
-    environment = os.environ | {warm.ADDRESS: address, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    environment = os.environ | {worker_client.ADDRESS: address, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.Popen([sys.executable, "-m", "clipdr", *arguments], cwd=folder, env=environment, text=True, **options)
 
 
@@ -59,17 +59,17 @@ def test_the_child_ends_with_the_process_that_asked(address, tmp_path):
 
 
 def test_only_a_verb_for_it_and_an_address_of_somebody_are_answered(address, monkeypatch):
-    monkeypatch.setenv(warm.ADDRESS, address)
-    assert warm.ask(["train", "--help"]) == 0
-    assert warm.ask(["train", "--no-such-option"]) == 2
-    assert warm.ask(["synthesize", "--help"]) is None and warm.ask([]) is None
-    monkeypatch.setenv(warm.ADDRESS, address + "_gone")
-    assert warm.ask(["train", "--help"]) is None
+    monkeypatch.setenv(worker_client.ADDRESS, address)
+    assert worker_client.ask(["train", "--help"]) == 0
+    assert worker_client.ask(["train", "--no-such-option"]) == 2
+    assert worker_client.ask(["synthesize", "--help"]) is None and worker_client.ask([]) is None
+    monkeypatch.setenv(worker_client.ADDRESS, address + "_gone")
+    assert worker_client.ask(["train", "--help"]) is None
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path):
     """Nothing is left, neither process nor folder, when the workflow was killed."""
-    code = "import time; from clipdr import warm; print(warm.start(), flush=True); time.sleep(600)"
+    code = "import time; from clipdr.cli import worker_client; print(worker_client.start(), flush=True); time.sleep(600)"
     started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     found = started.stdout.readline().strip()
     within(120, lambda: os.stat(found))

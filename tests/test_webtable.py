@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 from browser import Browser, found
 
-from clipdr.tables import Table
-from clipdr.typeset import CSV_COLUMNS
-from clipdr.webtable import scoped, to_html
+from clipdr.report.tables.table import CSV_COLUMNS, Table
+from clipdr.report.tables.writers import scoped, to_html
 
 PLAIN = "<table id='plain' style='border-collapse: collapse'><tr id='row'><td id='cell'>1</td></tr></table><p id='text'>words</p>"
 LOOKS = ("border-top-style", "background-color", "font-family", "padding-top", "margin-top", "text-align")

@@ -98,18 +98,18 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
     ("file", "reruns"),
     [
         ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "compare": 1} | SHOWN),
-        ("clipdr/tables.py", SHOWN | {"data_report": 1}),
-        ("clipdr/figures.py", {"figure": 9, "cam": 1, "data_report": 1, "page": 1, "track": 1}),
-        ("clipdr/plots/roc.py", {"figure": 1, "page": 1, "track": 1}),  # one figure and what shows it; nothing is trained
-        ("clipdr/similarities.py", {"figure": 2, "page": 1, "track": 1}),
-        ("clipdr/cam.py", {"cam": 1, "page": 1, "track": 1}),
-        ("clipdr/clinical.py", {"table": 5, "page": 1, "track": 1}),
-        ("clipdr/track.py", {"track": 1}),
-        ("clipdr/duplicates.py", {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
-        ("clipdr/folds.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
-        ("clipdr/metrics.py", {"train": 9, "score": 9, "collect": 1, "compare": 1, "data_report": 1} | SHOWN),
+        ("clipdr/report/tables/benchmark.py", SHOWN | {"data_report": 1}),
+        ("clipdr/report/figures/style.py", {"figure": 9, "cam": 1, "data_report": 1, "page": 1, "track": 1}),
+        ("clipdr/report/figures/roc.py", {"figure": 1, "page": 1, "track": 1}),  # one figure and what shows it; nothing is trained
+        ("clipdr/evaluation/similarity.py", {"figure": 2, "page": 1, "track": 1}),
+        ("clipdr/inference/grad_cam.py", {"cam": 1, "page": 1, "track": 1}),
+        ("clipdr/report/tables/clinical.py", {"table": 5, "page": 1, "track": 1}),
+        ("clipdr/report/tracking.py", {"track": 1}),
+        ("clipdr/data/duplicates.py", {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
+        ("clipdr/data/splits.py", {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN),
+        ("clipdr/evaluation/metrics.py", {"train": 9, "score": 9, "collect": 1, "compare": 1, "data_report": 1} | SHOWN),
         (
-            "clipdr/store.py",
+            "clipdr/data/preprocessing/prepare.py",
             {"prepare": 3, "data_report": 1, "leaks": 1, "gate": 3, "features": 3, "train": 9, "score": 9, "collect": 1, "compare": 1}
             | SHOWN,
         ),

@@ -9,8 +9,8 @@ from copy import deepcopy
 import torch
 import torch.nn.functional as F
 
-from clipdr.generator import Generator
 from clipdr.methods.erm import Erm
+from clipdr.methods.perturbation import Generator
 
 
 class Ats(Erm):

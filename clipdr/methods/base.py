@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr import DataError
-from clipdr.data import Rows
+from clipdr.data.loader import Rows
 
 
 class Source(NamedTuple):

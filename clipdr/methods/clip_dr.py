@@ -2,10 +2,10 @@
 
 import torch.nn.functional as F
 
-from clipdr.losses import rank, text_to_image_kl
 from clipdr.methods.base import Method
-from clipdr.prompts import Fixed, Prompts, similarity
-from clipdr.smoothing import Smoother
+from clipdr.methods.losses import rank, text_to_image_kl
+from clipdr.methods.smoothing import Smoother
+from clipdr.models.prompts import Fixed, Prompts, similarity
 
 
 class ClipDr(Method):

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr import GRADES
-from clipdr.backbones import keep_statistics
+from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.clip_dr import ClipDr
-from clipdr.metrics import METRICS
-from clipdr.prompts import similarity
+from clipdr.models.image_tower import keep_statistics
+from clipdr.models.prompts import similarity
 
 CHUNK = 64  # images
 

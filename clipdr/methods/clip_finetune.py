@@ -5,7 +5,7 @@ What CLIP-DR is without learned prompts, ranking, KL term and smoothing. The tex
 
 from clipdr import DataError
 from clipdr.methods.base import Method
-from clipdr.prompts import BANKS, ensemble, similarity
+from clipdr.models.prompts import BANKS, ensemble, similarity
 
 
 class ClipFinetune(Method):

@@ -1,7 +1,7 @@
 """CoOp (Zhou et al., 2022): both towers frozen, only the context before the grade's name is trained, by cross-entropy."""
 
 from clipdr.methods.base import Method
-from clipdr.prompts import Prompts, similarity
+from clipdr.models.prompts import Prompts, similarity
 
 
 class CoOp(Method):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr.methods.base import Method
-from clipdr.prompts import Prompts
+from clipdr.models.prompts import Prompts
 
 
 class CoOpLvt(Method):

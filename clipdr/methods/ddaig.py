@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from clipdr.generator import Generator, still
 from clipdr.methods.erm import Erm
+from clipdr.methods.perturbation import Generator, still
 
 
 class Ddaig(Erm):

@@ -1,6 +1,6 @@
 """GDRNet (Che et al., 2023): FundusAug, a dynamic hybrid-supervised loss (DahLoss), and domain-class-aware re-balancing (DCR).
 
-FundusAug is the study's `augment: fundus` (clipdr.fundus_aug), which gives every photograph twice: `image` with it, `twin` without.
+FundusAug is the study's `augment: fundus` (clipdr.data.fundus_aug), which gives every photograph twice: `image` with it, `twin` without.
 DCR's shares are counted on the fold's own training images (release: typed by hand, training and validation together).
 """
 

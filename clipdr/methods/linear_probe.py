@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from clipdr import GRADES, DataError
+from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.base import Method
-from clipdr.metrics import METRICS
 
 
 class LinearProbe(Method):

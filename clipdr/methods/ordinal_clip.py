@@ -2,9 +2,9 @@
 
 import torch.nn.functional as F
 
-from clipdr.losses import text_to_image_kl
 from clipdr.methods.base import Method
-from clipdr.prompts import Prompts, similarity
+from clipdr.methods.losses import text_to_image_kl
+from clipdr.models.prompts import Prompts, similarity
 
 
 class OrdinalClip(Method):

@@ -5,9 +5,9 @@ import math
 import torch
 
 from clipdr import DataError
+from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.base import Method
-from clipdr.metrics import METRICS
-from clipdr.prompts import ensemble, similarity
+from clipdr.models.prompts import ensemble, similarity
 
 
 class ZeroShot(Method):

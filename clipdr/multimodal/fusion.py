@@ -1,7 +1,7 @@
 """The joint transformer, its heads, and the whole model: photographs, token ids, rows -> unit vectors, logits, reconstructions.
 
 Hard rule: the vectors of `embed` come from one tower each. Nothing that passed the joint transformer is an image or a text embedding; the
-one exception, `fused_pair`, exists for the LEAKY demonstration of clipdr.multimodal.controls and is trained only under `contrast: fused`.
+one exception, `fused_pair`, exists for the LEAKY demonstration of clipdr.multimodal.evaluation.leaky_protocol and is trained only under `contrast: fused`.
 """
 
 import math

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from clipdr import DataError
-from clipdr.settings import Model
+from clipdr.config.job import Model
 
 
 class Weights(Model):

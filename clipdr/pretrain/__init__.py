@@ -1,1 +1,1 @@
-"""RET-CLIP (Du et al., MICCAI 2024): an image and a text encoder, pre-trained on both eyes of a patient and the report."""
+"""RET-CLIP: contrastive pre-training on both eyes of a patient and the report (Du et al., 2024)."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from clipdr import DataError
-from clipdr.settings import Model
+from clipdr.config.job import Model
 
 
 class Rules(Model):

@@ -1,12 +1,10 @@
 # Photographs -> one packed array and one manifest per domain.
 
-DRAWING_CODE = expand("clipdr/{module}.py", module=["synthetic", "painter", "styles", "anatomy", "findings", "patients", "domains"])
-
 if SYNTHETIC:
 
     rule synthesize:
         input:
-            code=DRAWING_CODE,
+            code=code("synthesize"),
         output:
             images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
             splits=expand(f"{study.raw}/splits/{{domain}}_{{part}}.txt", domain=SYNTHETIC, part=["train", "crossval"]),
@@ -28,10 +26,7 @@ rule prepare:
     input:
         lists=lambda wildcards: study.lists(wildcards.domain),
         images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else [],
-        code=expand(
-            "clipdr/{module}.py",
-            module=["store", "decode", "readers", "originals", "own", "fundus", "letters", "circle", "manifest", "domains"],
-        ),
+        code=code("prepare"),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",

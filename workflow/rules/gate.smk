@@ -9,7 +9,7 @@ rule leaks:
     input:
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
-        code=expand("clipdr/{module}.py", module=["gate", "duplicates", "manifest", "domains"]),
+        code=code("leaks"),
     output:
         leaks=f"{RESULTS}/leaks.csv",
         receipt=f"{RESULTS}/receipts/leaks.json",
@@ -30,7 +30,7 @@ rule gate:
     input:
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
         leaks=f"{RESULTS}/leaks.csv",
-        code=expand("clipdr/{module}.py", module=["gate", "duplicates", "folds", "settings", "statistics", "manifest", "domains"]),
+        code=code("gate"),
     output:
         gate=f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json",
         receipt=f"{RESULTS}/receipts/gate/{{protocol}}/{{held_out}}.json",

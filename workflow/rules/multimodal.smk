@@ -18,7 +18,7 @@ if MULTIMODAL:
 
     rule mm_prepare:
         input:
-            code=lambda wildcards: behind("multimodal/packing", "multimodal/sources"),
+            code=code("multimodal prepare"),
         output:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
@@ -33,13 +33,13 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             options=MULTIMODAL["prepare"],
         shell:
-            "python -m clipdr.multimodal prepare {params.name} {params.options} --data {params.data:q} > {log} 2>&1"
+            "python -m clipdr multimodal prepare {params.name} {params.options} --data {params.data:q} > {log} 2>&1"
 
     rule mm_train:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
-            code=lambda wildcards: behind("processes", "multimodal/jobs", "multimodal/settings"),
+            code=code("multimodal train"),
         output:
             expand(
                 f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",
@@ -67,14 +67,14 @@ if MULTIMODAL:
             name=MM_NAME,
             data=lambda wildcards: MM_DATA,
         shell:
-            "python -m clipdr.multimodal train {params.folder:q} --settings {params.settings:q} --preset {params.preset} "
+            "python -m clipdr multimodal train {params.folder:q} --settings {params.settings:q} --preset {params.preset} "
             "--name {params.name} --data {params.data:q} --threads {threads} > {log} 2>&1"
 
     rule mm_retrieve:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=lambda wildcards: behind("multimodal/scoring"),
+            code=code("multimodal retrieve"),
         output:
             f"{MM_MODEL}/retrieval.csv",
         log:
@@ -87,7 +87,7 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr.multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1"
+            "python -m clipdr multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1"
 
     use rule mm_retrieve as mm_leaky with:
         output:
@@ -99,7 +99,7 @@ if MULTIMODAL:
         input:
             model=f"{MM_MODEL}/grading.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=lambda wildcards: behind("multimodal/scoring"),
+            code=code("multimodal classify"),
         output:
             curves=f"{MM_MODEL}/curves.csv",
             attribution=f"{MM_MODEL}/attribution.csv",
@@ -115,14 +115,14 @@ if MULTIMODAL:
             results=lambda wildcards: MM_RESULTS,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr.multimodal classify {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "python -m clipdr multimodal classify {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
             "--resamples {params.bootstrap} > {log} 2>&1"
 
     rule mm_controls:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=lambda wildcards: behind("multimodal/scoring"),
+            code=code("multimodal controls"),
         output:
             canaries=f"{MM_MODEL}/canaries.csv",
         log:
@@ -137,12 +137,12 @@ if MULTIMODAL:
             results=lambda wildcards: MM_RESULTS,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr.multimodal controls {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "python -m clipdr multimodal controls {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
             "--resamples {params.bootstrap} > {log} 2>&1"
 
     rule mm_noise:
         input:
-            code=lambda wildcards: behind("multimodal/controls", "multimodal/rows"),
+            code=code("multimodal noise"),
         output:
             f"{MM_RESULTS}/noise.json",
         log:
@@ -153,12 +153,12 @@ if MULTIMODAL:
         params:
             options=MULTIMODAL["noise"],
         shell:
-            "python -m clipdr.multimodal noise {output:q} {params.options} --threads {threads} > {log} 2>&1"
+            "python -m clipdr multimodal noise {output:q} {params.options} --threads {threads} > {log} 2>&1"
 
     rule mm_ceilings:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
-            code=lambda wildcards: behind("multimodal/ceilings", "multimodal/cohort", "multimodal/sources", "multimodal/rows"),
+            code=code("multimodal ceilings"),
         output:
             f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
         log:
@@ -171,7 +171,7 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             results=lambda wildcards: MM_RESULTS,
         shell:
-            "python -m clipdr.multimodal ceilings {params.name} --data {params.data:q} --results {params.results:q} > {log} 2>&1"
+            "python -m clipdr multimodal ceilings {params.name} --data {params.data:q} --results {params.results:q} > {log} 2>&1"
 
     rule mm_report:
         input:
@@ -181,8 +181,8 @@ if MULTIMODAL:
             controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
             noise=f"{MM_RESULTS}/noise.json",
             ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
-            template="clipdr/multimodal/section.html",
-            code=lambda wildcards: behind("multimodal/exhibits"),
+            template=package_file("multimodal/report/section.html"),
+            code=code("multimodal report"),
         output:
             page=f"{MM_RESULTS}/report.html",
             html=f"{MM_RESULTS}/section.html",
@@ -198,13 +198,13 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             results=lambda wildcards: MM_RESULTS,
         shell:
-            "python -m clipdr.multimodal report {params.folders} {params.held_out} --data {params.data:q} --results {params.results:q} "
+            "python -m clipdr multimodal report {params.folders} {params.held_out} --data {params.data:q} --results {params.results:q} "
             "> {log} 2>&1"
 
     rule mm_track:
         input:
             f"{MM_RESULTS}/report.html",
-            code=["clipdr/track.py", "clipdr/domains.py"],
+            code=code("track"),
         output:
             touch(f"{MM_RESULTS}/.tracked"),
         log:

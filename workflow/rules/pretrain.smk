@@ -10,7 +10,7 @@ if PRETRAIN:
 
 rule pairs:
     input:
-        code=lambda wildcards: behind("pretrain/pairs", "pretrain/practice", "pretrain/upstream"),
+        code=code("pretrain pairs"),
     output:
         table=f"{DATA}/patients/{{name}}.csv",
         split=f"{DATA}/patients/{{name}}.split.json",
@@ -27,14 +27,14 @@ rule pairs:
             **({"patients": 1000, "people": 5000} | PRETRAIN[wildcards.name])
         ),
     shell:
-        "python -m clipdr.pretrain pairs {params.options} --data {params.data:q} --out {output.table:q} --seed {params.seed} "
+        "python -m clipdr pretrain pairs {params.options} --data {params.data:q} --out {output.table:q} --seed {params.seed} "
         "{params.people} --processes {threads} > {log} 2>&1"
 
 
 rule pretrain:
     input:
         table=TABLE,
-        code=lambda wildcards: behind("processes", "pretrain/jobs", "pretrain/settings"),
+        code=code("pretrain train"),
     output:
         expand(
             f"{PRETRAINED}/{{file}}",
@@ -54,14 +54,14 @@ rule pretrain:
         preset=lambda wildcards: PRETRAIN[wildcards.name]["preset"],
         settings=lambda wildcards: study.pretraining(wildcards.name, int(wildcards.seed)),
     shell:
-        "python -m clipdr.pretrain pretrain {params.folder:q} --pairs {input.table:q} --data {params.data:q} "
+        "python -m clipdr pretrain train {params.folder:q} --pairs {input.table:q} --data {params.data:q} "
         "--preset {params.preset} --settings {params.settings:q} --threads {threads} > {log} 2>&1"
 
 
 rule export_backbone:
     input:
         run=f"{PRETRAINED}/model.safetensors",
-        code=lambda wildcards: behind("exported", "pretrain/jobs"),
+        code=code("pretrain export"),
     output:
         expand(
             f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}/{{file}}",
@@ -76,16 +76,14 @@ rule export_backbone:
     params:
         folder=f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}",
     shell:
-        "python -m clipdr.pretrain export $(dirname {input.run:q}) {params.folder:q} --name {wildcards.name} > {log} 2>&1"
+        "python -m clipdr pretrain export $(dirname {input.run:q}) {params.folder:q} --name {wildcards.name} > {log} 2>&1"
 
 
 rule evaluate_pretrained:
     input:
         run=f"{PRETRAINED}/model.safetensors",
         table=TABLE,
-        code=lambda wildcards: behind(
-            "pretrain/aligned", "pretrain/answers", "pretrain/examples", "pretrain/jobs", "pretrain/pairs", "pretrain/probe"
-        ),
+        code=[*code("pretrain retrieve"), *code("pretrain probe"), *code("pretrain zeroshot")],
     output:
         retrieval=f"{PRETRAINED}/retrieval.csv",
         examples=f"{PRETRAINED}/examples.json",
@@ -103,9 +101,9 @@ rule evaluate_pretrained:
         visit=lambda wildcards: PRETRAIN[wildcards.name].get("visit", ""),
     shell:
         '(run=$(dirname {input.run:q}); common="--pairs {input.table} --data {params.data} --threads {threads}"; '
-        "python -m clipdr.pretrain retrieve $run $common --visit '{params.visit}' && "
-        "python -m clipdr.pretrain probe $run $common --labels {params.labels} && "
-        "python -m clipdr.pretrain zeroshot $run $common --labels {params.labels}) > {log} 2>&1"
+        "python -m clipdr pretrain retrieve $run $common --visit '{params.visit}' && "
+        "python -m clipdr pretrain probe $run $common --labels {params.labels} && "
+        "python -m clipdr pretrain zeroshot $run $common --labels {params.labels}) > {log} 2>&1"
 
 
 rule pretrain_report:
@@ -116,7 +114,7 @@ rule pretrain_report:
             for seed in PRETRAIN[name]["seeds"]
             for file in ["history.csv", "retrieval.csv", "examples.json", "probes.csv", "zeroshot.csv", "fewshot.csv"]
         ],
-        code=lambda wildcards: behind("pretrain/exhibits"),
+        code=code("pretrain report"),
     output:
         probes=f"{RESULTS}/pretrain/probes.csv",
         retrieval=f"{RESULTS}/pretrain/retrieval.csv",
@@ -130,7 +128,7 @@ rule pretrain_report:
         results=lambda wildcards: RESULTS,
         data=lambda wildcards: DATA,
     shell:
-        "python -m clipdr.pretrain report {params.results:q} --data {params.data:q} > {log} 2>&1"
+        "python -m clipdr pretrain report {params.results:q} --data {params.data:q} > {log} 2>&1"
 
 
 rule pretrained:

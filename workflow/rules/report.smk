@@ -1,28 +1,11 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
-SCORE_CODE = expand("clipdr/{module}.py", module=["evaluate", "metrics", "operating", "calibration", "statistics", "predictions"])
-TABLE_CODE = expand("clipdr/{module}.py", module=["tables", "domains", "footnotes", "typeset", "webtable", "wording", "settings"])
-RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
-
-
-FEATURES = [
-    *expand(f"{DATA}/features/{study.study_backbone}/{{domain}}.npy", domain=study.domains),
-    f"{DATA}/features/{study.study_backbone}/prompts.npz",
-]
-FIGURE_CODE = {  # what a figure's module reads of this package beside what all figures do
-    "similarity": ["similarities"],
-    "similarity_by_domain": ["similarities"],
-    "differences": ["compare"],
-    "embedding": ["manifest"],
-}
-
-
 rule score:
     input:
         predictions=f"{RUN}/predictions.parquet",
         also=lambda wildcards: f"{RUN}/selected.parquet".format(**wildcards) if study.further(wildcards.protocol) else [],
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
-        code=[*SCORE_CODE, "clipdr/domains.py", "clipdr/manifest.py", "clipdr/scoring.py"],
+        code=code("score"),
     output:
         scores=f"{RUN}/scores.csv",
         draws=f"{RUN}/draws.npz",
@@ -48,14 +31,7 @@ rule data_report:
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
         rejected=expand(f"{DATA}/rejected/{{domain}}.csv", domain=study.domains),
-        code=[
-            *SCORE_CODE,
-            *TABLE_CODE,
-            *expand(
-                "clipdr/{module}.py",
-                module=["datareport", "datapage", "quality", "figures", "manifest", "fundus", "circle"],
-            ),
-        ],
+        code=code("data-report"),
     output:
         files=expand(
             f"{RESULTS}/data/{{name}}", name=["counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "samples.csv"]
@@ -79,7 +55,7 @@ rule data_report:
 rule collect:
     input:
         scores=study.runs("scores.csv"),
-        code=SCORE_CODE,
+        code=code("collect"),
     output:
         scores=f"{RESULTS}/scores.csv",
         summary=f"{RESULTS}/summary.json",
@@ -100,7 +76,7 @@ rule compare:
     input:
         scores=study.runs("scores.csv"),
         draws=study.runs("draws.npz"),
-        code=[*SCORE_CODE, "clipdr/compare.py"],
+        code=code("compare"),
     output:
         comparisons=f"{RESULTS}/comparisons.csv",
         receipt=f"{RESULTS}/receipts/compare.json",
@@ -125,8 +101,8 @@ rule table:
         settings=study.runs("settings.json"),
         provenance=study.runs("provenance.json"),
         comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if "_compare_" in wildcards.name else [],
-        published=lambda wildcards: "clipdr/published.csv" if wildcards.name.startswith("reproduction_") else [],
-        code=[*SCORE_CODE, *TABLE_CODE, *expand("clipdr/{module}.py", module=["leakage", "clinical", "compare", "compared"])],
+        published=lambda wildcards: package_file("report/tables/published.csv") if wildcards.name.startswith("reproduction_") else [],
+        code=code("table"),
     output:
         csv=report(
             f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}
@@ -161,13 +137,7 @@ rule figure:
         comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if wildcards.name == "differences" else [],
         features=lambda wildcards: FEATURES if wildcards.name == "embedding" else [],
         # one module per figure: an edit draws that figure again and no other
-        code=lambda wildcards: [
-            *SCORE_CODE,
-            *TABLE_CODE,
-            "clipdr/figures.py",
-            *expand("clipdr/{module}.py", module=FIGURE_CODE.get(wildcards.name, [])),
-            f"clipdr/plots/{wildcards.name}.py",
-        ],
+        code=lambda wildcards: code("figure", f"report/figures/{wildcards.name}"),
     output:
         png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
@@ -200,15 +170,7 @@ rule cam:
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
         images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],
-        code=[
-            *SCORE_CODE,
-            *TABLE_CODE,
-            *TOWER_CODE,
-            *LOOP_CODE,
-            *DRAWING_CODE,
-            *expand("clipdr/{module}.py", module=["cam", "plots/cam", "figures", "decode"]),
-            *[file for method in study.figures.get("cam", []) for file in study.code(method)],
-        ],
+        code=code("cam", *[study.module(method) for method in study.figures.get("cam", [])]),
     output:
         png=report(f"{RESULTS}/figures/cam.png", caption="../report/cam.rst", category="Figures", labels={"figure": "cam"}),
         pdf=f"{RESULTS}/figures/cam.pdf",
@@ -236,7 +198,7 @@ rule track:
         scores=study.runs("scores.csv"),
         tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex", "html"]),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.drawn()),
-        code=["clipdr/track.py", "clipdr/domains.py"],
+        code=code("track"),
     output:
         touch(f"{RESULTS}/.tracked"),
     log:

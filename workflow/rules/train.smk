@@ -1,42 +1,5 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
-TOWER_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "backbones",
-        "loaders",
-        "exported",
-        "words",
-        "weights",
-        "text",
-        "prompts",
-        "settings",
-        "data",
-        "augment",
-        "fundus_aug",
-        "fundus",
-        "circle",
-        "manifest",
-    ],
-)
-
-LOOP_CODE = expand(
-    "clipdr/{part}.py",
-    part=[
-        "runs",
-        "folds",
-        "domains",
-        "statistics",
-        "train",
-        "swad",
-        "settings",
-        "losses",
-        "metrics",
-        "methods/base",
-        "processes",
-        "resume",
-    ],
-)
 CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
 
 
@@ -45,7 +8,7 @@ rule features:
         weights=lambda wildcards: study.weights(wildcards.backbone),
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",
-        code=[*TOWER_CODE, "clipdr/features.py"],
+        code=code("features"),
     output:
         features=f"{DATA}/features/{{backbone}}/{{domain}}.npy",
         receipt=f"{DATA}/features/{{backbone}}/{{domain}}.receipt.json",
@@ -68,7 +31,7 @@ rule features:
 rule prompts:
     input:
         weights=lambda wildcards: study.weights(wildcards.backbone),
-        code=[*TOWER_CODE, "clipdr/features.py"],
+        code=code("prompts"),
     output:
         prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
         receipt=f"{DATA}/features/{{backbone}}/prompts.receipt.json",
@@ -90,7 +53,7 @@ rule train:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
         # not ancient(): Snakemake 9 would then overlook edits of this rule's other inputs whenever a gate has to be asked again
         gate=f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json",
-        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method)],
+        code=lambda wildcards: code("train", study.module(wildcards.method)),
     output:
         *expand(
             f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
@@ -119,7 +82,7 @@ rule train:
 rule curve:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol, without=wildcards.held_out),
-        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/selection.py"],
+        code=lambda wildcards: code("curve", study.module(wildcards.method)),
     output:
         f"{RESULTS}/inner/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.csv",
     log:
@@ -147,7 +110,7 @@ rule select:
         checkpoints=CHECKPOINTS,
         inner=lambda wildcards: study.inner(**wildcards),
         data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
-        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/selection.py"],
+        code=lambda wildcards: code("select", study.module(wildcards.method)),
     output:
         predictions=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.parquet",
         chosen=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.json",
@@ -173,7 +136,7 @@ rule select:
 rule search:
     input:
         data=lambda wildcards: study.inputs(wildcards.method, without=study.search.held_out or study.domains[0]),
-        code=lambda wildcards: [*TOWER_CODE, *LOOP_CODE, *study.code(wildcards.method), "clipdr/search.py"],
+        code=lambda wildcards: code("search", study.module(wildcards.method)),
     output:
         f"{RESULTS}/search/{{method}}.json",
     log:

@@ -1,0 +1,92 @@
+"""The application: command groups, the options that several commands share, and how bad input ends a command."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import clipdr
+from clipdr import DataError
+
+
+def application(name: str, text: str) -> typer.Typer:
+    """Create a group of commands with the look of all commands here.
+
+    Args:
+        name: Name of the group.
+        text: Top of its --help, Markdown.
+    """
+    return typer.Typer(
+        name=name,
+        help=text,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+
+
+app = application(
+    "clipdr",
+    "CLIP-style grading of diabetic retinopathy, from fundus images to the tables of a paper.\n\n"
+    "The whole study runs with `snakemake --cores all`. These commands are its steps, to be used one at a time.",
+)
+pretrain_app = application(
+    "pretrain",
+    "RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, then evaluate them.\n\n"
+    "`pairs` writes the patients table, `train` trains, `export` writes a backbone for every grading method. "
+    "The other commands evaluate.",
+)
+multimodal_app = application(
+    "multimodal",
+    "Image, clinical text and structured data of an eye in one transformer: two grading scales and cross-modal retrieval "
+    "with its upper bound.\n\n"
+    "`prepare` packs eyes, `train` trains. The other commands evaluate, each with its sanity checks.",
+)
+
+Domain = Annotated[str, typer.Argument(help="Name of a data set, for example APTOS or SIM_APTOS (see `clipdr datasets`).")]
+Processes = Annotated[int, typer.Option(min=1, help="Worker processes. The result does not depend on their number.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of torch.")]
+Data = Annotated[Path, typer.Option(help="Folder with manifests/, store/ and features/.")]
+Keep = Annotated[
+    bool,
+    typer.Option("--keep", help="Also write checkpoints.safetensors, for selection rules that need every checkpoint."),
+]
+RawFolder = Annotated[Path, typer.Option(help="Folder of the downloaded data: one folder per data set, and splits/.")]
+RunFolders = Annotated[list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"clipdr {clipdr.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options of `clipdr` itself; the help text is that of `app`."""
+
+
+def guarded(application: typer.Typer) -> None:
+    """Run an application; bad input ends it with one line on stderr and exit status 2."""
+    try:
+        application()
+    except DataError as error:
+        print(f"{application.info.name}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def limit_threads(count: int) -> None:
+    """Limit torch to `count` CPU threads. Call it before torch is imported."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(count))
+    # Large memory pages for torch: a new batch causes fewer page faults.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    import torch
+
+    torch.set_num_threads(count)

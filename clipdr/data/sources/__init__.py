@@ -1,0 +1,1 @@
+"""Download data sets and read their published label files."""

@@ -1,0 +1,1 @@
+"""Simulated patients and fundus images of several hospitals, with known findings."""

@@ -1,0 +1,1 @@
+"""Eye tables: image, clinical text and structured data, packed and batched."""

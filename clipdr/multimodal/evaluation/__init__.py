@@ -1,0 +1,1 @@
+"""Retrieval and grading of the multimodal model, baselines, upper bounds and sanity checks."""

@@ -1,0 +1,1 @@
+"""Patients tables of pre-training and their batches."""

@@ -1,0 +1,1 @@
+"""Tables of the report, written as JSON, CSV, Markdown, LaTeX and HTML."""

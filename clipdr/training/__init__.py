@@ -1,0 +1,1 @@
+"""One run: training loop, checkpoints, provenance, model selection and hyper-parameter search."""
