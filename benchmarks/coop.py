@@ -34,7 +34,9 @@ def released_loss(tower):
     def loss(method, batch):
         with torch.no_grad():
             features = whole_image(tower, batch.image)
-        return F.cross_entropy(similarity(features, whole_text(method.prompts), method.scale), batch.grade)
+        return F.cross_entropy(
+            similarity(features, whole_text(method.prompts), method.scale), batch.grade
+        )
 
     return loss
 
@@ -47,10 +49,14 @@ def coop(cached):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--images", type=int, default=32, help="photographs whose features are cached")
+    parser.add_argument(
+        "--images", type=int, default=32, help="photographs whose features are cached"
+    )
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     now = clock(arguments.threads)
@@ -58,11 +64,15 @@ def main():
         images = stored(folder, arguments.images, SIDE, SIDE, "none")
         backbone = Backbone(RN50, SIDE)
         tower = backbone.image.eval()
-        cached = {"scale": np.float64(backbone.scale)} | {bank: features.numpy() for bank, features in backbone.banks.items()}
+        cached = {"scale": np.float64(backbone.scale)} | {
+            bank: features.numpy() for bank, features in backbone.banks.items()
+        }
         start = now()
         np.save(Path(folder) / "features.npy", predict(tower, images))
         print(f"cache: {(now() - start) / arguments.images * 1e3:.0f} ms a photograph, once")
-        features = Features(images.frame, {DOMAIN: np.load(Path(folder) / "features.npy", mmap_mode="c")}, [DOMAIN])
+        features = Features(
+            images.frame, {DOMAIN: np.load(Path(folder) / "features.npy", mmap_mode="c")}, [DOMAIN]
+        )
         (ours, our_optimizer), (theirs, their_optimizer) = coop(cached), coop(cached)
         loss, photographs = released_loss(tower), images.batch(0, arguments.batch, 0)
         with torch.no_grad():
@@ -70,7 +80,9 @@ def main():
             torch.testing.assert_close(own, loss(theirs, photographs), rtol=1e-4, atol=1e-4)
         steps = iter(range(10**9))
         seconds = paired(
-            lambda: train_step(ours, {"main": our_optimizer}, features.batch(next(steps), arguments.batch, 0), 0.0),
+            lambda: train_step(
+                ours, {"main": our_optimizer}, features.batch(next(steps), arguments.batch, 0), 0.0
+            ),
             lambda: hand_written(theirs, their_optimizer, photographs, loss),
             arguments.pairs,
             now,

@@ -39,7 +39,9 @@ def pick(draw, values, probabilities):
 def disc(side, column, row, diameter):
     """(1, side, side) float32, 1 inside."""
     y, x = np.mgrid[:side, :side]
-    return torch.from_numpy(((x - column) ** 2 + (y - row) ** 2 <= (diameter / 2) ** 2).astype(np.float32))[None]
+    return torch.from_numpy(
+        ((x - column) ** 2 + (y - row) ** 2 <= (diameter / 2) ** 2).astype(np.float32)
+    )[None]
 
 
 def sharpness(image, retina, u):
@@ -71,7 +73,9 @@ def hole(image, retina, u):
         return image
     amplitude = -0.262 + 0.002 * u[5] - (0.05 + 0.01 * u[6]) * mean
     sigma = 0.8 * max(sides)
-    return (image + T.gaussian_blur(amplitude * disc(s, column, row, diameter), sides, [sigma, sigma])).clamp(0, 1)
+    return (
+        image + T.gaussian_blur(amplitude * disc(s, column, row, diameter), sides, [sigma, sigma])
+    ).clamp(0, 1)
 
 
 def spot(image, retina, u):
@@ -106,14 +110,18 @@ def by_image(image, retina, draw):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=256, help="side of a photograph, pixels")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=5)
     arguments = parser.parse_args()
     now, side = clock(1), arguments.size
     generator = np.random.default_rng(0)
-    image = torch.from_numpy(generator.random((arguments.batch, 3, side, side), np.float32)) * 0.6 + 0.1
+    image = (
+        torch.from_numpy(generator.random((arguments.batch, 3, side, side), np.float32)) * 0.6 + 0.1
+    )
     retina = disc(side, side / 2, side / 2, side)[None].bool().expand(arguments.batch, -1, -1, -1)
     image, draw = image * retina, generator.random((arguments.batch, DRAWS))
 
@@ -121,7 +129,9 @@ def main():
         return torch.stack([by_image(*one) for one in zip(image, retina, draw, strict=True)])
 
     torch.testing.assert_close(fundus_aug(image, retina, draw), reference(), rtol=0, atol=2e-5)
-    seconds = paired(lambda: fundus_aug(image, retina, draw), reference, arguments.pairs, now, repeats=4)
+    seconds = paired(
+        lambda: fundus_aug(image, retina, draw), reference, arguments.pairs, now, repeats=4
+    )
     row(f"FundusAug, batch {arguments.batch} at {side} px", seconds, ">= 8", count=arguments.batch)
 
 

@@ -22,7 +22,14 @@ from clipdr.evaluation.statistics import interval, paired, resample
 EDGES = np.array([-0.4, 0.1, 0.8, 1.3])  # severity at which the next grade begins
 CENTRES = np.array([-0.9, -0.15, 0.45, 1.05, 1.8])  # severity that each grade stands for
 IN_COMMON = 0.5  # share of the variance of an error that two methods have in common
-DOMAINS = {"APTOS": 3662, "DEEPDR": 2000, "FGADR": 1842, "IDRID": 516, "MESSIDOR": 1744, "RLDR": 1593}
+DOMAINS = {
+    "APTOS": 3662,
+    "DEEPDR": 2000,
+    "FGADR": 1842,
+    "IDRID": 516,
+    "MESSIDOR": 1744,
+    "RLDR": 1593,
+}
 COVERED, COMPARED = ("auc", "qwk"), ("auc", "qwk", "accuracy", "macro_f1")
 
 
@@ -44,7 +51,9 @@ def eyes(patients, rng, methods=1):
 
 def _sets(count, what):
     console = Console(stderr=True)
-    return track(range(count), what, console=console, transient=True, disable=not console.is_terminal)
+    return track(
+        range(count), what, console=console, transient=True, disable=not console.is_terminal
+    )
 
 
 def _clusters(patient):
@@ -64,7 +73,9 @@ def coverage(sets, resamples, patients=150):
                 low, high, _ = interval(METRICS[name](grade, probability, weight))
                 hits.setdefault((name, cluster), []).append(low <= truth[name] <= high)
                 widths.setdefault((name, cluster), []).append(high - low)
-    return {key: float(np.mean(hit)) for key, hit in hits.items()}, {key: float(np.mean(width)) for key, width in widths.items()}
+    return {key: float(np.mean(hit)) for key, hit in hits.items()}, {
+        key: float(np.mean(width)) for key, width in widths.items()
+    }
 
 
 def false_positives(sets, resamples, patients=150):
@@ -90,7 +101,9 @@ def seconds(methods, resamples):
         spent[what] = spent.get(what, 0) + now - since
         since = now
 
-    for number, (domain, images) in zip(_sets(len(DOMAINS), "bootstrap"), DOMAINS.items(), strict=True):
+    for number, (domain, images) in zip(
+        _sets(len(DOMAINS), "bootstrap"), DOMAINS.items(), strict=True
+    ):
         grade, probability, patient = eyes(images // 2, np.random.default_rng(number), methods)
         lap("simulate")
         weight = resample(patient, resamples, domain)
@@ -99,7 +112,9 @@ def seconds(methods, resamples):
         for one in probability:
             general = [metric(grade, one, weight) for metric in METRICS.values()]
             lap("METRICS")
-            draws.append(np.stack([*general, *clinical(fit(grade, one), grade, one, weight).values()]))
+            draws.append(
+                np.stack([*general, *clinical(fit(grade, one), grade, one, weight).values()])
+            )
             lap("clinical")
         for other in draws[1:]:
             for a, b in zip(other, draws[0], strict=True):
@@ -110,19 +125,31 @@ def seconds(methods, resamples):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=2000, help="simulated data sets; 0: the seconds only")
+    parser.add_argument(
+        "--sets", type=int, default=2000, help="simulated data sets; 0: the seconds only"
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="resamples of each")
-    parser.add_argument("--methods", type=int, default=20, help="methods of the timed benchmark, 2,000 resamples")
+    parser.add_argument(
+        "--methods", type=int, default=20, help="methods of the timed benchmark, 2,000 resamples"
+    )
     arguments = parser.parse_args()
-    print(f"150 patients with two eyes, {arguments.sets} data sets x {arguments.resamples} resamples of each")
+    print(
+        f"150 patients with two eyes, {arguments.sets} data sets x {arguments.resamples} resamples of each"
+    )
     share, width = coverage(arguments.sets, arguments.resamples)
     for (name, cluster), value in share.items():
-        print(f"95 % interval of {name:9} by {cluster:8} covers {100 * value:5.1f} %, mean width {width[name, cluster]:.3f}")
+        print(
+            f"95 % interval of {name:9} by {cluster:8} covers {100 * value:5.1f} %, mean width {width[name, cluster]:.3f}"
+        )
     for (name, cluster), value in false_positives(arguments.sets, arguments.resamples).items():
-        print(f"paired test of {name:11} by {cluster:8} p <= 0.05 under the null in {100 * value:5.1f} %")
+        print(
+            f"paired test of {name:11} by {cluster:8} p <= 0.05 under the null in {100 * value:5.1f} %"
+        )
     spent = seconds(arguments.methods, 2000)
     parts = ", ".join(f"{what} {value:.1f}" for what, value in spent.items())
-    print(f"2,000 resamples of six domains x {arguments.methods} methods: {sum(spent.values()):.1f} CPU-s ({parts})")
+    print(
+        f"2,000 resamples of six domains x {arguments.methods} methods: {sum(spent.values()):.1f} CPU-s ({parts})"
+    )
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ def encoded(picture, quality):
 
 
 def scaled(picture, factor):
-    return picture.resize((round(factor * picture.width), round(factor * picture.height)), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (round(factor * picture.width), round(factor * picture.height)), Image.Resampling.LANCZOS
+    )
 
 
 def cut(picture, rng, around=False):
@@ -54,20 +56,33 @@ COPIES = {
     "cropped, 5 % off all four edges": lambda picture, rng: cut(picture, rng, around=True),
     "flipped left-right": lambda picture, rng: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
     "flipped up-down": lambda picture, rng: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-    "cropped, resized and re-encoded": lambda picture, rng: encoded(scaled(cut(picture, rng), rng.uniform(0.5, 0.9)), rng.integers(50, 91)),
+    "cropped, resized and re-encoded": lambda picture, rng: encoded(
+        scaled(cut(picture, rng), rng.uniform(0.5, 0.9)), rng.integers(50, 91)
+    ),
 }
 
 
 def listed(raw, domains):
     """Paths of the photographs that the split files of some domains name."""
-    files = [raw / "splits" / f"{domain}_{part}.txt" for domain in domains for part in ("train", "crossval")]
-    return [raw / "images" / line.rpartition(" ")[0] for file in files for line in file.read_text().split("\n") if line.strip()]
+    files = [
+        raw / "splits" / f"{domain}_{part}.txt"
+        for domain in domains
+        for part in ("train", "crossval")
+    ]
+    return [
+        raw / "images" / line.rpartition(" ")[0]
+        for file in files
+        for line in file.read_text().split("\n")
+        if line.strip()
+    ]
 
 
 def pool(paths, count, size, rng, folder):
     """Photographs and `count` copies per kind: rows (source, kind, cx, cy, r, flag), squares, sha256."""
     wanted = [("", path) for path in paths] + [
-        (kind, path) for kind in COPIES for path in rng.choice(paths, count, replace=count > len(paths))
+        (kind, path)
+        for kind in COPIES
+        for path in rng.choice(paths, count, replace=count > len(paths))
     ]
     rows, squares = [], []
     for kind, path in duplicates.progress(wanted, "planting"):
@@ -79,9 +94,23 @@ def pool(paths, count, size, rng, folder):
         if prepared.reason:
             raise SystemExit(f"{path} {kind}: {prepared.reason}")
         cx, cy, r = prepared.disc[:3]
-        rows.append(("all", len(rows), f"{path.parts[-3]}/{path.name}", kind, cx, cy, r, prepared.flag, prepared.sha256))
+        rows.append(
+            (
+                "all",
+                len(rows),
+                f"{path.parts[-3]}/{path.name}",
+                kind,
+                cx,
+                cy,
+                r,
+                prepared.flag,
+                prepared.sha256,
+            )
+        )
         squares.append(prepared.image)
-    return pd.DataFrame(rows, columns=["domain", "row", "source", "kind", "cx", "cy", "r", "flag", "sha256"]), np.stack(squares)
+    return pd.DataFrame(
+        rows, columns=["domain", "row", "source", "kind", "cx", "cy", "r", "flag", "sha256"]
+    ), np.stack(squares)
 
 
 def compared(manifest, squares):
@@ -94,7 +123,9 @@ def compared(manifest, squares):
     frame = pd.DataFrame({"a": a, "b": b, "value": values, "planted": source[a] == source[b]})
     originals = pd.DataFrame(duplicates.exact(manifest, digests), columns=["a", "b"])
     equal = {frozenset((source[x], source[y])) for x, y in originals.to_numpy()}
-    return frame.assign(equal=[frozenset((source[x], source[y])) in equal for x, y in zip(a, b, strict=True)])
+    return frame.assign(
+        equal=[frozenset((source[x], source[y])) in equal for x, y in zip(a, b, strict=True)]
+    )
 
 
 def copies(arguments):
@@ -102,30 +133,64 @@ def copies(arguments):
     paths = listed(arguments.raw, arguments.domains)
     order = rng.permutation(len(paths))
     with tempfile.TemporaryDirectory() as folder:
-        halves = [pool([paths[n] for n in order[half::2]], arguments.count, arguments.size, rng, Path(folder)) for half in (0, 1)]
-    propose, duplicates.PROPOSE = duplicates.PROPOSE, 0.7  # more different photographs to choose on than the package looks at
+        halves = [
+            pool(
+                [paths[n] for n in order[half::2]],
+                arguments.count,
+                arguments.size,
+                rng,
+                Path(folder),
+            )
+            for half in (0, 1)
+        ]
+    propose, duplicates.PROPOSE = (
+        duplicates.PROPOSE,
+        0.7,
+    )  # more different photographs to choose on than the package looks at
     first = compared(*halves[0])
     duplicates.PROPOSE = propose
     second = compared(*halves[1])
     other = first.loc[~first["planted"] & ~first["equal"], "value"]
-    lowest = first.loc[first["planted"] & (first["value"] > duplicates.HOPELESS), "value"].quantile(0.01)
+    lowest = first.loc[first["planted"] & (first["value"] > duplicates.HOPELESS), "value"].quantile(
+        0.01
+    )
     highest = other[other < lowest].max()
     chosen = (highest + lowest) / 2
-    print(f"{len(paths)} photographs; chosen on the first half: {chosen:.3f}, between {highest:.3f} and {lowest:.3f}")
+    print(
+        f"{len(paths)} photographs; chosen on the first half: {chosen:.3f}, between {highest:.3f} and {lowest:.3f}"
+    )
     manifest = halves[1][0]
-    print("\n| copies in the second half | planted | recall at the chosen threshold | recall at the package's |\n|---|---|---|---|")
+    print(
+        "\n| copies in the second half | planted | recall at the chosen threshold | recall at the package's |\n|---|---|---|---|"
+    )
     to_original = second[second["planted"] & (manifest["kind"].to_numpy()[second["a"]] == "")]
-    best = to_original.groupby("b")["value"].max().reindex(manifest.index[manifest["kind"] != ""]).fillna(-1)
+    best = (
+        to_original.groupby("b")["value"]
+        .max()
+        .reindex(manifest.index[manifest["kind"] != ""])
+        .fillna(-1)
+    )
     for kind in COPIES:
         values = best[manifest["kind"] == kind]
-        print(f"| {kind} | {len(values)} | {(values >= chosen).mean():.1%} | {(values >= confirm).mean():.1%} |")
+        print(
+            f"| {kind} | {len(values)} | {(values >= chosen).mean():.1%} | {(values >= confirm).mean():.1%} |"
+        )
     for name, threshold in (("chosen", chosen), ("package's", confirm)):
         found = second[second["value"] >= threshold]
         wrong = found[~found["planted"] & ~found["equal"]]
-        names = sorted({tuple(sorted((manifest["source"][x], manifest["source"][y]))) for x, y in wrong[["a", "b"]].to_numpy()})
+        names = sorted(
+            {
+                tuple(sorted((manifest["source"][x], manifest["source"][y])))
+                for x, y in wrong[["a", "b"]].to_numpy()
+            }
+        )
         precision = found["planted"].sum() / max(found["planted"].sum() + len(wrong), 1)
-        print(f"\n{name} threshold {threshold:.3f}: {len(found)} pairs, precision {precision:.2%} if these {len(names)} are false: {names}")
-    print(f"aligned: {len(second)} of {len(manifest) * (len(manifest) - 1) // 2} pairs, {(~second['planted']).sum()} of them not planted")
+        print(
+            f"\n{name} threshold {threshold:.3f}: {len(found)} pairs, precision {precision:.2%} if these {len(names)} are false: {names}"
+        )
+    print(
+        f"aligned: {len(second)} of {len(manifest) * (len(manifest) - 1) // 2} pairs, {(~second['planted']).sum()} of them not planted"
+    )
 
 
 def scale(arguments):
@@ -140,7 +205,9 @@ def scale(arguments):
     if len(pairs) != 100:
         raise SystemExit(f"{len(pairs)} of 100 flipped copies found")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"| all pairs of {arguments.count} fingerprints, four flips | {wall:.0f} s | {cpu:.0f} CPU-s | peak {peak:.0f} MiB |")
+    print(
+        f"| all pairs of {arguments.count} fingerprints, four flips | {wall:.0f} s | {cpu:.0f} CPU-s | peak {peak:.0f} MiB |"
+    )
     picture = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
     where = duplicates.view(128, 128, 128, "", 256)
     for name, work in {
@@ -154,12 +221,16 @@ def scale(arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("copies")
     verb.add_argument("--raw", type=Path, required=True, help="folder with images/ and splits/")
-    verb.add_argument("--domains", nargs="+", default=["APTOS", "EYEPACS", "IDRID", "MESSIDOR", "RLDR"])
+    verb.add_argument(
+        "--domains", nargs="+", default=["APTOS", "EYEPACS", "IDRID", "MESSIDOR", "RLDR"]
+    )
     verb.add_argument("--count", type=int, default=100, help="copies per kind and half")
     verb.add_argument("--size", type=int, default=128, help="side of the stored square, pixels")
     verb.set_defaults(work=copies)

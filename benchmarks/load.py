@@ -30,7 +30,9 @@ def retina(size, draw):
     y, x = np.mgrid[:size, :size]
     distance = np.hypot(x - size / 2, y - size / 2) / (0.48 * size)
     coarse = Image.fromarray(draw.normal(0, 20, (size // 8, size // 8)).astype(np.float32))
-    texture = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) + draw.normal(0, 5, (size, size))
+    texture = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) + draw.normal(
+        0, 5, (size, size)
+    )
     shade = np.where(distance <= 1, (1 - 0.4 * distance**2) * (1 + texture / 255), 0.02)
     return (shade[:, :, None] * [190, 100, 50]).clip(0, 255).astype(np.uint8)
 
@@ -47,11 +49,15 @@ def stored(folder, count, size, side, augment):
     """Images over a store of drawn noise in folder, memory-mapped as a run maps it: count squares of `size`, network input `side`."""
     draw, path = np.random.default_rng(0), Path(folder) / f"{DOMAIN}_{size}.npy"
     if not path.is_file():
-        store = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+        store = np.lib.format.open_memmap(
+            path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3)
+        )
         for square in store:
             square[:] = draw.integers(0, 256, square.shape, dtype=np.uint8)
         store.flush()
-    frame = pd.DataFrame({"domain": DOMAIN, "row": np.arange(count), "grade": draw.integers(0, 5, count)})
+    frame = pd.DataFrame(
+        {"domain": DOMAIN, "row": np.arange(count), "grade": draw.integers(0, 5, count)}
+    )
     frame[["cx", "cy", "r", "w", "h"]] = [size / 2, size / 2, size / 2, size, size]
     return Images(frame, {DOMAIN: np.load(path, mmap_mode="c")}, [DOMAIN], side, augment)
 
@@ -61,7 +67,13 @@ class Decoded(Dataset):
 
     def __init__(self, paths, side):
         self.paths = paths
-        self.transform = transforms.Compose([transforms.RandomResizedCrop(side), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomResizedCrop(side),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+            ]
+        )
 
     def __len__(self):
         return len(self.paths)
@@ -72,12 +84,18 @@ class Decoded(Dataset):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--augments", nargs="+", choices=AUGMENTS, default=["clip", "flip", "shared"])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--augments", nargs="+", choices=AUGMENTS, default=["clip", "flip", "shared"]
+    )
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--images", type=int, default=1024, help="photographs in the store")
     parser.add_argument("--size", type=int, default=256, help="side of the stored square, pixels")
-    parser.add_argument("--input", type=int, default=224, help="side of the network's input, pixels")
+    parser.add_argument(
+        "--input", type=int, default=224, help="side of the network's input, pixels"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -85,14 +103,22 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         paths, kilobytes = jpegs(folder, 2 * arguments.batch)
         loader = DataLoader(Decoded(paths, arguments.input), arguments.batch, shuffle=True)
-        print(f"reference: 512 px JPEGs of {kilobytes:.0f} kB; ours: store of {arguments.size} px; both to {arguments.input} px")
+        print(
+            f"reference: 512 px JPEGs of {kilobytes:.0f} kB; ours: store of {arguments.size} px; both to {arguments.input} px"
+        )
         for augment in arguments.augments:
-            images, step = stored(folder, arguments.images, arguments.size, arguments.input, augment), iter(range(10**9))
+            images, step = (
+                stored(folder, arguments.images, arguments.size, arguments.input, augment),
+                iter(range(10**9)),
+            )
 
             def ours(images=images, step=step):
                 for _ in range(len(loader)):
                     batch = images.batch(next(step), arguments.batch, seed=0)
-                if batch.image.shape != (arguments.batch, 3, arguments.input, arguments.input) or batch.image.dtype != torch.float32:
+                if (
+                    batch.image.shape != (arguments.batch, 3, arguments.input, arguments.input)
+                    or batch.image.dtype != torch.float32
+                ):
                     raise SystemExit(f"batch of {tuple(batch.image.shape)}, {batch.image.dtype}")
 
             seconds = paired(ours, lambda: [None for _ in loader], arguments.pairs, now, repeats=4)

@@ -52,7 +52,9 @@ def rank_by_sample(similarity, grade, max_rank=3, mask="zero"):
 def clock(threads):
     """CPU seconds for one thread (another's load hardly shows), wall seconds for more."""
     torch.set_num_threads(threads)
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read at torch's first large allocation; the verbs set it too
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # read at torch's first large allocation; the verbs set it too
     return time.process_time if threads == 1 else time.perf_counter
 
 
@@ -81,8 +83,13 @@ def row(work, seconds, aim, count=None, cost=False):
     seconds : what `paired` gave;  count : images per call, to print images/s;  cost : print ours / reference, not the speed-up
     """
     shown = [statistics.median(column) for column in seconds]
-    shown = [f"{count / value:.0f} images/s" if count else f"{value * 1e3:.2f} ms" for value in shown]
-    ratio = statistics.median(ours / reference if cost else reference / ours for ours, reference in zip(*seconds, strict=True))
+    shown = [
+        f"{count / value:.0f} images/s" if count else f"{value * 1e3:.2f} ms" for value in shown
+    ]
+    ratio = statistics.median(
+        ours / reference if cost else reference / ours
+        for ours, reference in zip(*seconds, strict=True)
+    )
     print(f"| {work} | {shown[0]} | {shown[1]} | {ratio:.2f} | {aim} |", flush=True)
 
 
@@ -95,23 +102,44 @@ def both(function, similarity, grade, mask):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[16, 64, 400])
-    parser.add_argument("--mask", choices=("zero", "pairwise"), default="zero", help="zero: the released variant")
+    parser.add_argument(
+        "--mask", choices=("zero", "pairwise"), default="zero", help="zero: the released variant"
+    )
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     now = clock(arguments.threads)
     for batch in arguments.batch:
         draw = torch.Generator().manual_seed(batch)
-        similarity, grade = 20 + 3 * torch.randn(batch, GRADES, generator=draw), torch.randint(0, GRADES, (batch,), generator=draw)
+        similarity, grade = (
+            20 + 3 * torch.randn(batch, GRADES, generator=draw),
+            torch.randint(0, GRADES, (batch,), generator=draw),
+        )
         for mask in ("zero", "pairwise"):
-            for wide in (similarity.double(), similarity.double() - 20):  # near 20 the zeros of "zero" hardly count, near 0 they do
-                for ours, theirs in zip(both(rank, wide, grade, mask), both(rank_by_sample, wide, grade, mask), strict=True):
+            for wide in (
+                similarity.double(),
+                similarity.double() - 20,
+            ):  # near 20 the zeros of "zero" hardly count, near 0 they do
+                for ours, theirs in zip(
+                    both(rank, wide, grade, mask),
+                    both(rank_by_sample, wide, grade, mask),
+                    strict=True,
+                ):
                     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-        ways = (partial(both, function, similarity, grade, arguments.mask) for function in (rank, rank_by_sample))
+        ways = (
+            partial(both, function, similarity, grade, arguments.mask)
+            for function in (rank, rank_by_sample)
+        )
         seconds = paired(*ways, arguments.pairs, now, repeats=20)
-        row(f"ranking loss ({arguments.mask}), batch {batch}", seconds, ">= 15" if batch == 64 else "-")
+        row(
+            f"ranking loss ({arguments.mask}), batch {batch}",
+            seconds,
+            ">= 15" if batch == 64 else "-",
+        )
 
 
 if __name__ == "__main__":

@@ -42,26 +42,42 @@ def main():
     eyes = eye_table.split(label_files.synthetic("SIM_DEEPDR", 90, 0), 0)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        packing.pack(eyes, (rng.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(len(eyes))), folder, "noise")
+        packing.pack(
+            eyes,
+            (rng.integers(0, 256, (112, 112, 3), np.uint8) for _ in range(len(eyes))),
+            folder,
+            "noise",
+        )
         eyes, store = packing.open_pack(folder, "noise")
         for name, tower in TOWERS.items():
             setting = settings(tower | {"batch_size": options.batch, "inputs": "history"})
             model, visits, _ = loop.assemble(eyes, store, setting, 0)
-            optimizer, ones = loop.optimizer_of(model), {scale: torch.ones(5) for scale in ("icdr", "sdrg")}
+            optimizer, ones = (
+                loop.optimizer_of(model),
+                {scale: torch.ones(5) for scale in ("icdr", "sdrg")},
+            )
             batch = visits["train"].batch(0, 0)
             for rebuild in (False, True):
-                took = seconds(lambda: loop.train_step(model, optimizer, batch, ones, rebuild), options.steps)  # noqa: B023
+                took = seconds(
+                    lambda: loop.train_step(model, optimizer, batch, ones, rebuild), options.steps
+                )  # noqa: B023
                 what = "with" if rebuild else "without"
                 print(
                     f"| step of {name}, 96 px, batch {options.batch}, {what} rebuilding | {options.batch / took:.1f} eyes/s | - | - | - |"
                 )
             took = seconds(lambda: loop.embed(model, visits["train"]), 1)  # noqa: B023
-            print(f"| embedding photographs and narratives, {name} | {len(visits['train']) / took:.1f} eyes/s | - | - | - |")
+            print(
+                f"| embedding photographs and narratives, {name} | {len(visits['train']) / took:.1f} eyes/s | - | - | - |"
+            )
             took = seconds(lambda: visits["train"].batch(1, 0), options.steps)  # noqa: B023
-            print(f"| batch with wordings, crop, rotation and colours, {name} | {options.batch / took:.0f} eyes/s | - | - | - |")
+            print(
+                f"| batch with wordings, crop, rotation and colours, {name} | {options.batch / took:.0f} eyes/s | - | - | - |"
+            )
     score, content = rng.random((GALLERY, GALLERY)), rng.integers(0, 400, GALLERY)
     took = seconds(lambda: judge(score, content, np.arange(GALLERY).astype(str)), 1)
-    print(f"| judging one direction of {GALLERY} x {GALLERY}, 2,000 resamples, 1,000 re-pairings | {took:.1f} s | - | - | - |")
+    print(
+        f"| judging one direction of {GALLERY} x {GALLERY}, 2,000 resamples, 1,000 re-pairings | {took:.1f} s | - | - | - |"
+    )
 
 
 if __name__ == "__main__":

@@ -30,14 +30,18 @@ def layout(raw: Path, count: int, distinct: int, side: int) -> None:
     drawn = raw / "drawn"
     drawn.mkdir(parents=True)
     for number in range(distinct):
-        (drawn / f"{number}.jpg").write_bytes(encode(paint(eye("SIM_RLDR", number + 1, "left", number % 5, 0), side)[0], ".jpg", 90))
+        (drawn / f"{number}.jpg").write_bytes(
+            encode(paint(eye("SIM_RLDR", number + 1, "left", number % 5, 0), side)[0], ".jpg", 90)
+        )
     (raw / "images" / DOMAIN / "Images").mkdir(parents=True)
     (raw / "splits").mkdir()
     lines = {"train": [], "crossval": []}
     for number in range(count):
         image = f"{DOMAIN}/Images/{number}_left.jpeg"
         os.link(drawn / f"{number % distinct}.jpg", raw / "images" / image)
-        lines["crossval" if number % 4 == 3 else "train"].append(f"{image} {number % distinct % 5}\n")
+        lines["crossval" if number % 4 == 3 else "train"].append(
+            f"{image} {number % distinct % 5}\n"
+        )
     for word, content in lines.items():
         (raw / "splits" / f"{DOMAIN}_{word}.txt").write_text("".join(content))
 
@@ -54,16 +58,34 @@ def family(pid: int) -> list[int]:
 def use(pid: int) -> tuple[float, float]:
     """(MB of peak resident memory, seconds of processor time) of a process; (0, 0) where it has ended."""
     try:
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
         times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(status.get("VmHWM", "0 kB").split()[0]) / 1000, (int(times[11]) + int(times[12])) / TICK
+        return int(status.get("VmHWM", "0 kB").split()[0]) / 1000, (
+            int(times[11]) + int(times[12])
+        ) / TICK
     except OSError:
         return 0.0, 0.0
 
 
-def run(raw: Path, data: Path, count: int, size: int, processes: int) -> tuple[list[tuple[float, float]], dict[int, float]]:
+def run(
+    raw: Path, data: Path, count: int, size: int, processes: int
+) -> tuple[list[tuple[float, float]], dict[int, float]]:
     """(wall, processor) seconds when each quarter of the store was written, the start first; peak memory per process."""
-    command = [sys.executable, "-m", "clipdr", "prepare", DOMAIN, "--raw", str(raw), "--data", str(data), "--size", str(size)]
+    command = [
+        sys.executable,
+        "-m",
+        "clipdr",
+        "prepare",
+        DOMAIN,
+        "--raw",
+        str(raw),
+        "--data",
+        str(data),
+        "--size",
+        str(size),
+    ]
     child = subprocess.Popen([*command, "--processes", str(processes)], stderr=subprocess.DEVNULL)
     part, marks, peak, spent = data / "store" / f".{DOMAIN}.npy.part", [], {}, {}
     while child.poll() is None:
@@ -83,10 +105,16 @@ def run(raw: Path, data: Path, count: int, size: int, processes: int) -> tuple[l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--count", type=int, default=20000)
-    parser.add_argument("--distinct", type=int, default=200, help="photographs drawn; the others are links to them")
-    parser.add_argument("--side", type=int, default=256, help="nominal side of the photographs, pixels")
+    parser.add_argument(
+        "--distinct", type=int, default=200, help="photographs drawn; the others are links to them"
+    )
+    parser.add_argument(
+        "--side", type=int, default=256, help="nominal side of the photographs, pixels"
+    )
     parser.add_argument("--size", type=int, default=112, help="side of the stored square, pixels")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
@@ -94,11 +122,20 @@ def main() -> None:
         raw, data = Path(folder) / "raw", Path(folder) / "data"
         layout(raw, arguments.count, arguments.distinct, arguments.side)
         marks, peak = run(raw, data, arguments.count, arguments.size, arguments.processes)
-    print(f"prepare of {arguments.count} photographs of {arguments.side} pixels to {arguments.size}, {arguments.processes} processes:")
-    print("  peak memory per process: " + ", ".join(f"{memory:.0f} MB" for memory in sorted(peak.values(), reverse=True) if memory))
+    print(
+        f"prepare of {arguments.count} photographs of {arguments.side} pixels to {arguments.size}, {arguments.processes} processes:"
+    )
+    print(
+        "  peak memory per process: "
+        + ", ".join(f"{memory:.0f} MB" for memory in sorted(peak.values(), reverse=True) if memory)
+    )
     for number, (before, after) in enumerate(itertools.pairwise(marks), start=1):
-        wall, processor = (arguments.count / PARTS / (b - a) for a, b in zip(before, after, strict=True))
-        print(f"  quarter {number}: {wall:.0f} images/s, {processor:.0f} images per second of processor time")
+        wall, processor = (
+            arguments.count / PARTS / (b - a) for a, b in zip(before, after, strict=True)
+        )
+        print(
+            f"  quarter {number}: {wall:.0f} images/s, {processor:.0f} images per second of processor time"
+        )
 
 
 if __name__ == "__main__":

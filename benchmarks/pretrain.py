@@ -39,12 +39,22 @@ def cohort(data, patients, side):
     rng = np.random.default_rng(0)
     for folder in ("store", "manifests"):
         (data / folder).mkdir(parents=True)
-    np.save(data / "store" / "NOISE.npy", rng.integers(0, 256, (2 * patients, side, side, 3), dtype=np.uint8))
+    np.save(
+        data / "store" / "NOISE.npy",
+        rng.integers(0, 256, (2 * patients, side, side, 3), dtype=np.uint8),
+    )
     blank = {name: "" if kind is str else 0 for name, kind in DTYPES.items()}
-    manifest = pd.DataFrame([blank | {"image": f"NOISE/{row}.png", "row": row} for row in range(2 * patients)])
+    manifest = pd.DataFrame(
+        [blank | {"image": f"NOISE/{row}.png", "row": row} for row in range(2 * patients)]
+    )
     manifest.to_csv(data / "manifests" / "NOISE.csv", index=False)
     rows = [
-        {"dataset": "NOISE", "patient_id": str(row), "left_image": f"NOISE/{2 * row}.png", "right_image": f"NOISE/{2 * row + 1}.png"}
+        {
+            "dataset": "NOISE",
+            "patient_id": str(row),
+            "left_image": f"NOISE/{2 * row}.png",
+            "right_image": f"NOISE/{2 * row + 1}.png",
+        }
         | {"text": REPORT.format(row % 7, row % 5), "language": "en", "split": "train"}
         for row in range(patients)
     ]
@@ -54,11 +64,23 @@ def cohort(data, patients, side):
 def prepared(arguments, folder, **changes):
     """Model, visits, settings and optimiser."""
     settings = rules(
-        "small", {"image": arguments.image, "weights": "random", "side": arguments.side, "batch_size": arguments.batch} | changes
+        "small",
+        {
+            "image": arguments.image,
+            "weights": "random",
+            "side": arguments.side,
+            "batch_size": arguments.batch,
+        }
+        | changes,
     )
     table = cohort(Path(folder), arguments.batch, arguments.side)
     model, _ = run.build(settings, run.training_texts(table))
-    return model, run.visits(table, "train", folder, settings, model.text), settings, torch.optim.AdamW(training.groups(model, settings))
+    return (
+        model,
+        run.visits(table, "train", folder, settings, model.text),
+        settings,
+        torch.optim.AdamW(training.groups(model, settings)),
+    )
 
 
 def cpu():
@@ -70,7 +92,11 @@ def loop(arguments):
     """CPU seconds of the loop's step and of the bare passes, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         model, visits, settings, optimizer = prepared(arguments, folder)
-        scaler, rows, seen = torch.amp.GradScaler("cpu", enabled=False), np.arange(arguments.batch), []
+        scaler, rows, seen = (
+            torch.amp.GradScaler("cpu", enabled=False),
+            np.arange(arguments.batch),
+            [],
+        )
         image = visits.batch(rows).image.flatten(0, 1)
 
         def whole():
@@ -123,11 +149,15 @@ def two(arguments):
             mp.spawn(work, (world, arguments, folder, out), nprocs=world)
             found[world] = out.get()
     rate = 2 * arguments.batch / found[2]
-    print(f"| two processes, {arguments.image}, {arguments.side} px | {rate:.1f} images/s | one / two {found[1] / found[2]:.2f} |")
+    print(
+        f"| two processes, {arguments.image}, {arguments.side} px | {rate:.1f} images/s | one / two {found[1] / found[2]:.2f} |"
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", default=["loop"], help="loop, two")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)

@@ -39,8 +39,13 @@ RELEASE = {"prompts": "tokens", "mask": "zero", "smooth": False}
 def drawn(batch_size, side):
     """A Batch of noise with every grade in it."""
     generator = torch.Generator().manual_seed(0)
-    image, grade = torch.rand(batch_size, 3, side, side, generator=generator), torch.arange(batch_size) % 5
-    return Batch(image, grade, torch.zeros(batch_size, dtype=torch.int64), torch.zeros(batch_size, 5))
+    image, grade = (
+        torch.rand(batch_size, 3, side, side, generator=generator),
+        torch.arange(batch_size) % 5,
+    )
+    return Batch(
+        image, grade, torch.zeros(batch_size, dtype=torch.int64), torch.zeros(batch_size, 5)
+    )
 
 
 def whole_text(prompts):
@@ -57,8 +62,14 @@ def whole_image(tower, image):
 
 
 def released_loss(method, batch):
-    logits = similarity(whole_image(method.image, batch.image), whole_text(method.prompts), method.scale)
-    return F.cross_entropy(logits, batch.grade) + text_to_image_kl(logits, batch.grade) + rank_by_sample(logits, batch.grade)
+    logits = similarity(
+        whole_image(method.image, batch.image), whole_text(method.prompts), method.scale
+    )
+    return (
+        F.cross_entropy(logits, batch.grade)
+        + text_to_image_kl(logits, batch.grade)
+        + rank_by_sample(logits, batch.grade)
+    )
 
 
 def own_loss(method, batch):
@@ -74,7 +85,14 @@ def hand_written(method, optimizer, batch, loss):
 
 
 def demo(arguments, now):
-    rules = {"optimizer": "radam", "lr": RATE, "weight_decay": 0, "schedule": "cosine", "augment": "flip", "evaluations": 1}
+    rules = {
+        "optimizer": "radam",
+        "lr": RATE,
+        "weight_decay": 0,
+        "schedule": "cosine",
+        "augment": "flip",
+        "evaluations": 1,
+    }
     training = Training(epochs=1, batch_size=arguments.batch, **rules)
     for augment in arguments.augments:
         with tempfile.TemporaryDirectory() as folder:
@@ -83,15 +101,29 @@ def demo(arguments, now):
             method = load("clip_dr")(Backbone(BACKBONES["demo"].model_dump(), arguments.side))
             per_epoch = len(images) // training.batch_size
             method.begin(Source(images, images, per_epoch, per_epoch))
-            optimizers = {name: OPTIMIZERS["radam"](group, RATE, 0) for name, group in method.parameter_groups().items()}
+            optimizers = {
+                name: OPTIMIZERS["radam"](group, RATE, 0)
+                for name, group in method.parameter_groups().items()
+            }
             steps = iter(range(10**9))
             batch = images.batch(0, training.batch_size, 0)
             method.train()
 
-            def ours(images=images, method=method, optimizers=optimizers, steps=steps, per_epoch=per_epoch):
+            def ours(
+                images=images,
+                method=method,
+                optimizers=optimizers,
+                steps=steps,
+                per_epoch=per_epoch,
+            ):
                 step = next(steps)
                 set_rate(optimizers, training, step, 10**9, per_epoch)
-                train_step(method, optimizers, images.batch(step, training.batch_size, 0), training.clip_norm)
+                train_step(
+                    method,
+                    optimizers,
+                    images.batch(step, training.batch_size, 0),
+                    training.clip_norm,
+                )
                 method.after_step(step + 1)
 
             def bare(method=method, optimizers=optimizers, batch=batch):
@@ -110,8 +142,16 @@ def rn50(arguments, now):
         torch.manual_seed(0)
         methods[way] = load("clip_dr")(Backbone(RN50, 224, precision=precision), **RELEASE).train()
     with torch.no_grad():
-        torch.testing.assert_close(own_loss(methods.pop("fp32"), batch), released_loss(methods["released"], batch), rtol=1e-4, atol=1e-4)
-    optimizers = {way: OPTIMIZERS["radam"](method.parameter_groups()["main"], RATE, 0) for way, method in methods.items()}
+        torch.testing.assert_close(
+            own_loss(methods.pop("fp32"), batch),
+            released_loss(methods["released"], batch),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+    optimizers = {
+        way: OPTIMIZERS["radam"](method.parameter_groups()["main"], RATE, 0)
+        for way, method in methods.items()
+    }
     seconds = paired(
         lambda: train_step(methods["ours"], {"main": optimizers["ours"]}, batch, 0.0),
         lambda: hand_written(methods["released"], optimizers["released"], batch, released_loss),
@@ -125,14 +165,29 @@ PARTS = {"demo": (demo, 1), "rn50": (rn50, 2)}  # function, threads unless --thr
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{' or '.join(PARTS)}; default: both")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{' or '.join(PARTS)}; default: both"
+    )
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, help="default: 1 for demo (CPU seconds), 2 for rn50 (wall seconds)")
-    parser.add_argument("--augments", nargs="+", choices=AUGMENTS, default=["flip", "shared"], help="demo only")
-    parser.add_argument("--side", type=int, default=128, help="demo only: side of the stored square and of the input, pixels")
-    parser.add_argument("--images", type=int, default=512, help="demo only: photographs in the store")
+    parser.add_argument(
+        "--threads", type=int, help="default: 1 for demo (CPU seconds), 2 for rn50 (wall seconds)"
+    )
+    parser.add_argument(
+        "--augments", nargs="+", choices=AUGMENTS, default=["flip", "shared"], help="demo only"
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        default=128,
+        help="demo only: side of the stored square and of the input, pixels",
+    )
+    parser.add_argument(
+        "--images", type=int, default=512, help="demo only: photographs in the store"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"{sorted(unknown)[0]!r} is no part; use {' or '.join(PARTS)}")

@@ -19,15 +19,25 @@ def main():
     parser.add_argument("--patients", type=int, default=20, help="patients per domain")
     arguments = parser.parse_args()
     rates = []
-    print(f"{'domain':14} {'images':>6} {'per wall second':>16} {'per CPU second':>15} {'kB each':>8}")
+    print(
+        f"{'domain':14} {'images':>6} {'per wall second':>16} {'per CPU second':>15} {'kB each':>8}"
+    )
     for domain in SYNTHETIC:
-        eyes = [eye(domain, p.number, side, grade, 0) for p in cohort(domain, arguments.patients, 0) for side, grade in p.grades.items()]
+        eyes = [
+            eye(domain, p.number, side, grade, 0)
+            for p in cohort(domain, arguments.patients, 0)
+            for side, grade in p.grades.items()
+        ]
         paint(eyes[0], arguments.size)  # imports and caches
         wall, cpu = time.perf_counter(), time.process_time()
-        total = sum(len(encode(paint(one, arguments.size)[0], STYLES[one.style].suffix, 90)) for one in eyes)
+        total = sum(
+            len(encode(paint(one, arguments.size)[0], STYLES[one.style].suffix, 90)) for one in eyes
+        )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rates.append((len(eyes), wall, cpu))
-        print(f"{domain:14} {len(eyes):6d} {len(eyes) / wall:16.1f} {len(eyes) / cpu:15.1f} {total / len(eyes) / 1000:8.1f}")
+        print(
+            f"{domain:14} {len(eyes):6d} {len(eyes) / wall:16.1f} {len(eyes) / cpu:15.1f} {total / len(eyes) / 1000:8.1f}"
+        )
     images, wall, cpu = map(sum, zip(*rates, strict=True))
     print(f"{'all':14} {images:6d} {images / wall:16.1f} {images / cpu:15.1f}")
 

@@ -1,24 +1,12 @@
 """Shared fixtures: a toy study with a known answer (the grade is the number of bright spots), and its settings."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-DOMAINS = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
-SIDE = 32
-REALDATA = Path(os.environ.get("CLIPDR_REALDATA", Path(__file__).parents[2] / "shared" / "realdata"))
-
-
-def draw(grade, tint, rng):
-    """A (SIDE, SIDE, 3) uint8 picture: a tinted disc with one bright bar per grade."""
-    picture = np.full((SIDE, SIDE, 3), tint, np.float64) + rng.normal(0, 6, (SIDE, SIDE, 3))
-    for bar in range(grade):
-        picture[4 + 5 * bar : 7 + 5 * bar, 4:28] += 110
-    return picture.clip(0, 255).astype(np.uint8)
+from helpers.paths import REALDATA
+from helpers.toy import DOMAINS, SIDE, draw
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +20,14 @@ def toy(tmp_path_factory):
         grade = np.resize(np.arange(5), 40)
         tint = np.array([90, 60, 40]) + 15 * number
         np.save(data / "store" / f"{domain}.npy", np.stack([draw(g, tint, rng) for g in grade]))
-        frame = pd.DataFrame({"image": [f"{domain}/x/p{i:03d}.png" for i in range(40)], "row": range(40), "domain": domain, "grade": grade})
+        frame = pd.DataFrame(
+            {
+                "image": [f"{domain}/x/p{i:03d}.png" for i in range(40)],
+                "row": range(40),
+                "domain": domain,
+                "grade": grade,
+            }
+        )
         frame["split"] = ["train"] * 30 + ["val"] * 10
         frame["patient"] = [f"p{i // 2}" for i in range(40)]
         frame["eye"] = ["left", "right"] * 20
@@ -71,7 +66,12 @@ def settings():
             "augment": "flip",
         }
         return {
-            "backbone": {"name": "tiny", "image": "timm/test_efficientnet", "weights": "random", "text": "small"},
+            "backbone": {
+                "name": "tiny",
+                "image": "timm/test_efficientnet",
+                "weights": "random",
+                "text": "small",
+            },
             "frozen": frozen,
             "image": {"size": SIDE, "input": SIDE},
             "training": Training(**(rules | {"evaluations": 3} | training)).model_dump(),
@@ -93,7 +93,11 @@ def small_clips(tmp_path_factory):
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     folder = tmp_path_factory.mktemp("clips")
     for name, vision in towers.items():
-        (folder / f"{name}.json").write_text(json.dumps({"embed_dim": 16, "vision_cfg": {"image_size": 64} | vision, "text_cfg": text}))
+        (folder / f"{name}.json").write_text(
+            json.dumps(
+                {"embed_dim": 16, "vision_cfg": {"image_size": 64} | vision, "text_cfg": text}
+            )
+        )
     open_clip.add_model_config(folder)
 
 
@@ -117,7 +121,7 @@ def cached(toy):
 @pytest.fixture(scope="session")
 def study(toy, tmp_path_factory):
     """root and run folders of a finished study, as the page shows it; see reported.build."""
-    from reported import build
+    from helpers.finished_study import build
 
     return build(tmp_path_factory.mktemp("study"), toy)
 

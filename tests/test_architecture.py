@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clipdr"
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
 # room -> rooms it may import; every room may import the constants of clipdr/__init__.py
@@ -22,22 +22,81 @@ ALLOWED = {
     "report": ["evaluation", "data", "artifacts"],
     "training": ["methods", "models", "evaluation", "data", "config", "artifacts"],
     "inference": ["training", "methods", "models", "evaluation", "data", "config", "artifacts"],
-    "pretrain": ["training", "models", "methods", "evaluation", "data", "report", "config", "artifacts"],
-    "multimodal": ["training", "models", "methods", "evaluation", "data", "report", "config", "artifacts"],
+    "pretrain": [
+        "training",
+        "models",
+        "methods",
+        "evaluation",
+        "data",
+        "report",
+        "config",
+        "artifacts",
+    ],
+    "multimodal": [
+        "training",
+        "models",
+        "methods",
+        "evaluation",
+        "data",
+        "report",
+        "config",
+        "artifacts",
+    ],
 }
 ALLOWED["cli"] = [*ALLOWED]
 WITHIN = {  # inside a room: module or sub-room -> parts of the room that it must not import
-    "data.sources": ["data.synthetic", "data.preprocessing", "data.loader", "data.splits", "data.leakage", "data.augmentation"],
-    "data.synthetic": ["data.sources", "data.loader", "data.splits", "data.leakage", "data.augmentation"],
-    "data.preprocessing": ["data.synthetic", "data.loader", "data.splits", "data.leakage", "data.augmentation"],
+    "data.sources": [
+        "data.synthetic",
+        "data.preprocessing",
+        "data.loader",
+        "data.splits",
+        "data.leakage",
+        "data.augmentation",
+    ],
+    "data.synthetic": [
+        "data.sources",
+        "data.loader",
+        "data.splits",
+        "data.leakage",
+        "data.augmentation",
+    ],
+    "data.preprocessing": [
+        "data.synthetic",
+        "data.loader",
+        "data.splits",
+        "data.leakage",
+        "data.augmentation",
+    ],
     "data.domains": ["data"],
     "data.protocols": ["data"],
-    "report.tables": ["report.figures", "report.page", "report.data_report", "report.data_report_html"],
+    "report.tables": [
+        "report.figures",
+        "report.page",
+        "report.data_report",
+        "report.data_report_html",
+    ],
     "report.figures": ["report.page", "report.data_report", "report.data_report_html"],
 }
-LIGHT = ["clipdr", "clipdr.artifacts.files", "clipdr.artifacts.receipts", "clipdr.artifacts.run_folder", "clipdr.config.study"]
-LIGHT += ["clipdr.config.source_files", "clipdr.data.domains", "clipdr.data.protocols", "clipdr.methods", "clipdr.cli.main"]
-WITHOUT_TORCH = ["clipdr.evaluation.aggregate", "clipdr.evaluation.scoring", "clipdr.report.tables.catalog", "clipdr.report.page.build"]
+LIGHT = [
+    "clipdr",
+    "clipdr.artifacts.files",
+    "clipdr.artifacts.receipts",
+    "clipdr.artifacts.run_folder",
+    "clipdr.config.study",
+]
+LIGHT += [
+    "clipdr.config.source_files",
+    "clipdr.data.domains",
+    "clipdr.data.protocols",
+    "clipdr.methods",
+    "clipdr.cli.main",
+]
+WITHOUT_TORCH = [
+    "clipdr.evaluation.aggregate",
+    "clipdr.evaluation.scoring",
+    "clipdr.report.tables.catalog",
+    "clipdr.report.page.build",
+]
 WITHOUT_TORCH += ["clipdr.data.preprocessing.prepare", "clipdr.data.synthetic.dataset"]
 HEAVY = ["torch", "torchvision", "open_clip", "timm", "transformers", "mlflow"]
 
@@ -79,10 +138,14 @@ def test_a_file_imports_only_what_its_room_may(file):
         if other == "__init__" or room in ("__init__", "__main__"):
             continue
         if other.partition(".")[0] != room:
-            assert below(other, ALLOWED[room]), f"{file} imports clipdr.{other}; {room} may import {', '.join(ALLOWED[room])}"
+            assert below(other, ALLOWED[room]), (
+                f"{file} imports clipdr.{other}; {room} may import {', '.join(ALLOWED[room])}"
+            )
         for part, forbidden in WITHIN.items():
             if below(module, [part]) and not below(other, [part]):
-                assert not below(other, forbidden), f"{file} imports clipdr.{other}; {part} must not"
+                assert not below(other, forbidden), (
+                    f"{file} imports clipdr.{other}; {part} must not"
+                )
 
 
 def test_no_circle_of_files():
@@ -119,31 +182,48 @@ def test_a_module_of_data_evaluation_or_report_imports_no_torch(module):
 
 def loaded(module, names):
     script = f"import sys, {module}; print([name for name in {names} if name in sys.modules])"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
 
 
-@pytest.mark.parametrize(("library", "room"), [("mlflow", "clipdr/report/tracking.py"), ("typer", "clipdr/cli/")])
+@pytest.mark.parametrize(
+    ("library", "room"), [("mlflow", "clipdr/report/tracking.py"), ("typer", "clipdr/cli/")]
+)
 def test_a_library_is_imported_in_its_room_alone(library, room):
     for file in FILES:
-        nodes = [node for node in ast.walk(ast.parse((ROOT / file).read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+        nodes = [
+            node
+            for node in ast.walk(ast.parse((ROOT / file).read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
         names = {getattr(node, "module", None) or node.names[0].name for node in nodes}
-        assert file.startswith(room) or not [name for name in names if name.split(".")[0] == library], file
+        assert file.startswith(room) or not [
+            name for name in names if name.split(".")[0] == library
+        ], file
 
 
 def test_the_top_has_at_most_fourteen_entries_and_no_folder_more_than_fourteen_modules():
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 14
     for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "methods"}:
-        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14, folder
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14, (
+            folder
+        )
 
 
 def test_a_run_is_decoded_from_its_path_in_one_place():
     for file in FILES:
-        assert file == "clipdr/artifacts/run_folder.py" or "parts[-" not in (ROOT / file).read_text(), file
+        assert (
+            file == "clipdr/artifacts/run_folder.py" or "parts[-" not in (ROOT / file).read_text()
+        ), file
 
 
 def test_an_init_file_holds_its_docstring_alone():
     for file in FILES:
-        if file.endswith("__init__.py") and file not in ("clipdr/__init__.py", "clipdr/methods/__init__.py"):
+        if file.endswith("__init__.py") and file not in (
+            "clipdr/__init__.py",
+            "clipdr/methods/__init__.py",
+        ):
             assert len(ast.parse((ROOT / file).read_text()).body) == 1, file
 
 

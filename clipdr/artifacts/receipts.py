@@ -39,7 +39,12 @@ def write(path, job, folder, names, **facts):
     facts  : what else is worth keeping, as JSON can hold it
     """
     files = {name: digest(Path(folder) / name) for name in names}
-    write_text(path, sealed({"job": job, "folder": _relative(folder, Path(path).parent), "files": files, **facts}))
+    write_text(
+        path,
+        sealed(
+            {"job": job, "folder": _relative(folder, Path(path).parent), "files": files, **facts}
+        ),
+    )
 
 
 def prepared(path, domain, written, raw, photographs, lists, **facts):
@@ -58,14 +63,31 @@ def prepared(path, domain, written, raw, photographs, lists, **facts):
     known |= {_relative(file, raw): digest(file) for file in lists}
     folders = sorted({Path(name).parent.as_posix() for name in photographs})
     unused = [name for name in listed(raw, folders) if name not in known]
-    inputs = {"folder": _relative(raw, Path(path).parent), "files": known, "folders": folders, "unused": unused}
-    write(path, f"prepare {domain}", data, [_relative(file, data) for file in written], raw=inputs, **facts)
+    inputs = {
+        "folder": _relative(raw, Path(path).parent),
+        "files": known,
+        "folders": folders,
+        "unused": unused,
+    }
+    write(
+        path,
+        f"prepare {domain}",
+        data,
+        [_relative(file, data) for file in written],
+        raw=inputs,
+        **facts,
+    )
 
 
 def listed(root, folders):
     """Paths below `root` of the files in some folders below it, without hidden ones, sorted; folders that are not there have none."""
     there = [Path(root) / folder for folder in folders if (Path(root) / folder).is_dir()]
-    files = [entry.path for folder in there for entry in os.scandir(folder) if entry.is_file() and not entry.name.startswith(".")]
+    files = [
+        entry.path
+        for folder in there
+        for entry in os.scandir(folder)
+        if entry.is_file() and not entry.name.startswith(".")
+    ]
     return sorted(_relative(path, root) for path in files)
 
 
@@ -80,11 +102,16 @@ def read(path):
         content = json.loads(text)
         facts = {key: value for key, value in content.items() if key != "seal"}
         whole = sealed(facts) == text and isinstance(facts["job"], str)
-        files = {plain(path.parent / facts["folder"] / name): expected for name, expected in facts["files"].items()}
+        files = {
+            plain(path.parent / facts["folder"] / name): expected
+            for name, expected in facts["files"].items()
+        }
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
-        raise DataError(f"damaged: {path}: it is no receipt, or not as it was written; delete it and make it again")
+        raise DataError(
+            f"damaged: {path}: it is no receipt, or not as it was written; delete it and make it again"
+        )
     return Receipt(path, facts["job"], files, facts)
 
 

@@ -31,7 +31,9 @@ class RunFolder:
         """Check that the path can be a run folder."""
         object.__setattr__(self, "path", Path(self.path))
         if len(self.path.parts) < 4 or not self.path.name.isdigit():
-            raise DataError(f"{self.path}: not a run folder. Name it PROTOCOL/METHOD/HELD_OUT/SEED, for example dg/erm/APTOS/0.")
+            raise DataError(
+                f"{self.path}: not a run folder. Name it PROTOCOL/METHOD/HELD_OUT/SEED, for example dg/erm/APTOS/0."
+            )
 
     @property
     def protocol(self) -> str:
@@ -86,7 +88,9 @@ def read_run(folder: Path | str) -> Run:
 
     run = RunFolder(Path(folder))
     try:
-        settings, provenance = (json.loads(run.file(name).read_text()) for name in ("settings.json", "provenance.json"))
+        settings, provenance = (
+            json.loads(run.file(name).read_text()) for name in ("settings.json", "provenance.json")
+        )
         history = pd.read_csv(run.file("history.csv"))
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: not a finished run ({error}). Train it again.") from None
@@ -96,7 +100,10 @@ def read_run(folder: Path | str) -> Run:
 def axes(folders: Iterable[Path | str]) -> dict[str, list[str]]:
     """Methods and held-out names of some run folders, in their order: rows and columns of every table."""
     runs = [RunFolder(Path(folder)) for folder in folders]
-    return {"methods": list(dict.fromkeys(run.method for run in runs)), "domains": list(dict.fromkeys(run.held_out for run in runs))}
+    return {
+        "methods": list(dict.fromkeys(run.method for run in runs)),
+        "domains": list(dict.fromkeys(run.held_out for run in runs)),
+    }
 
 
 def first_seed(folders: Iterable[Path | str]) -> list[Path]:

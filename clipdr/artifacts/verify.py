@@ -19,8 +19,15 @@ from clipdr.artifacts.files import digest
 
 # Below {data} and {results}: every file in these folders is named by a receipt, or is one.
 SEALED = ("manifests", "store", "rejected", "features", "gate", "runs", "tables", "figures", "data")
-RECEIPTS = ("receipts/**/*.json", "features/*/*.receipt.json", "runs/*/*/*/*/provenance.json", "runs/*/*/*/*/*.receipt.json")
-UNFINISHED = "resume.pt"  # the state of a run that was cut: the next start reads it or throws it away
+RECEIPTS = (
+    "receipts/**/*.json",
+    "features/*/*.receipt.json",
+    "runs/*/*/*/*/provenance.json",
+    "runs/*/*/*/*/*.receipt.json",
+)
+UNFINISHED = (
+    "resume.pt"  # the state of a run that was cut: the next start reads it or throws it away
+)
 THREADS = 4  # hashing holds no lock of Python
 
 AGAIN = {
@@ -54,14 +61,24 @@ def verify(data, results, raw=None, with_raw=True) -> tuple[list[Problem], int]:
     """
     sound, problems = _receipts(Path(data), Path(results))
     if not sound and not problems:
-        raise DataError(f"no receipts below {data} and {results}: run snakemake first, or name other folders with --data and --results")
-    expected = defaultdict(dict)  # path -> {sha256: (receipt, what its job did)}; two jobs may name one file, and must agree
+        raise DataError(
+            f"no receipts below {data} and {results}: run snakemake first, or name other folders with --data and --results"
+        )
+    expected = defaultdict(
+        dict
+    )  # path -> {sha256: (receipt, what its job did)}; two jobs may name one file, and must agree
     for receipt in sound:
         for path, sha256 in receipt.files.items():
             expected[path][sha256] = (receipt, "wrote")
-    if not problems:  # the files of a damaged receipt are not known, and would all be called unexpected
+    if (
+        not problems
+    ):  # the files of a damaged receipt are not known, and would all be called unexpected
         known = {*expected, *(receipt.path for receipt in sound)}
-        problems += [Problem("unexpected", path, NO_RECEIPT) for path in _sealed(Path(data), Path(results)) if path not in known]
+        problems += [
+            Problem("unexpected", path, NO_RECEIPT)
+            for path in _sealed(Path(data), Path(results))
+            if path not in known
+        ]
     for receipt in sound:
         if with_raw and "raw" in receipt.content:
             problems += _raw(receipt, raw, expected)
@@ -70,13 +87,21 @@ def verify(data, results, raw=None, with_raw=True) -> tuple[list[Problem], int]:
 
 
 def _receipts(data, results) -> tuple[list[receipts.Receipt], list[Problem]]:
-    places = {path for root in (data, results) for pattern in RECEIPTS for path in root.glob(pattern)}
+    places = {
+        path for root in (data, results) for pattern in RECEIPTS for path in root.glob(pattern)
+    }
     sound, problems = [], []
     for path in sorted(places):
         try:
             sound.append(receipts.read(path))
         except DataError:
-            problems.append(Problem("damaged", path, f"not a receipt as it was written; delete it, then {AGAIN['wrote']}"))
+            problems.append(
+                Problem(
+                    "damaged",
+                    path,
+                    f"not a receipt as it was written; delete it, then {AGAIN['wrote']}",
+                )
+            )
     return sound, problems
 
 
@@ -96,18 +121,33 @@ def _raw(receipt, raw, expected) -> list[Problem]:
     folder = Path(raw) if raw else receipts.plain(receipt.path.parent / inputs["folder"])
     if not folder.is_dir():
         advice = "name their folder with --raw, or leave them out with --no-raw"
-        return [Problem("missing", folder, f"{len(inputs['files'])} files that {receipt.path} names; {advice}")]
+        return [
+            Problem(
+                "missing",
+                folder,
+                f"{len(inputs['files'])} files that {receipt.path} names; {advice}",
+            )
+        ]
     for name, sha256 in inputs["files"].items():
         expected[receipts.plain(folder / name)][sha256] = (receipt, "read")
     known = {*inputs["files"], *inputs["unused"]}
-    return [Problem("unexpected", folder / name, NEW) for name in receipts.listed(folder, inputs["folders"]) if name not in known]
+    return [
+        Problem("unexpected", folder / name, NEW)
+        for name in receipts.listed(folder, inputs["folders"])
+        if name not in known
+    ]
 
 
 def _damaged(expected) -> list[Problem]:
     console = Console(stderr=True)
     with ThreadPoolExecutor(THREADS) as pool:
         found = track(
-            pool.map(_digest, expected), "verifying", len(expected), console=console, transient=True, disable=not console.is_terminal
+            pool.map(_digest, expected),
+            "verifying",
+            len(expected),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         return [
             _problem(path, sha256, receipt, deed)
@@ -119,9 +159,19 @@ def _damaged(expected) -> list[Problem]:
 
 def _problem(path, found, receipt, deed):
     if isinstance(found, FileNotFoundError):
-        return Problem("missing", path, f"`{receipt.job}` {deed} it ({receipt.path}); {AGAIN[deed]}")
-    cause = f"cannot be read ({os.strerror(found.errno)})," if isinstance(found, OSError) else "no longer"
-    return Problem("damaged", path, f"{cause} as `{receipt.job}` {deed} it ({receipt.path}); delete it, then {AGAIN[deed]}")
+        return Problem(
+            "missing", path, f"`{receipt.job}` {deed} it ({receipt.path}); {AGAIN[deed]}"
+        )
+    cause = (
+        f"cannot be read ({os.strerror(found.errno)}),"
+        if isinstance(found, OSError)
+        else "no longer"
+    )
+    return Problem(
+        "damaged",
+        path,
+        f"{cause} as `{receipt.job}` {deed} it ({receipt.path}); delete it, then {AGAIN[deed]}",
+    )
 
 
 def _digest(path) -> str | OSError:

@@ -45,16 +45,30 @@ multimodal_app = application(
     "`prepare` packs eyes, `train` trains. The other commands evaluate, each with its sanity checks.",
 )
 
-Domain = Annotated[str, typer.Argument(help="Name of a data set, for example APTOS or SIM_APTOS (see `clipdr datasets`).")]
-Processes = Annotated[int, typer.Option(min=1, help="Worker processes. The result does not depend on their number.")]
+Domain = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a data set, for example APTOS or SIM_APTOS (see `clipdr datasets`)."
+    ),
+]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Worker processes. The result does not depend on their number.")
+]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads of torch.")]
 Data = Annotated[Path, typer.Option(help="Folder with manifests/, store/ and features/.")]
 Keep = Annotated[
     bool,
-    typer.Option("--keep", help="Also write checkpoints.safetensors, for selection rules that need every checkpoint."),
+    typer.Option(
+        "--keep",
+        help="Also write checkpoints.safetensors, for selection rules that need every checkpoint.",
+    ),
 ]
-RawFolder = Annotated[Path, typer.Option(help="Folder of the downloaded data: one folder per data set, and splits/.")]
-RunFolders = Annotated[list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")]
+RawFolder = Annotated[
+    Path, typer.Option(help="Folder of the downloaded data: one folder per data set, and splits/.")
+]
+RunFolders = Annotated[
+    list[Path], typer.Argument(help="Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,7 +81,9 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Options of `clipdr` itself; the help text is that of `app`."""

@@ -19,9 +19,16 @@ command = partial(app.command, rich_help_panel="Data")
 
 @command()
 def datasets(
-    name: Annotated[str, typer.Argument(help="One data set in detail: facts, what to do, what to cite. Without it: all of them.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="One data set in detail: facts, what to do, what to cite. Without it: all of them."
+        ),
+    ] = "",
     raw: RawFolder = Path("data/raw"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/datasets.md instead.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print docs/datasets.md instead.")
+    ] = False,
 ):
     """Show what each data set is, what of it is here, what is missing, and what to do next.
 
@@ -41,10 +48,18 @@ def datasets(
 
 @command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A data set (clipdr datasets lists them), or splits for GDRBench's split files.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A data set (clipdr datasets lists them), or splits for GDRBench's split files."
+        ),
+    ],
     raw: RawFolder = Path("data/raw"),
     mirror: Annotated[
-        str, typer.Option(help="Folder or http(s) address that replaces every remote: MIRROR/NAME/SHA256SUMS and the files listed there.")
+        str,
+        typer.Option(
+            help="Folder or http(s) address that replaces every remote: MIRROR/NAME/SHA256SUMS and the files listed there."
+        ),
     ] = "",
 ):
     """Download and unpack a data set, or say step by step how to get it; then count what is there.
@@ -60,12 +75,16 @@ def fetch(
 
 @command()
 def synthesize(
-    raw: Annotated[Path, typer.Argument(help="Folder to write: images/, splits/ and patients.csv.")],
-    domains: Annotated[str, typer.Option(help="Names of synthetic domains, separated by commas.")] = ",".join(
-        d for d in DOMAINS if DOMAINS[d].synthetic
-    ),
+    raw: Annotated[
+        Path, typer.Argument(help="Folder to write: images/, splits/ and patients.csv.")
+    ],
+    domains: Annotated[
+        str, typer.Option(help="Names of synthetic domains, separated by commas.")
+    ] = ",".join(d for d in DOMAINS if DOMAINS[d].synthetic),
     patients: Annotated[int, typer.Option(min=10, help="Patients per domain, two eyes each.")] = 80,
-    size: Annotated[int, typer.Option(min=64, help="Nominal side of the photographs in pixels.")] = 256,
+    size: Annotated[
+        int, typer.Option(min=64, help="Nominal side of the photographs in pixels.")
+    ] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other patients.")] = 0,
     processes: Processes = 1,
 ):
@@ -88,16 +107,26 @@ def prepare(
         ),
     ] = Path("data/raw"),
     table: Annotated[
-        Path | None, typer.Option(help="CSV of a data set of your own (image,grade[,patient,eye,split,camera]); then RAW is not read.")
+        Path | None,
+        typer.Option(
+            help="CSV of a data set of your own (image,grade[,patient,eye,split,camera]); then RAW is not read."
+        ),
     ] = None,
     tolerance: Annotated[
         int,
-        typer.Option(min=0, help="Photographs of the split files that may be missing, or graded otherwise by the data set's own labels."),
+        typer.Option(
+            min=0,
+            help="Photographs of the split files that may be missing, or graded otherwise by the data set's own labels.",
+        ),
     ] = 0,
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 256,
     complete: Annotated[
-        bool, typer.Option("--complete", help="Stop unless the domain holds just the images of the official split files.")
+        bool,
+        typer.Option(
+            "--complete",
+            help="Stop unless the domain holds just the images of the official split files.",
+        ),
     ] = False,
     processes: Processes = 1,
 ):
@@ -113,8 +142,22 @@ def prepare(
     """
     from clipdr.data.preprocessing import prepare as store
 
-    paths = (data / "manifests" / f"{domain}.csv", data / "store" / f"{domain}.npy", data / "rejected" / f"{domain}.csv")
-    store.prepare(domain, raw, *paths, size, processes, complete, tolerance, table, data / "receipts" / f"{domain}.json")
+    paths = (
+        data / "manifests" / f"{domain}.csv",
+        data / "store" / f"{domain}.npy",
+        data / "rejected" / f"{domain}.csv",
+    )
+    store.prepare(
+        domain,
+        raw,
+        *paths,
+        size,
+        processes,
+        complete,
+        tolerance,
+        table,
+        data / "receipts" / f"{domain}.json",
+    )
 
 
 @command()
@@ -131,7 +174,9 @@ def features(
 
     cache_features(json.loads(backbone), side, domain, data)
     folder = data / "features" / json.loads(backbone)["name"]
-    receipts.write(folder / f"{domain}.receipt.json", f"features {domain}", folder, [f"{domain}.npy"])
+    receipts.write(
+        folder / f"{domain}.receipt.json", f"features {domain}", folder, [f"{domain}.npy"]
+    )
 
 
 @command()
@@ -166,10 +211,17 @@ def leaks(
     from clipdr.data import leakage as gates
     from clipdr.data.manifest import open_store, read_manifest
 
-    manifests = {domain: read_manifest(data / "manifests" / f"{domain}.csv") for domain in domains.split(",")}
-    stores = {domain: open_store(data / "store" / f"{domain}.npy", manifest) for domain, manifest in manifests.items()}
+    manifests = {
+        domain: read_manifest(data / "manifests" / f"{domain}.csv") for domain in domains.split(",")
+    }
+    stores = {
+        domain: open_store(data / "store" / f"{domain}.npy", manifest)
+        for domain, manifest in manifests.items()
+    }
     pairs, aligned = gates.find(manifests, stores)
-    write_text(results / "leaks.csv", pairs.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    write_text(
+        results / "leaks.csv", pairs.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    )
     receipts.write(results / "receipts" / "leaks.json", "leaks", results, ["leaks.csv"])
     print("\n".join(gates.summary(pairs, sum(map(len, manifests.values())), aligned)))
 
@@ -180,8 +232,15 @@ def gate(
     held_out: Annotated[str, typer.Argument(help="Held-out domain of the fold.")],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     data: Data = Path("data"),
-    results: Annotated[Path, typer.Option(help="Folder with leaks.csv; the report goes to its gate/.")] = Path("results"),
-    allow_leaks: Annotated[bool, typer.Option("--allow-leaks", help="Do not refuse a leaking fold: its tables are marked LEAKY.")] = False,
+    results: Annotated[
+        Path, typer.Option(help="Folder with leaks.csv; the report goes to its gate/.")
+    ] = Path("results"),
+    allow_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--allow-leaks", help="Do not refuse a leaking fold: its tables are marked LEAKY."
+        ),
+    ] = False,
 ):
     """Refuse a fold whose training or validation photographs or patients are in its test set: RESULTS/gate/PROTOCOL/HELD_OUT.json.
 
@@ -192,11 +251,15 @@ def gate(
     from clipdr.data.manifest import read_manifests
     from clipdr.data.splits import fold
 
-    manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
+    manifest = read_manifests(
+        [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
+    )
     report = gates.check(gates.read(results / "leaks.csv"), fold(manifest, protocol, held_out))
     if not allow_leaks:
         gates.refuse(report, f"{protocol}/{held_out}", results / "leaks.csv")
     name = f"gate/{protocol}/{held_out}.json"
     write_text(results / name, json.dumps(report, indent=1) + "\n")
     receipts.write(results / "receipts" / name, f"gate {protocol}/{held_out}", results, [name])
-    print(f"fold {protocol}/{held_out}: {report['verdict'] or 'nothing'} shared between training or validation and test")
+    print(
+        f"fold {protocol}/{held_out}: {report['verdict'] or 'nothing'} shared between training or validation and test"
+    )

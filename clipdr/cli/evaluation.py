@@ -19,8 +19,13 @@ def score(
     folder: Annotated[Path, typer.Argument(help="Run folder with predictions.parquet.")],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     data: Data = Path("data"),
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")] = 2000,
-    also: Annotated[list[str] | None, typer.Option(help="Further files of predictions in the folder: selected.parquet.")] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples of patients behind every interval.")
+    ] = 2000,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Further files of predictions in the folder: selected.parquet."),
+    ] = None,
 ):
     """Score the predictions of one run: scores.csv, draws.npz and operating.json beside them."""
     import pandas as pd
@@ -29,16 +34,27 @@ def score(
     from clipdr.evaluation import predictions, scoring
 
     path = folder / "predictions.parquet"
-    manifest = read_manifests([data / "manifests" / f"{domain}.csv" for domain in domains.split(",")])
-    content = pd.concat([predictions.read(folder / name) for name in (path.name, *(also or []))], ignore_index=True)
+    manifest = read_manifests(
+        [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
+    )
+    content = pd.concat(
+        [predictions.read(folder / name) for name in (path.name, *(also or []))], ignore_index=True
+    )
     scoring.write(scoring.score(content, manifest, bootstrap, str(path)), folder)
-    receipts.write(folder / "scores.receipt.json", "score", folder, ["scores.csv", "draws.npz", "operating.json"])
+    receipts.write(
+        folder / "scores.receipt.json",
+        "score",
+        folder,
+        ["scores.csv", "draws.npz", "operating.json"],
+    )
 
 
 @command()
 def collect(
     runs: RunFolders,
-    results: Annotated[Path, typer.Option(help="Folder to write scores.csv and summary.json to.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(help="Folder to write scores.csv and summary.json to.")
+    ] = Path("results"),
 ):
     """Gather the scores of all runs: RESULTS/scores.csv, and RESULTS/summary.json for `dvc metrics show`."""
     from clipdr.artifacts.files import write_text
@@ -46,15 +62,24 @@ def collect(
 
     scores = aggregate.collect(runs)
     write_text(results / "scores.csv", scores.to_csv(index=False, lineterminator="\n"))
-    write_text(results / "summary.json", json.dumps(aggregate.summary(scores), indent=1, allow_nan=False) + "\n")
-    receipts.write(results / "receipts" / "collect.json", "collect", results, ["scores.csv", "summary.json"])
+    write_text(
+        results / "summary.json",
+        json.dumps(aggregate.summary(scores), indent=1, allow_nan=False) + "\n",
+    )
+    receipts.write(
+        results / "receipts" / "collect.json", "collect", results, ["scores.csv", "summary.json"]
+    )
 
 
 @command()
 def compare(
     runs: RunFolders,
-    reference: Annotated[str, typer.Option(help="Method that all others are compared with.")] = "clip_dr",
-    results: Annotated[Path, typer.Option(help="Folder to write comparisons.csv to.")] = Path("results"),
+    reference: Annotated[
+        str, typer.Option(help="Method that all others are compared with.")
+    ] = "clip_dr",
+    results: Annotated[Path, typer.Option(help="Folder to write comparisons.csv to.")] = Path(
+        "results"
+    ),
 ):
     """Compare every method with a reference method, paired by resample and corrected for their number: RESULTS/comparisons.csv."""
     from clipdr.artifacts.files import write_text
@@ -71,9 +96,15 @@ def verify(
     data: Data = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     raw: Annotated[
-        Path | None, typer.Option(help="Folder of the photographs, if it is not the one they were prepared from.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of the photographs, if it is not the one they were prepared from.",
+            show_default=False,
+        ),
     ] = None,
-    with_raw: Annotated[bool, typer.Option("--with-raw/--no-raw", help="Hash the photographs too.")] = True,
+    with_raw: Annotated[
+        bool, typer.Option("--with-raw/--no-raw", help="Hash the photographs too.")
+    ] = True,
 ):
     """Hash every file again and compare with the receipts: photographs, prepared data, runs, scores, tables, figures.
 

@@ -17,8 +17,15 @@ def cam(
     runs: RunFolders,
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     data: Data = Path("data"),
-    results: Annotated[Path, typer.Option(help="Folder of results; the maps go to its figures/.")] = Path("results"),
-    raw: Annotated[Path | None, typer.Option(help="Folder of drawn photographs, whose lesions are known.", show_default=False)] = None,
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the maps go to its figures/.")
+    ] = Path("results"),
+    raw: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of drawn photographs, whose lesions are known.", show_default=False
+        ),
+    ] = None,
     size: Annotated[int, typer.Option(help="Size that they were drawn with.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed that they were drawn with.")] = 0,
     threads: Threads = 1,
@@ -40,6 +47,9 @@ def cam(
     drawn = maps.lesions(rows, raw, images.shape[-1], size, seed) if raw else None
     numbers = maps.measure(rows, found, drawn)
     figures.write(draw(rows, images, found, numbers), "cam", results / "figures")
-    write_text(results / "figures" / "cam.csv", numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    write_text(
+        results / "figures" / "cam.csv",
+        numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n"),
+    )
     names = [f"figures/cam{suffix}" for suffix in (*figures.FORMATS, ".csv")]
     receipts.write(results / "receipts" / "figures" / "cam.json", "cam", results, names)

@@ -13,7 +13,10 @@ Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/mode
 Data = Annotated[Path, typer.Option(help="Folder of packed eye tables (NAME.csv, NAME.npy).")]
 Results = Annotated[Path, typer.Option(help="Folder of models, runs, canaries and the report.")]
 Resamples = Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")]
-HeldOut = Annotated[str, typer.Argument(help="Name of the held-out patients in run folders: BRSET, ODIR, SYNTHETIC.")]
+HeldOut = Annotated[
+    str,
+    typer.Argument(help="Name of the held-out patients in run folders: BRSET, ODIR, SYNTHETIC."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 DATA, RESULTS = Path("data/multimodal"), Path("results/multimodal")
@@ -22,14 +25,33 @@ DATA, RESULTS = Path("data/multimodal"), Path("results/multimodal")
 @multimodal_app.command()
 def prepare(
     name: Annotated[str, typer.Argument(help="Name of the packed table to write, e.g. brset.")],
-    source: Annotated[str, typer.Option(help="brset, mbrset, deepeyenet, odir, own (a CSV of canonical columns) or synthetic.")],
-    table: Annotated[Path | None, typer.Option(help="Label file as published; for deepeyenet the folder of the three JSON files.")] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            help="brset, mbrset, deepeyenet, odir, own (a CSV of canonical columns) or synthetic."
+        ),
+    ],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label file as published; for deepeyenet the folder of the three JSON files."
+        ),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
-    domains: Annotated[str, typer.Option(help="synthetic: domains, separated by commas.")] = "SIM_DEEPDR,SIM_IDRID",
+    domains: Annotated[
+        str, typer.Option(help="synthetic: domains, separated by commas.")
+    ] = "SIM_DEEPDR,SIM_IDRID",
     patients: Annotated[int, typer.Option(min=10, help="synthetic: patients per domain.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="synthetic: another seed draws other patients.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="synthetic: another seed draws other patients.")
+    ] = 0,
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 112,
-    plant: Annotated[str, typer.Option(help="synthetic: a fault to plant, a key of cohort.PLANTS; the gates must find it.")] = "",
+    plant: Annotated[
+        str,
+        typer.Option(
+            help="synthetic: a fault to plant, a key of cohort.PLANTS; the gates must find it."
+        ),
+    ] = "",
     data: Data = DATA,
 ):
     """Read a label file into the one eye table and pack its photographs; what cannot be used is listed in DATA/NAME_rejected.csv.
@@ -40,20 +62,33 @@ def prepare(
     from clipdr.multimodal.data import label_files, packing
 
     if source == "synthetic":
-        eyes, rejected = packing.synthetic(data, name, domains.split(","), patients, seed, size, plant)
+        eyes, rejected = packing.synthetic(
+            data, name, domains.split(","), patients, seed, size, plant
+        )
     elif source not in label_files.SOURCES or table is None or images is None:
-        raise DataError(f"prepare: --source {source} needs --table and --images; sources are {', '.join(label_files.SOURCES)}, synthetic")
+        raise DataError(
+            f"prepare: --source {source} needs --table and --images; sources are {', '.join(label_files.SOURCES)}, synthetic"
+        )
     else:
         eyes = label_files.SOURCES[source](table)
         eyes, rejected = packing.pack(eyes, packing.photographs(eyes, images, size), data, name)
-    print(f"{name}: {len(eyes)} eyes packed, {len(rejected)} rejected (see {data / name}_rejected.csv)")
+    print(
+        f"{name}: {len(eyes)} eyes packed, {len(rejected)} rejected (see {data / name}_rejected.csv)"
+    )
 
 
 @multimodal_app.command()
 def train(
     folder: Folder,
-    settings: Annotated[str, typer.Option(help="JSON of what differs from the preset; keys: clipdr/multimodal/settings.py.")] = "{}",
-    preset: Annotated[str, typer.Option(help="small (2 CPU cores, minutes) or full (ViT-B/16, 224 px, a GPU).")] = "small",
+    settings: Annotated[
+        str,
+        typer.Option(
+            help="JSON of what differs from the preset; keys: clipdr/multimodal/settings.py."
+        ),
+    ] = "{}",
+    preset: Annotated[
+        str, typer.Option(help="small (2 CPU cores, minutes) or full (ViT-B/16, 224 px, a GPU).")
+    ] = "small",
     name: Annotated[str, typer.Option(help="Packed eye table to train on.")] = "synthetic",
     data: Data = DATA,
     device: Device = "auto",
@@ -76,7 +111,13 @@ def train(
 
 
 @multimodal_app.command()
-def retrieve(folder: Folder, data: Data = DATA, resamples: Resamples = 2000, device: Device = "auto", threads: Threads = 1):
+def retrieve(
+    folder: Folder,
+    data: Data = DATA,
+    resamples: Resamples = 2000,
+    device: Device = "auto",
+    threads: Threads = 1,
+):
     """Strict and equivalent recall of every honest mode over the whole test split, both directions, ceilings beside: retrieval.csv, .json.
 
     Of a model trained under `contrast: fused`: leaky.csv and .json, the published protocol under its label.
@@ -85,8 +126,13 @@ def retrieve(folder: Folder, data: Data = DATA, resamples: Resamples = 2000, dev
     from clipdr.multimodal.evaluation import score_run
 
     for row in score_run.retrieve(folder, data, resamples, device):
-        numbers = ", ".join(f"R@{k} {100 * row[f'recall_{k}']:.1f} (ceiling {100 * row[f'ceiling_{k}']:.1f})" for k in (1, 5, 10))
-        print(f"{'LEAKY ' if row['leaky'] else ''}{row['mode']}, {row['direction']}: {numbers}, chance R@1 {100 * row['chance_1']:.2f} %")
+        numbers = ", ".join(
+            f"R@{k} {100 * row[f'recall_{k}']:.1f} (ceiling {100 * row[f'ceiling_{k}']:.1f})"
+            for k in (1, 5, 10)
+        )
+        print(
+            f"{'LEAKY ' if row['leaky'] else ''}{row['mode']}, {row['direction']}: {numbers}, chance R@1 {100 * row['chance_1']:.2f} %"
+        )
 
 
 @multimodal_app.command()
@@ -124,14 +170,24 @@ def controls(
     from clipdr.multimodal.evaluation import score_run
 
     for row in score_run.control(folder, data, results, held_out, resamples, device):
-        print(f"{row['canary']} {row['mode']}: {'pass' if row['passed'] else 'FAIL'}: {row['detail']}")
+        print(
+            f"{row['canary']} {row['mode']}: {'pass' if row['passed'] else 'FAIL'}: {row['detail']}"
+        )
 
 
 @multimodal_app.command()
 def noise(
     path: Annotated[Path, typer.Argument(help="JSON file to write.")],
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the fused transformer; two towers take half of them.")] = 600,
-    pairs: Annotated[int, typer.Option(min=10, help="Unseen pairs of noise; 1627 is the gallery of the published protocol.")] = 1627,
+    steps: Annotated[
+        int,
+        typer.Option(min=1, help="Steps of the fused transformer; two towers take half of them."),
+    ] = 600,
+    pairs: Annotated[
+        int,
+        typer.Option(
+            min=10, help="Unseen pairs of noise; 1627 is the gallery of the published protocol."
+        ),
+    ] = 1627,
     batch: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 128,
     threads: Threads = 1,
 ):
@@ -141,7 +197,10 @@ def noise(
     from clipdr.multimodal.evaluation.leaky_protocol import noise_demonstration
 
     fused = noise_demonstration(steps, batch, pairs, fused=True)
-    found = {"fused": fused, "two_towers": noise_demonstration(max(1, steps // 2), batch, pairs, fused=False)}
+    found = {
+        "fused": fused,
+        "two_towers": noise_demonstration(max(1, steps // 2), batch, pairs, fused=False),
+    }
     write_text(path, as_json(found))
     print(", ".join(f"{name} R@1 {100 * one['recall_1']:.2f} %" for name, one in found.items()))
 
@@ -149,7 +208,9 @@ def noise(
 @multimodal_app.command()
 def transfer(
     folder: Folder,
-    other: Annotated[str, typer.Argument(help="Packed eye table of another data set, e.g. odir or deepeyenet.")],
+    other: Annotated[
+        str, typer.Argument(help="Packed eye table of another data set, e.g. odir or deepeyenet.")
+    ],
     data: Data = DATA,
     resamples: Resamples = 2000,
     device: Device = "auto",
@@ -161,13 +222,18 @@ def transfer(
 
     for row in score_run.transfer(folder, data, other, resamples, device):
         ends = f"ceiling {100 * row['ceiling_1']:.1f}, chance {100 * row['chance_1']:.2f}"
-        print(f"{row['mode']}, {row['direction']}, {row['kind']}: R@1 {100 * row['recall_1']:.2f} % ({ends})")
+        print(
+            f"{row['mode']}, {row['direction']}, {row['kind']}: R@1 {100 * row['recall_1']:.2f} % ({ends})"
+        )
 
 
 @multimodal_app.command()
 def ceilings(
     name: Annotated[str, typer.Argument(help="Packed eye table, or a label file with --source.")],
-    source: Annotated[str, typer.Option(help="brset, mbrset, deepeyenet, odir or own: read NAME as that label file.")] = "",
+    source: Annotated[
+        str,
+        typer.Option(help="brset, mbrset, deepeyenet, odir or own: read NAME as that label file."),
+    ] = "",
     data: Data = DATA,
     results: Results = RESULTS,
     seed: Annotated[int, typer.Option(help="Of a split by patient where the table has none.")] = 0,
@@ -183,7 +249,9 @@ def ceilings(
     rows = counted.ceilings(eyes)
     write_text(results / f"ceilings_{Path(name).stem}.csv", as_csv(rows))
     for row in rows:
-        print(f"{row['content']}, {row['part']} ({row['n']}): {row['distinct']} distinct, C_1 {100 * row['ceiling_1']:.1f} %")
+        print(
+            f"{row['content']}, {row['part']} ({row['n']}): {row['distinct']} distinct, C_1 {100 * row['ceiling_1']:.1f} %"
+        )
 
 
 @multimodal_app.command()
@@ -192,7 +260,9 @@ def report(
     held_out: HeldOut,
     data: Data = DATA,
     results: Results = RESULTS,
-    photographs: Annotated[bool, typer.Option("--photographs/--no-photographs", help="Show retrieved photographs.")] = True,
+    photographs: Annotated[
+        bool, typer.Option("--photographs/--no-photographs", help="Show retrieved photographs.")
+    ] = True,
 ):
     """Write RESULTS/report.html, one file that opens offline, and its section.html, tables and figures. No model is loaded."""
     from clipdr.multimodal.report import page

@@ -13,7 +13,10 @@ from clipdr.cli.app import Threads, limit_threads, pretrain_app
 Data = Annotated[Path, typer.Option(help="Folder with manifests/ and store/ of the photographs.")]
 Pairs = Annotated[Path, typer.Option(help="Patients table that `pairs` wrote.")]
 RunFolder = Annotated[Path, typer.Argument(help="Run folder that `pretrain` wrote.")]
-Out = Annotated[Path | None, typer.Option(help="File or folder to write; default: in the run folder.", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="File or folder to write; default: in the run folder.", show_default=False),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Labels = Annotated[str, typer.Option(help="0/1 columns of the table, separated by commas.")]
 ODIR = "N,D,G,C,A,H,M,O"
@@ -22,17 +25,33 @@ ODIR = "N,D,G,C,A,H,M,O"
 @pretrain_app.command()
 def pairs(
     source: Annotated[str, typer.Argument(help="synthetic | odir | upstream | own | practice")],
-    raw: Annotated[Path, typer.Option(help="Folder of the source; own: the CSV itself; practice: folder to paint into.")],
+    raw: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the source; own: the CSV itself; practice: folder to paint into."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Table to write, e.g. data/patients/odir.csv.")],
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the packed square in pixels.")] = 256,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
-    name: Annotated[str, typer.Option(help="upstream: name of the data set; synthetic: added to the domains' names.")] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            help="upstream: name of the data set; synthetic: added to the domains' names."
+        ),
+    ] = "",
     language: Annotated[str, typer.Option(help="upstream: language of the reports.")] = "zh",
     patients: Annotated[int, typer.Option(min=10, help="practice: number of patients.")] = 1000,
-    people: Annotated[int, typer.Option(help="practice: seed of the patients, 1000 or more.")] = 5000,
-    allow_identifiers: Annotated[bool, typer.Option("--allow-identifiers", help="Keep reports with a possible identifier.")] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")] = 1,
+    people: Annotated[
+        int, typer.Option(help="practice: seed of the patients, 1000 or more.")
+    ] = 5000,
+    allow_identifiers: Annotated[
+        bool, typer.Option("--allow-identifiers", help="Keep reports with a possible identifier.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Worker processes; the result does not depend on it.")
+    ] = 1,
 ):
     """Make a patients table: two eyes and a report per row, split by patient, photographs packed for training.
 
@@ -53,7 +72,9 @@ def pairs(
     elif source == "upstream":
         table = _upstream(raw, data, size, name or "RET", language, processes)
     else:
-        raise DataError(f"pairs: source {source!r} is unknown; known are synthetic, odir, upstream, own, practice")
+        raise DataError(
+            f"pairs: source {source!r} is unknown; known are synthetic, odir, upstream, own, practice"
+        )
     print(tables.write(tables.finish(table, seed, allow_identifiers, str(raw)), out, seed))
 
 
@@ -78,11 +99,18 @@ def _upstream(raw, data, size, dataset, language, processes):
 @pretrain_app.command("train")
 @pretrain_app.command("pretrain", hidden=True)
 def train(
-    folder: Annotated[Path, typer.Argument(help="Run folder to write: results/pretrain/runs/NAME/SEED.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Run folder to write: results/pretrain/runs/NAME/SEED.")
+    ],
     pairs: Pairs,
     data: Data = Path("data"),
-    preset: Annotated[str, typer.Option(help="small (a laptop), scratch (small, without weights), paper (GPUs).")] = "small",
-    settings: Annotated[str, typer.Option(help='JSON of what differs from the preset, e.g. {"epochs": 2, "seed": 1}.')] = "{}",
+    preset: Annotated[
+        str, typer.Option(help="small (a laptop), scratch (small, without weights), paper (GPUs).")
+    ] = "small",
+    settings: Annotated[
+        str,
+        typer.Option(help='JSON of what differs from the preset, e.g. {"epochs": 2, "seed": 1}.'),
+    ] = "{}",
     device: Device = "auto",
     threads: Threads = 1,
 ):
@@ -112,7 +140,9 @@ def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="Backbone folder to write.")],
     name: Annotated[str, typer.Option(help="Name in visual.json.")] = "ret_clip",
-    half: Annotated[bool, typer.Option("--half", help="Tensors in float16: half the size.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Tensors in float16: half the size.")
+    ] = False,
 ):
     """Write a backbone folder: in config.yaml, `backbone: FOLDER` (with a slash in it) makes every grading method build on it."""
     limit_threads(1)
@@ -150,7 +180,14 @@ def probe(
     rows, draws = probing.probe(features, table, labels.split(","), f"test/{rules.seed}")
     path = out or run / "probes.csv"
     with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez(temporary, **{f"{network}/{metric}": values for network, one in draws.items() for metric, values in one.items()})
+        np.savez(
+            temporary,
+            **{
+                f"{network}/{metric}": values
+                for network, one in draws.items()
+                for metric, values in one.items()
+            },
+        )
     write_text(path, rows.to_csv(index=False, lineterminator="\n"))
 
 
@@ -161,8 +198,12 @@ def finetune(
     data: Data = Path("data"),
     labels: Labels = ODIR,
     protocol: Annotated[str, typer.Option(help="linear (frozen tower) or full.")] = "full",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the protocol's own.", show_default=False)] = None,
-    lr_tower: Annotated[float | None, typer.Option(min=0, help="Default: the protocol's own.", show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: the protocol's own.", show_default=False)
+    ] = None,
+    lr_tower: Annotated[
+        float | None, typer.Option(min=0, help="Default: the protocol's own.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Out = None,
     device: Device = "auto",
@@ -182,20 +223,42 @@ def finetune(
     from clipdr.training import distributed as processes
 
     if protocol not in tuning.PROTOCOLS:
-        raise DataError(f"finetune: protocol {protocol!r} is unknown; known are {', '.join(tuning.PROTOCOLS)}")
-    changes = {key: value for key, value in {"epochs": epochs, "lr_tower": lr_tower}.items() if value is not None}
+        raise DataError(
+            f"finetune: protocol {protocol!r} is unknown; known are {', '.join(tuning.PROTOCOLS)}"
+        )
+    changes = {
+        key: value
+        for key, value in {"epochs": epochs, "lr_tower": lr_tower}.items()
+        if value is not None
+    }
     table, (model, rules), names = tables.read(pairs), jobs.load(run), labels.split(",")
     rows, history = tuning.finetune(
-        model, table, data, rules, names, replace(tuning.PROTOCOLS[protocol], **changes), seed=seed, device=processes.place(device)
+        model,
+        table,
+        data,
+        rules,
+        names,
+        replace(tuning.PROTOCOLS[protocol], **changes),
+        seed=seed,
+        device=processes.place(device),
     )
     split = table["split"].to_numpy(object)
-    found, _ = probing.scored(probing.findings(table, names), rows, split, tables.patients(table), names)
-    oracle = {"metric": "oracle_upstream", "value": max(row["test_auroc_unused"] for row in history)}
-    rows = pd.DataFrame([*found, oracle]).assign(protocol=protocol, seed=seed, n=int((split == "test").sum()))
+    found, _ = probing.scored(
+        probing.findings(table, names), rows, split, tables.patients(table), names
+    )
+    oracle = {
+        "metric": "oracle_upstream",
+        "value": max(row["test_auroc_unused"] for row in history),
+    }
+    rows = pd.DataFrame([*found, oracle]).assign(
+        protocol=protocol, seed=seed, n=int((split == "test").sum())
+    )
     path = out or run / f"finetune_{protocol}.csv"
     write_text(path, rows.to_csv(index=False, lineterminator="\n"))
     curve = pd.DataFrame(history).drop(columns="test_auroc_unused")
-    write_text(path.with_name(f"{path.stem}_history.csv"), curve.to_csv(index=False, lineterminator="\n"))
+    write_text(
+        path.with_name(f"{path.stem}_history.csv"), curve.to_csv(index=False, lineterminator="\n")
+    )
 
 
 @pretrain_app.command()
@@ -205,7 +268,10 @@ def retrieve(
     data: Data = Path("data"),
     split: Annotated[str, typer.Option(help="Rows that are query and gallery.")] = "test",
     visit: Annotated[str, typer.Option(help="Only visits of this visit_id.")] = "",
-    permute: Annotated[int | None, typer.Option(help="Control: pair the reports anew with this seed.", show_default=False)] = None,
+    permute: Annotated[
+        int | None,
+        typer.Option(help="Control: pair the reports anew with this seed.", show_default=False),
+    ] = None,
     out: Out = None,
     threads: Threads = 1,
 ):
@@ -219,10 +285,16 @@ def retrieve(
     from clipdr.pretrain.evaluation import retrieval
 
     table, (model, rules) = tables.read(pairs), jobs.load(run)
-    chosen = (table["split"] == split) & (table["text"] != "") & ((table["visit_id"] == visit) | (visit == ""))
+    chosen = (
+        (table["split"] == split)
+        & (table["text"] != "")
+        & ((table["visit_id"] == visit) | (visit == ""))
+    )
     table = table[chosen].reset_index(drop=True)
     found, patient = jobs.embed(model, table, data, rules), tables.patients(table)
-    rows = retrieval.levels_retrieved(found.image, found.text, found.member, found.content, patient, permute)
+    rows = retrieval.levels_retrieved(
+        found.image, found.text, found.member, found.content, patient, permute
+    )
     path = out or run / "retrieval.csv"
     write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
     if permute is None:
@@ -237,9 +309,17 @@ def zeroshot(
     labels: Labels = ODIR,
     language: Annotated[str, typer.Option(help="Of the prompts: en or zh.")] = "en",
     single: Annotated[
-        str, typer.Option(help="One eye at a time by the head of its side, the patient's, or both (mean logit).")
+        str,
+        typer.Option(
+            help="One eye at a time by the head of its side, the patient's, or both (mean logit)."
+        ),
     ] = "patient",
-    shots: Annotated[str, typer.Option(help="Patients per class of the few-shot adapters, separated by commas; empty: none.")] = "1,5,10",
+    shots: Annotated[
+        str,
+        typer.Option(
+            help="Patients per class of the few-shot adapters, separated by commas; empty: none."
+        ),
+    ] = "1,5,10",
     seed: Annotated[int, typer.Option(min=0, help="Of the shots.")] = 42,
     out: Out = None,
     threads: Threads = 1,
@@ -253,18 +333,32 @@ def zeroshot(
 
     table, (model, rules) = tables.read(pairs), jobs.load(run)
     zero, few = prompted.answer(
-        model, rules, table, data, labels.split(","), language, single, [int(k) for k in shots.split(",") if k], seed
+        model,
+        rules,
+        table,
+        data,
+        labels.split(","),
+        language,
+        single,
+        [int(k) for k in shots.split(",") if k],
+        seed,
     )
     path = out or run / "zeroshot.csv"
     write_text(path, zero.to_csv(index=False, lineterminator="\n"))
-    write_text(path.with_name("fewshot.csv"), few.to_csv(index=False, lineterminator="\n") if len(few) else "method\n")
+    write_text(
+        path.with_name("fewshot.csv"),
+        few.to_csv(index=False, lineterminator="\n") if len(few) else "method\n",
+    )
 
 
 @pretrain_app.command()
 def report(
-    results: Annotated[Path, typer.Argument(help="Folder of results; tables/ and figures/ of its pretrain/ are written.")] = Path(
-        "results"
-    ),
+    results: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of results; tables/ and figures/ of its pretrain/ are written."
+        ),
+    ] = Path("results"),
     data: Data = Path("data"),
 ):
     """Collect all evaluated runs: RESULTS/pretrain/probes.csv, retrieval.csv, tables and figures for the report."""

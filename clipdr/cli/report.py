@@ -20,23 +20,31 @@ command = partial(app.command, rich_help_panel="Report")
 def table(
     name: Annotated[str, typer.Argument(help="Name of a table, e.g. dg_auc.")],
     runs: RunFolders,
-    results: Annotated[Path, typer.Option(help="Folder of results; the table goes to its tables/.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the table goes to its tables/.")
+    ] = Path("results"),
 ):
     """Render one table as CSV, Markdown, LaTeX and HTML."""
     from clipdr.report.tables import catalog, writers
 
     writers.write(catalog.make(name, runs, results), results / "tables")
     names = [f"tables/{name}{suffix}" for suffix in writers.WRITERS]
-    receipts.write(results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names)
+    receipts.write(
+        results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names
+    )
 
 
 @command()
 def figure(
     name: Annotated[str, typer.Argument(help="Name of a figure, e.g. similarity.")],
     runs: RunFolders,
-    results: Annotated[Path, typer.Option(help="Folder of results; the figure goes to its figures/.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the figure goes to its figures/.")
+    ] = Path("results"),
     data: Data = Path("data"),
-    backbone: Annotated[str, typer.Option(help="Name of the backbone whose cached features are drawn (embedding).")] = "demo",
+    backbone: Annotated[
+        str, typer.Option(help="Name of the backbone whose cached features are drawn (embedding).")
+    ] = "demo",
 ):
     """Draw one figure as PNG, PDF and SVG.
 
@@ -52,14 +60,19 @@ def figure(
         figures.cautioned(drawn, notes.remarks(runs).caution(**shown))
     figures.write(drawn, name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
-    receipts.write(results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names)
+    receipts.write(
+        results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names
+    )
 
 
 @command()
 def track(
-    results: Annotated[Path, typer.Option(help="Folder with runs/, tables/ and figures/; the database is its mlflow.db.")] = Path(
-        "results"
-    ),
+    results: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with runs/, tables/ and figures/; the database is its mlflow.db."
+        ),
+    ] = Path("results"),
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "clipdr",
 ):
     """Publish all finished runs to MLflow; at any time, and as often as you like (equal runs are skipped). To look at them: make ui"""
@@ -72,9 +85,13 @@ def track(
 @command("data-report")
 @app.command("data_report", hidden=True)
 def data_report(
-    domains: Annotated[str, typer.Argument(help="Domains of the report, separated by commas, in its order.")],
+    domains: Annotated[
+        str, typer.Argument(help="Domains of the report, separated by commas, in its order.")
+    ],
     data: Data = Path("data"),
-    results: Annotated[Path, typer.Option(help="Folder of results; the report goes to its data/.")] = Path("results"),
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the report goes to its data/.")
+    ] = Path("results"),
     threads: Threads = 1,
 ):
     """Say what the data are: counts against the official ones, resolutions, rejected files, quality, and a sheet of samples per domain.
@@ -87,7 +104,12 @@ def data_report(
     from clipdr.report import data_report as datareport
 
     names = datareport.write(domains.split(","), data, results / "data")
-    receipts.write(results / "receipts" / "data.json", "data_report", results, [f"data/{name}" for name in names])
+    receipts.write(
+        results / "receipts" / "data.json",
+        "data_report",
+        results,
+        [f"data/{name}" for name in names],
+    )
 
 
 @command("report")
@@ -95,14 +117,33 @@ def data_report(
 def report(
     runs: RunFolders,
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
-    tables: Annotated[str, typer.Option(help="Names of the tables to show, separated by commas; the first one is the main table.")] = "",
-    figures: Annotated[str, typer.Option(help="Names of the figures to show, separated by commas.")] = "",
-    reference: Annotated[str, typer.Option(help="Method whose worst errors are shown.")] = "clip_dr",
-    gallery: Annotated[int, typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out.")] = 4,
-    section: Annotated[list[Path] | None, typer.Option(help="section.json of a part of the study that has its own section.")] = None,
+    tables: Annotated[
+        str,
+        typer.Option(
+            help="Names of the tables to show, separated by commas; the first one is the main table."
+        ),
+    ] = "",
+    figures: Annotated[
+        str, typer.Option(help="Names of the figures to show, separated by commas.")
+    ] = "",
+    reference: Annotated[
+        str, typer.Option(help="Method whose worst errors are shown.")
+    ] = "clip_dr",
+    gallery: Annotated[
+        int,
+        typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out."),
+    ] = 4,
+    section: Annotated[
+        list[Path] | None,
+        typer.Option(help="section.json of a part of the study that has its own section."),
+    ] = None,
     data: Data = Path("data"),
-    results: Annotated[Path, typer.Option(help="Folder of results; the page is its report.html.")] = Path("results"),
-    deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path("docs/deviations.md"),
+    results: Annotated[
+        Path, typer.Option(help="Folder of results; the page is its report.html.")
+    ] = Path("results"),
+    deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path(
+        "docs/deviations.md"
+    ),
 ):
     """Write the report of a study: RESULTS/report.html, one file that opens without a network.
 
@@ -110,9 +151,22 @@ def report(
     """
     from clipdr.report.page import build as pages
 
-    chosen = {"tables": [name for name in tables.split(",") if name], "figures": [name for name in figures.split(",") if name]}
-    options = {"domains": domains.split(","), "data": data, "deviations": deviations, "reference": reference, "gallery": gallery}
+    chosen = {
+        "tables": [name for name in tables.split(",") if name],
+        "figures": [name for name in figures.split(",") if name],
+    }
+    options = {
+        "domains": domains.split(","),
+        "data": data,
+        "deviations": deviations,
+        "reference": reference,
+        "gallery": gallery,
+    }
     size = pages.write(results / "report.html", runs, **chosen, **options, further=section or [])
     receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
-    over = f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`" if size > pages.LIMIT else ""
+    over = (
+        f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`"
+        if size > pages.LIMIT
+        else ""
+    )
     print(f"{results / 'report.html'}: {size / 2**20:.1f} MB{over}")

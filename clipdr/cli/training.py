@@ -19,8 +19,16 @@ command = partial(app.command, rich_help_panel="Training")
 
 @command()
 def train(
-    folder: Annotated[Path, typer.Argument(help="Run folder to write: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.")],
-    settings: Annotated[str, typer.Option(help="JSON of backbone, frozen, image, training and options: the whole of what matters.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Run folder to write: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED."),
+    ],
+    settings: Annotated[
+        str,
+        typer.Option(
+            help="JSON of backbone, frozen, image, training and options: the whole of what matters."
+        ),
+    ],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     data: Data = Path("data"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -42,9 +50,19 @@ def train(
 
 @command()
 def curve(
-    path: Annotated[Path, typer.Argument(help="History to write: results/inner/PROTOCOL/METHOD/HELD_OUT/SEED/LEFT_OUT.csv.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="History to write: results/inner/PROTOCOL/METHOD/HELD_OUT/SEED/LEFT_OUT.csv."
+        ),
+    ],
     settings: Annotated[str, typer.Option(help="JSON of the run's settings, as for train.")],
-    domains: Annotated[str, typer.Option(help="The source domains of the run, separated by commas: not the one it holds out.")],
+    domains: Annotated[
+        str,
+        typer.Option(
+            help="The source domains of the run, separated by commas: not the one it holds out."
+        ),
+    ],
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -56,7 +74,9 @@ def curve(
 
     _, method, _, seed = RunFolder(path.parent).key
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
-    history = model_selection.curve(json.loads(settings), method, path.stem, seed, manifests=manifests, data=data, device=device)
+    history = model_selection.curve(
+        json.loads(settings), method, path.stem, seed, manifests=manifests, data=data, device=device
+    )
     write_text(path, history.to_csv(index=False) if len(history) else "step\n")
 
 
@@ -65,7 +85,9 @@ def select(
     folder: Annotated[Path, typer.Argument(help="Run folder with checkpoints.safetensors.")],
     rules: Annotated[str, typer.Option(help="loso, oracle or both, separated by a comma.")],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
-    inner: Annotated[list[Path] | None, typer.Option(help="Curves of the left-out source domains, for loso.")] = None,
+    inner: Annotated[
+        list[Path] | None, typer.Option(help="Curves of the left-out source domains, for loso.")
+    ] = None,
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -76,16 +98,30 @@ def select(
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     curves = {path.stem: path for path in inner or []}
-    model_selection.select(folder, rules.split(","), curves, manifests=manifests, data=data, device=device)
-    receipts.write(folder / "selected.receipt.json", f"select {rules}", folder, ["selected.parquet", "selected.json"])
+    model_selection.select(
+        folder, rules.split(","), curves, manifests=manifests, data=data, device=device
+    )
+    receipts.write(
+        folder / "selected.receipt.json",
+        f"select {rules}",
+        folder,
+        ["selected.parquet", "selected.json"],
+    )
 
 
 @command()
 def search(
     path: Annotated[Path, typer.Argument(help="File to write: results/search/METHOD.json.")],
     settings: Annotated[str, typer.Option(help="JSON of the method's settings, as for train.")],
-    domains: Annotated[str, typer.Option(help="The source domains of one fold, separated by commas: not the one it holds out.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trials; the first is the study's own setting.")] = 5,
+    domains: Annotated[
+        str,
+        typer.Option(
+            help="The source domains of one fold, separated by commas: not the one it holds out."
+        ),
+    ],
+    trials: Annotated[
+        int, typer.Option(min=1, help="Trials; the first is the study's own setting.")
+    ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws and of every training.")] = 0,
     data: Data = Path("data"),
     threads: Threads = 1,
@@ -97,5 +133,7 @@ def search(
     from clipdr.training.hparam_search import search as tried
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
-    result = tried(json.loads(settings), path.stem, seed, trials, manifests=manifests, data=data, device=device)
+    result = tried(
+        json.loads(settings), path.stem, seed, trials, manifests=manifests, data=data, device=device
+    )
     write_text(path, json.dumps(result, indent=1) + "\n")

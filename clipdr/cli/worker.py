@@ -35,7 +35,9 @@ def serve(address, parent):
     """Fork a child for every command line, as long as the process `parent` is the one above this."""
     from clipdr.cli.app import limit_threads
 
-    limit_threads(1)  # before the import: libraries of linear algebra count their threads when they are loaded
+    limit_threads(
+        1
+    )  # before the import: libraries of linear algebra count their threads when they are loaded
     for name in IMPORTS:
         import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children that ended leave nothing behind
@@ -80,7 +82,9 @@ def work(line):
         if not isinstance(status, int):  # sys.exit("words")
             print(status, file=sys.stderr)
             status = 1
-    except BaseException:  # what the interpreter does at the end of a process, which a fork does not reach
+    except (
+        BaseException
+    ):  # what the interpreter does at the end of a process, which a fork does not reach
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

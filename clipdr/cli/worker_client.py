@@ -15,7 +15,10 @@ VERBS = ("features", "train", "curve", "select", "score")  # of many short jobs
 def start():
     """Start the process, which ends with this one; its address, where nobody listens before the imports are done."""
     address = Path(tempfile.mkdtemp(prefix="clipdr-")) / "socket"  # a folder of this user only
-    subprocess.Popen([sys.executable, "-m", "clipdr.cli.worker", str(address), str(os.getpid())], stdin=subprocess.DEVNULL)
+    subprocess.Popen(
+        [sys.executable, "-m", "clipdr.cli.worker", str(address), str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+    )
     return str(address)
 
 
@@ -30,7 +33,11 @@ def ask(arguments):
         except OSError:  # still importing, or gone
             return None
         socket.send_fds(line, [b"\n"], [0, 1, 2])
-        request = {"command": [sys.argv[0], *arguments], "folder": os.getcwd(), "environment": dict(os.environ)}
+        request = {
+            "command": [sys.argv[0], *arguments],
+            "folder": os.getcwd(),
+            "environment": dict(os.environ),
+        }
         line.sendall(json.dumps(request).encode() + b"\n")
         answer = line.makefile("rb").readline()
     if not answer:

@@ -16,7 +16,9 @@ from clipdr.data.protocols import HELD_OUT, SEVERAL_SOURCES
 class Grid:
     """Methods of config.Config that name runs and files: pure functions of its keys, towers and settings."""
 
-    def runs(self, name: str, methods: list[str] | None = None, protocol: str | None = None) -> list[str]:
+    def runs(
+        self, name: str, methods: list[str] | None = None, protocol: str | None = None
+    ) -> list[str]:
         """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
         return [
             f"{self.results}/runs/{one}/{method}/{held_out}/{seed}/{name}".rstrip("/")
@@ -38,7 +40,11 @@ class Grid:
 
     def gates(self) -> list[str]:
         """What the gate says of every fold of the study."""
-        folds = [(protocol, held_out) for protocol in self.protocols for held_out in self.held_out(protocol)]
+        folds = [
+            (protocol, held_out)
+            for protocol in self.protocols
+            for held_out in self.held_out(protocol)
+        ]
         return [f"{self.results}/gate/{protocol}/{held_out}.json" for protocol, held_out in folds]
 
     def shown(self, name: str, figure: str) -> list[str]:
@@ -50,16 +56,25 @@ class Grid:
         protocol, seed = self.protocols[0], self.seeds[0]
         held_out = self.held_out(protocol)[0]
         methods = self.figures.get("cam", [])
-        return [f"{self.results}/runs/{protocol}/{method}/{held_out}/{seed}/{name}".rstrip("/") for method in methods]
+        return [
+            f"{self.results}/runs/{protocol}/{method}/{held_out}/{seed}/{name}".rstrip("/")
+            for method in methods
+        ]
 
     def drawn(self) -> list[str]:
         """The figures of the study: those of all methods, or of one that it runs (none can be taken out of config.yaml's)."""
-        return [name for name, methods in self.figures.items() if not methods or set(methods) & set(self.methods)]
+        return [
+            name
+            for name, methods in self.figures.items()
+            if not methods or set(methods) & set(self.methods)
+        ]
 
     def further(self, protocol: str) -> list[str]:
         """Rules of selection that want a run's checkpoints; loso only where a run has several sources."""
         several = protocol in SEVERAL_SOURCES
-        return [rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)]
+        return [
+            rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)
+        ]
 
     def sources(self, held_out: str) -> list[str]:
         """The other domains of the study."""
@@ -68,11 +83,17 @@ class Grid:
     def inner(self, protocol: str, method: str, held_out: str, seed: str) -> list[str]:
         """The curves that leave-one-source-domain-out validation of a run reads, one per source; none where it is not asked for."""
         folder = f"{self.results}/inner/{protocol}/{method}/{held_out}/{seed}"
-        return [f"{folder}/{left_out}.csv" for left_out in self.sources(held_out) if "loso" in self.further(protocol)]
+        return [
+            f"{folder}/{left_out}.csv"
+            for left_out in self.sources(held_out)
+            if "loso" in self.further(protocol)
+        ]
 
     def everything(self) -> list[str]:
         """All domains that a job of the study reads."""
-        return list(dict.fromkeys(domain for protocol in self.protocols for domain in self.listed(protocol)))
+        return list(
+            dict.fromkeys(domain for protocol in self.protocols for domain in self.listed(protocol))
+        )
 
     def listed(self, protocol: str) -> list[str]:
         """The domains that a job of a protocol may read: those of the study, and under esdg those that are only tested."""
@@ -83,7 +104,11 @@ class Grid:
 
     def synthetic_domains(self) -> list[str]:
         """The domains of the study that are drawn."""
-        return [domain for domain in self.everything() if domain in DOMAINS and DOMAINS[domain].synthetic]
+        return [
+            domain
+            for domain in self.everything()
+            if domain in DOMAINS and DOMAINS[domain].synthetic
+        ]
 
     def lists(self, domain: str) -> list[str]:
         """The files that say which photographs a domain has: GDRBench's two split files, or the table of a data set of one's own.
@@ -93,7 +118,9 @@ class Grid:
         if domain in self.own:
             table = self.own[domain].table
             if not Path(table).is_file():
-                raise DataError(f"config: own.{domain}.table: there is no {table}; name the CSV of your photographs (docs/own_data.md)")
+                raise DataError(
+                    f"config: own.{domain}.table: there is no {table}; name the CSV of your photographs (docs/own_data.md)"
+                )
             return [table]
         files = [f"{self.raw}/splits/{domain}_{part}.txt" for part in ("train", "crossval")]
         for file in files:
@@ -106,8 +133,12 @@ class Grid:
 
     def prepare_options(self, domain: str) -> str:
         """What `prepare` of a domain depends on, as options of its command line."""
-        options = f"--size {self.image.size} --tolerance {self.tolerance}" + (" --complete" if self.complete else "")
-        return options + (f" --table {shlex.quote(self.own[domain].table)}" if domain in self.own else "")
+        options = f"--size {self.image.size} --tolerance {self.tolerance}" + (
+            " --complete" if self.complete else ""
+        )
+        return options + (
+            f" --table {shlex.quote(self.own[domain].table)}" if domain in self.own else ""
+        )
 
     def tower(self, backbone: str) -> str:
         """One backbone as a line of sorted JSON, for a command line."""
@@ -116,7 +147,10 @@ class Grid:
     def weights(self, backbone: str) -> list[str]:
         """The local files that a backbone's towers are read from."""
         if folder := folder_of(self.towers[backbone].image):
-            return [f"{folder}/{name}" for name in ("visual.json", "visual.safetensors", "heads.safetensors")]
+            return [
+                f"{folder}/{name}"
+                for name in ("visual.json", "visual.safetensors", "heads.safetensors")
+            ]
         weights = self.towers[backbone].weights
         return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
 

@@ -13,7 +13,10 @@ from pathlib import Path
 from clipdr import DataError
 
 PACKAGE = Path(__file__).parents[1]
-GROUPS = ("pretrain", "multimodal")  # modules of clipdr/cli/ whose commands form a group: `clipdr pretrain train`
+GROUPS = (
+    "pretrain",
+    "multimodal",
+)  # modules of clipdr/cli/ whose commands form a group: `clipdr pretrain train`
 # Atomic writes and hashes: no number depends on them, so an edit there reruns nothing.
 UNCOUNTED = frozenset({"artifacts/files.py", "artifacts/receipts.py"})
 
@@ -32,7 +35,10 @@ def code(command: str, *modules: str) -> list[str]:
     Raises:
         DataError: If there is no such command or module.
     """
-    found = closure(frozenset(command_imports(PACKAGE, command) | {_existing(module) for module in modules}), PACKAGE)
+    found = closure(
+        frozenset(command_imports(PACKAGE, command) | {_existing(module) for module in modules}),
+        PACKAGE,
+    )
     return [package_file(file) for file in sorted(found)]
 
 
@@ -49,7 +55,9 @@ def project_file(name: str) -> str:
         moved with its results; else the absolute path.
     """
     root = PACKAGE.parent
-    return str((Path(os.path.relpath(root)) if Path.cwd() in (root, *root.parents) else root) / name)
+    return str(
+        (Path(os.path.relpath(root)) if Path.cwd() in (root, *root.parents) else root) / name
+    )
 
 
 @cache
@@ -89,8 +97,12 @@ def command_imports(package: Path, command: str) -> frozenset[str]:
     """
     file, name = _commands(package).get(command, ("", ""))
     if not file:
-        raise DataError(f"source files: command {command!r} is unknown. Known commands: {', '.join(_commands(package))}.")
-    functions = {node.name: node for node in _tree(package, file).body if isinstance(node, ast.FunctionDef)}
+        raise DataError(
+            f"source files: command {command!r} is unknown. Known commands: {', '.join(_commands(package))}."
+        )
+    functions = {
+        node.name: node for node in _tree(package, file).body if isinstance(node, ast.FunctionDef)
+    }
     todo, seen, found = [name], set(), set()
     while todo:
         name = todo.pop()
@@ -119,9 +131,16 @@ def _commands(package: Path) -> dict[str, tuple[str, str]]:
 def _names(function: ast.FunctionDef) -> list[str]:
     """Names under which a function is a command: `@command()`, `@command("name")` or `@app.command("name")`."""
     calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
-    calls = [node for node in calls if getattr(node.func, "attr", getattr(node.func, "id", "")) == "command"]
+    calls = [
+        node
+        for node in calls
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) == "command"
+    ]
     return [
-        node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else function.name.replace("_", "-") for node in calls
+        node.args[0].value
+        if node.args and isinstance(node.args[0], ast.Constant)
+        else function.name.replace("_", "-")
+        for node in calls
     ]
 
 
@@ -134,7 +153,9 @@ def _imported(package: Path, nodes) -> frozenset[str]:
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     parts = [name.split(".") for name in names]
-    files = {"/".join(part[1:]) + ".py" for part in parts if part[0] == package.name and len(part) > 1}
+    files = {
+        "/".join(part[1:]) + ".py" for part in parts if part[0] == package.name and len(part) > 1
+    }
     return frozenset(file for file in files if (package / file).is_file())
 
 

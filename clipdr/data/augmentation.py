@@ -53,16 +53,27 @@ AUGMENTS = {
     "none": Augment(),
     "flip": Augment(flip=0.5),
     "clip": Augment(scale=0.7, flip=0.5),
-    "shared": Augment(scale=0.7, flip=0.5, jitter=(0.3, 0.3, 0.3, 0.3), grey=0.1),  # GDRBench's policy for every baseline
-    "fundus": Augment(jitter=JITTER, margin=256 / 224, change=fundus_aug.fundus_aug, changes=fundus_aug.DRAWS),  # GDRNet's two views
-    "two_views": Augment(jitter=JITTER, margin=256 / 224, change=lambda image, retina, draw: image),  # without FundusAug, as an ablation
+    "shared": Augment(
+        scale=0.7, flip=0.5, jitter=(0.3, 0.3, 0.3, 0.3), grey=0.1
+    ),  # GDRBench's policy for every baseline
+    "fundus": Augment(
+        jitter=JITTER, margin=256 / 224, change=fundus_aug.fundus_aug, changes=fundus_aug.DRAWS
+    ),  # GDRNet's two views
+    "two_views": Augment(
+        jitter=JITTER, margin=256 / 224, change=lambda image, retina, draw: image
+    ),  # without FundusAug, as an ablation
 }
 
 
 def draws(seed, epoch, rows, count=DRAWS):
     """(B, count) float64 in [0, 1): the random numbers of each image, keyed by (seed, epoch, row). epoch: one for all, or one per row."""
     epochs = np.broadcast_to(epoch, len(rows))
-    return np.stack([np.random.default_rng((seed, int(e), int(row))).random(count) for e, row in zip(epochs, rows, strict=True)])
+    return np.stack(
+        [
+            np.random.default_rng((seed, int(e), int(row))).random(count)
+            for e, row in zip(epochs, rows, strict=True)
+        ]
+    )
 
 
 def two_views(picture, disc, augment, draw, side):
@@ -139,7 +150,9 @@ def recoloured(part, augment, draw):
     """`colour` of a few images, out of place."""
     if augment.jitter:
         width = np.array(augment.jitter)
-        factor = torch.from_numpy(1 + width[:3] * (2 * draw[:, 29:32] - 1)).to(part)[:, :, None, None, None]  # (B, 3, 1, 1, 1)
+        factor = torch.from_numpy(1 + width[:3] * (2 * draw[:, 29:32] - 1)).to(part)[
+            :, :, None, None, None
+        ]  # (B, 3, 1, 1, 1)
         part = brightness(part, factor[:, 0])
         part = contrast(part, factor[:, 1])
         part = saturation(part, factor[:, 2])
@@ -179,7 +192,10 @@ def hue(batch, shift):
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)
     safe = torch.where(chroma == 0, 1.0, chroma)
-    sector = torch.where(r == value, g - b, torch.where(g == value, b - r + 2 * safe, r - g + 4 * safe)) / safe
+    sector = (
+        torch.where(r == value, g - b, torch.where(g == value, b - r + 2 * safe, r - g + 4 * safe))
+        / safe
+    )
     turned = sector / 6 + shift
     out = torch.empty_like(batch)
     for channel, n in enumerate((5, 3, 1)):
@@ -193,5 +209,9 @@ def rotated(image, degrees):
     """Photographs turned about their centre, bilinear, black outside: (B, 3, S, S) float32, (B,) degrees -> (B, 3, S, S)."""
     angle = torch.deg2rad(degrees).float()
     zero = torch.zeros_like(angle)
-    turn = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(-1, 2, 3)
-    return F.grid_sample(image, F.affine_grid(turn, list(image.shape), align_corners=False), align_corners=False)
+    turn = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).view(
+        -1, 2, 3
+    )
+    return F.grid_sample(
+        image, F.affine_grid(turn, list(image.shape), align_corners=False), align_corners=False
+    )

@@ -13,7 +13,13 @@ def is_synthetic(held_out):
     return domain is not None and domain.synthetic
 
 
-FOLDERS = ("nodr", "mild_npdr", "moderate_npdr", "severe_npdr", "pdr")  # GDRBench's folder of each grade
+FOLDERS = (
+    "nodr",
+    "mild_npdr",
+    "moderate_npdr",
+    "severe_npdr",
+    "pdr",
+)  # GDRBench's folder of each grade
 
 # How a file's stem names its patient and eye; groups `patient` and `eye`.
 LEFT_RIGHT = r"(?P<patient>.+)_(?P<eye>left|right)"
@@ -125,7 +131,10 @@ REAL = {
         click="accept the rules, make a token",
         page=f"{KAGGLE}/competitions/aptos2019-blindness-detection",
         rules=f"{KAGGLE}/competitions/aptos2019-blindness-detection/rules",
-        steps=("Log in, open its tab Rules and accept them (the button may be called Late Submission).", _TOKEN),
+        steps=(
+            "Log in, open its tab Rules and accept them (the button may be called Late Submission).",
+            _TOKEN,
+        ),
         sources=(
             Source(
                 "aptos2019-blindness-detection.zip",
@@ -150,7 +159,9 @@ REAL = {
         licence="no licence file: public for research, see the repository",
         click="nothing to click",
         page="https://github.com/deepdrdoc/DeepDRiD",
-        steps=("The archive also holds ultra-widefield photographs, which are left out. GitHub does not resume a download that is cut.",),
+        steps=(
+            "The archive also holds ultra-widefield photographs, which are left out. GitHub does not resume a download that is cut.",
+        ),
         sources=(
             Source(
                 "DeepDRiD.zip",
@@ -160,15 +171,30 @@ REAL = {
             ),
         ),
         needs=(
-            Need("photographs", ("*images/*.jpg",), 2000, "regular_fundus_images/regular-fundus-training/Images/1/1_l1.jpg"),
-            Need("file of training grades", ("*regular-fundus-training.csv",), 1, "regular_fundus_images/.../regular-fundus-training.csv"),
+            Need(
+                "photographs",
+                ("*images/*.jpg",),
+                2000,
+                "regular_fundus_images/regular-fundus-training/Images/1/1_l1.jpg",
+            ),
+            Need(
+                "file of training grades",
+                ("*regular-fundus-training.csv",),
+                1,
+                "regular_fundus_images/.../regular-fundus-training.csv",
+            ),
             Need(
                 "file of validation grades",
                 ("*regular-fundus-validation.csv",),
                 1,
                 "regular_fundus_images/.../regular-fundus-validation.csv",
             ),
-            Need("file of test grades", ("*challenge1_labels.xlsx",), 1, "regular_fundus_images/.../Challenge1_labels.xlsx"),
+            Need(
+                "file of test grades",
+                ("*challenge1_labels.xlsx",),
+                1,
+                "regular_fundus_images/.../Challenge1_labels.xlsx",
+            ),
         ),
         citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge. "
         "Patterns 3(6):100512, 2022.",
@@ -188,8 +214,18 @@ REAL = {
             "Download the Seg-set (the Grade-set is not used).",
         ),
         needs=(
-            Need("photographs", ("*original_images/*.png",), 1842, "Seg-set/Original_Images/0000_1.png"),
-            Need("file of grades", ("*dr_seg_grading_label.csv",), 1, "Seg-set/DR_Seg_Grading_Label.csv"),
+            Need(
+                "photographs",
+                ("*original_images/*.png",),
+                1842,
+                "Seg-set/Original_Images/0000_1.png",
+            ),
+            Need(
+                "file of grades",
+                ("*dr_seg_grading_label.csv",),
+                1,
+                "Seg-set/DR_Seg_Grading_Label.csv",
+            ),
         ),
         citation="Zhou Y, et al. A Benchmark for Studying Diabetic Retinopathy: Segmentation, Grading, and Transferability. "
         "IEEE Transactions on Medical Imaging 40(3):818-828, 2021.",
@@ -216,7 +252,10 @@ REAL = {
                 "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_001.jpg",
             ),
             Need(
-                "test photographs", ("*testing set/idrid_*.jpg",), 103, "B. Disease Grading/1. Original Images/b. Testing Set/IDRiD_001.jpg"
+                "test photographs",
+                ("*testing set/idrid_*.jpg",),
+                103,
+                "B. Disease Grading/1. Original Images/b. Testing Set/IDRiD_001.jpg",
             ),
             Need(
                 "training grades",
@@ -249,7 +288,12 @@ REAL = {
             f"The grades come from elsewhere: download messidor_data.csv from {KAGGLE}/datasets/google-brain/messidor2-dr-grades.",
         ),
         needs=(
-            Need("photographs", ("*.png", "*.jpg", "*.tif"), 1744, "IMAGES/20051020_43808_0100_PP.png"),
+            Need(
+                "photographs",
+                ("*.png", "*.jpg", "*.tif"),
+                1744,
+                "IMAGES/20051020_43808_0100_PP.png",
+            ),
             Need("file of grades", ("*messidor_data.csv",), 1, "messidor_data.csv"),
         ),
         citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the Messidor Database. "
@@ -271,7 +315,11 @@ REAL = {
             "Fill in the request form that the page links to, and wait for the link by e-mail.",
             "The grades come from GDRBench's split files: `clipdr fetch splits`.",
         ),
-        needs=(Need("photographs", ("*_left.jp*g", "*_right.jp*g"), 1593, "images_896x896/10_left.jpg"),),
+        needs=(
+            Need(
+                "photographs", ("*_left.jp*g", "*_right.jp*g"), 1593, "images_896x896/10_left.jpg"
+            ),
+        ),
         citation="Wei Q, et al. Learn to Segment Retinal Lesions and Beyond. International Conference on Pattern Recognition, 2020.",
     ),
     "DDR": Domain(
@@ -286,9 +334,16 @@ REAL = {
         page=f"{KAGGLE}/datasets/mariaherrerot/ddrdataset",
         rules=f"{KAGGLE}/datasets/mariaherrerot/ddrdataset",
         steps=(_TOKEN,),
-        sources=(Source("ddrdataset.zip", f"{KAGGLE}/api/v1/datasets/download/mariaherrerot/ddrdataset"),),
+        sources=(
+            Source("ddrdataset.zip", f"{KAGGLE}/api/v1/datasets/download/mariaherrerot/ddrdataset"),
+        ),
         needs=(
-            Need("photographs", ("*dr_grading/*.jpg",), 12521, "DR_grading/DR_grading/20170413102628830.jpg"),
+            Need(
+                "photographs",
+                ("*dr_grading/*.jpg",),
+                12521,
+                "DR_grading/DR_grading/20170413102628830.jpg",
+            ),
             Need("file of grades", ("*dr_grading.csv", "*train.txt"), 1, "DR_grading.csv"),
         ),
         citation="Li T, et al. Diagnostic Assessment of Deep Learning Algorithms for Diabetic Retinopathy Screening. "
@@ -359,11 +414,18 @@ SPLITS = tuple(
 # Drawn by clipdr.data.synthetic.dataset: style and class prior of the real domain, under a name that cannot be taken for it.
 SYNTHETIC = {
     f"SIM_{name}": Domain(
-        f"synthetic, in the style of {name}", "drawn by clipdr synthesize", "none", "generated", LEFT_RIGHT, imitates=name
+        f"synthetic, in the style of {name}",
+        "drawn by clipdr synthesize",
+        "none",
+        "generated",
+        LEFT_RIGHT,
+        imitates=name,
     )
     for name in ("APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR")
 }
 
 DOMAINS = REAL | SYNTHETIC
 
-SAME_PATIENTS = {"RLDR": "EYEPACS"}  # RLDR's photographs, file names and patient numbers are EyePACS's
+SAME_PATIENTS = {
+    "RLDR": "EYEPACS"
+}  # RLDR's photographs, file names and patient numbers are EyePACS's

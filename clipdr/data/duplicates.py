@@ -16,11 +16,15 @@ from scipy import fft, ndimage
 
 INNER = 0.75  # of the disc's radius: half the side of the part compared; rims and padded corners are alike in every photograph
 COARSE, FINE = 32, 64  # pixels across that part: to propose, to confirm
-WINDOW = 3  # pixels, standard deviation of the neighbourhood in which shading and contrast are measured
+WINDOW = (
+    3  # pixels, standard deviation of the neighbourhood in which shading and contrast are measured
+)
 FLOOR = 1.5  # grey levels of local contrast below which nothing is amplified further
 DARK = 8  # grey level up to which a pixel of the green channel carries nothing
 PROPOSE = 0.80  # correlation of fingerprints from which a pair is looked at
-CONFIRM = 0.75  # correlation of aligned pixels from which a pair is one photograph: benchmarks/leaks.py
+CONFIRM = (
+    0.75  # correlation of aligned pixels from which a pair is one photograph: benchmarks/leaks.py
+)
 HOPELESS = 0.5  # correlation below which no finer alignment is tried
 SCALES = (0.9, 0.95, 1, 1 / 0.95, 1 / 0.9)  # at which a pair is aligned
 REACH = 6  # pixels of FINE that an alignment may be off
@@ -28,7 +32,11 @@ BLOCK = 2048  # fingerprints compared at a time: 16 MiB per product
 FLIPS = {"": (1, 1), "h": (1, -1), "v": (-1, 1), "hv": (-1, -1)}  # steps along rows and columns
 # How a copy cut by 5 % lies on a photograph without a disc: (scale, shift x, shift y in half sides). Where there is a disc, it says so.
 FRAMINGS = [(scale, 0.0, 0.0) for scale in (0.9, 0.95, 1 / 0.95, 1 / 0.9)]
-FRAMINGS += [(scale, dx, dy) for scale, shift in ((0.95, 0.05), (1 / 0.95, 0.053)) for dx, dy in product((-shift, shift), repeat=2)]
+FRAMINGS += [
+    (scale, dx, dy)
+    for scale, shift in ((0.95, 0.05), (1 / 0.95, 0.053))
+    for dx, dy in product((-shift, shift), repeat=2)
+]
 
 
 class View(NamedTuple):
@@ -76,11 +84,19 @@ def near(manifest, stores, views, prints):
     undisced = [place for place, row in enumerate(rows) if row.flag]
     pairs = [propose(prints)]
     for framing in FRAMINGS if undisced else ():
-        framed = np.stack([fingerprint(square(stores, rows[place]), views[place].framed(*framing)) for place in undisced])
+        framed = np.stack(
+            [
+                fingerprint(square(stores, rows[place]), views[place].framed(*framing))
+                for place in undisced
+            ]
+        )
         pairs.append(propose(prints, np.array(undisced), framed))
     pairs = np.unique(np.concatenate(pairs), axis=0)
     values = np.array(
-        [agreement(square(stores, rows[a]), views[a], square(stores, rows[b]), views[b])[0] for a, b in progress(pairs, "aligning")],
+        [
+            agreement(square(stores, rows[a]), views[a], square(stores, rows[b]), views[b])[0]
+            for a, b in progress(pairs, "aligning")
+        ],
         np.float64,
     )
     return pairs[values >= CONFIRM], values[values >= CONFIRM], len(pairs)
@@ -114,9 +130,17 @@ def sample(picture, where, side):
     right, bottom = int(np.ceil(where.x + where.half)), int(np.ceil(where.y + where.half))
     green = picture[max(top, 0) : bottom, max(left, 0) : right, 1]
     if green.shape != (bottom - top, right - left):
-        missing = [(max(-top, 0), max(bottom - len(picture), 0)), (max(-left, 0), max(right - len(picture), 0))]
+        missing = [
+            (max(-top, 0), max(bottom - len(picture), 0)),
+            (max(-left, 0), max(right - len(picture), 0)),
+        ]
         green = np.pad(green, missing)
-    box = (where.x - where.half - left, where.y - where.half - top, where.x + where.half - left, where.y + where.half - top)
+    box = (
+        where.x - where.half - left,
+        where.y - where.half - top,
+        where.x + where.half - left,
+        where.y + where.half - top,
+    )
     whole = Image.fromarray(np.ascontiguousarray(green)).convert("F")
     return np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR, box=box))
 
@@ -163,7 +187,9 @@ def propose(prints, rows=None, framed=None):
     starts = range(0, len(number), BLOCK)
     for start in progress(starts, "comparing"):
         for other in range(start if framed is None else 0, len(prints), BLOCK):
-            first, second = np.nonzero(likeness(asked[start : start + BLOCK], prints[other : other + BLOCK]) >= PROPOSE)
+            first, second = np.nonzero(
+                likeness(asked[start : start + BLOCK], prints[other : other + BLOCK]) >= PROPOSE
+            )
             pairs.append(np.stack([number[start + first], other + second], axis=1))
     found = np.sort(np.concatenate(pairs), axis=1)
     return np.unique(found[found[:, 0] < found[:, 1]], axis=0)
@@ -183,12 +209,19 @@ def agreement(a, here, b, there):
     returns   (-1..1, key of FLIPS)
     """
     still = _around(a, here, REACH)[REACH:-REACH, REACH:-REACH]
-    turned = {flip: np.ascontiguousarray(still[::rows, ::columns]) for flip, (rows, columns) in FLIPS.items()}
+    turned = {
+        flip: np.ascontiguousarray(still[::rows, ::columns])
+        for flip, (rows, columns) in FLIPS.items()
+    }
     fit = max(fit for scale in SCALES for fit in _slide(turned, b, there.framed(scale)))
     for step in (0.025, 0.0125):  # between the scales tried, and below a pixel
         value, flip, where = fit
         if value >= HOPELESS:
-            fit = max(fit for scale in (1 - step, 1, 1 + step) for fit in _slide({flip: turned[flip]}, b, where.framed(scale)))
+            fit = max(
+                fit
+                for scale in (1 - step, 1, 1 + step)
+                for fit in _slide({flip: turned[flip]}, b, where.framed(scale))
+            )
     return fit[:2]
 
 
@@ -202,13 +235,25 @@ def _slide(patterns, picture, where):
     """For each pattern {flip: (FINE, FINE)}: its best correlation with the picture up to REACH pixels off a view, the flip, that view."""
     around, shifts = _around(picture, where, REACH), 2 * REACH + 1
     spectrum = fft.rfft2(around)
-    energy = FINE**2 * ndimage.uniform_filter(around**2, FINE, mode="constant", origin=-FINE // 2)[:shifts, :shifts]
+    energy = (
+        FINE**2
+        * ndimage.uniform_filter(around**2, FINE, mode="constant", origin=-FINE // 2)[
+            :shifts, :shifts
+        ]
+    )
     fits = []
     for flip, pattern in patterns.items():
-        products = fft.irfft2(spectrum * np.conj(fft.rfft2(pattern, around.shape)), around.shape)[:shifts, :shifts]
-        correlation = products / np.maximum(np.linalg.norm(pattern) * np.sqrt(np.maximum(energy, 0)), 1e-3)
+        products = fft.irfft2(spectrum * np.conj(fft.rfft2(pattern, around.shape)), around.shape)[
+            :shifts, :shifts
+        ]
+        correlation = products / np.maximum(
+            np.linalg.norm(pattern) * np.sqrt(np.maximum(energy, 0)), 1e-3
+        )
         y, x = np.unravel_index(np.argmax(correlation), correlation.shape)
-        dx, dy = (2 * (place - REACH + _vertex(line, place)) / FINE for line, place in ((correlation[y], x), (correlation[:, x], y)))
+        dx, dy = (
+            2 * (place - REACH + _vertex(line, place)) / FINE
+            for line, place in ((correlation[y], x), (correlation[:, x], y))
+        )
         fits.append((float(correlation[y, x]), flip, where.framed(1, dx, dy)))
     return fits
 

@@ -13,8 +13,14 @@ import torch.nn.functional as F
 RATE = 0.5  # probability of each operation
 CHUNK = 8  # images changed at once on a CPU: they fit its cache
 SPOTS = (5, 10)  # fewest and most spots
-BRIGHTNESS = ((1.0, 1.2, 1.5, 2.0), (0.8, 0.1, 0.05, 0.05))  # of a halo over the image's mean, and their probabilities
-TINTS = (((251, 249, 246), (141, 238, 238), (177, 195, 147)), (0.025, 0.65, 0.325))  # RGB of a halo, and their probabilities
+BRIGHTNESS = (
+    (1.0, 1.2, 1.5, 2.0),
+    (0.8, 0.1, 0.05, 0.05),
+)  # of a halo over the image's mean, and their probabilities
+TINTS = (
+    ((251, 249, 246), (141, 238, 238), (177, 195, 147)),
+    (0.025, 0.65, 0.325),
+)  # RGB of a halo, and their probabilities
 WIDER = 1 / 6  # of s: by so much is the outer disc of a halo of the first tint larger
 
 
@@ -29,14 +35,27 @@ def fundus_aug(image, retina, draw):
     out = image.clone(memory_format=torch.contiguous_format)
     count = CHUNK if image.device.type == "cpu" else len(image)
     for start in range(0, len(image), count):
-        part, inside, numbers = out[start : start + count], retina[start : start + count], draw[start : start + count]
+        part, inside, numbers = (
+            out[start : start + count],
+            retina[start : start + count],
+            draw[start : start + count],
+        )
         first = 0
         for operation, taken in OPERATIONS.items():
             chosen = np.flatnonzero(numbers[:, first] < RATE)
             if len(chosen):
-                pictures, retinas = [part[place] for place in chosen], [inside[place] for place in chosen]
-                changed = operation(torch.stack(pictures), torch.stack(retinas), numbers[chosen, first + 1 : first + 1 + taken])
-                for picture, new in zip(pictures, changed, strict=True):  # several times faster than an indexed copy
+                pictures, retinas = (
+                    [part[place] for place in chosen],
+                    [inside[place] for place in chosen],
+                )
+                changed = operation(
+                    torch.stack(pictures),
+                    torch.stack(retinas),
+                    numbers[chosen, first + 1 : first + 1 + taken],
+                )
+                for picture, new in zip(
+                    pictures, changed, strict=True
+                ):  # several times faster than an indexed copy
                     picture.copy_(new)
             first += 1 + taken
         part.mul_(inside)
@@ -69,7 +88,9 @@ def halo(image, retina, draw):
     ring.clamp_(min=0)
     gap = np.floor(np.abs(2 * reach - inner))
     weight = gaussian(2 * gap / 3 + 0.01, odd(gap))
-    strength = along(np.array(BRIGHTNESS[0])[pick(draw[:, 3], BRIGHTNESS[1])], image) * image.mean((1, 2, 3))
+    strength = along(np.array(BRIGHTNESS[0])[pick(draw[:, 3], BRIGHTNESS[1])], image) * image.mean(
+        (1, 2, 3)
+    )
     ring = blurred(ring * strength[:, None, None], weight, weight)
     colour = along(np.array(TINTS[0])[tint] / 255, image)
     return image.addcmul_(ring[:, None], colour[:, :, None, None]).clamp_(0, 1)
@@ -79,14 +100,22 @@ def hole(image, retina, draw):
     """A large dark blurred disc near the middle; a dark photograph (mean of the retina at most 1/4) has none."""
     side = image.shape[-1]
     diameter = whole(draw[:, 0], 0.4 * side, 0.9 * side)
-    column, row = whole(draw[:, 1], side / 4, 3 * side / 4), whole(draw[:, 2], 3 * side / 8, 5 * side / 8)
-    across, down = odd(diameter * (0.55 + 0.2 * draw[:, 3])), odd(diameter * (0.55 + 0.2 * draw[:, 4]))
+    column, row = (
+        whole(draw[:, 1], side / 4, 3 * side / 4),
+        whole(draw[:, 2], 3 * side / 8, 5 * side / 8),
+    )
+    across, down = (
+        odd(diameter * (0.55 + 0.2 * draw[:, 3])),
+        odd(diameter * (0.55 + 0.2 * draw[:, 4])),
+    )
     sigma = 0.8 * np.maximum(across, down)
     base, slope = along(-0.262 + 0.002 * draw[:, 5], image), along(0.05 + 0.01 * draw[:, 6], image)
     mean = (image * retina).sum((1, 2, 3)) / (image.shape[1] * retina.sum((1, 2, 3))).clamp_min(1)
     amplitude = torch.where(mean > 0.25, base - slope * mean, 0.0)
     shade = disc(side, column, row, diameter, image) * amplitude[:, None, None]
-    return image.add_(blurred(shade, gaussian(sigma, down), gaussian(sigma, across))[:, None]).clamp_(0, 1)
+    return image.add_(
+        blurred(shade, gaussian(sigma, down), gaussian(sigma, across))[:, None]
+    ).clamp_(0, 1)
 
 
 def spot(image, retina, draw):
@@ -101,7 +130,9 @@ def spot(image, retina, draw):
     across, down = (odd(sigma * (0.2 + 0.05 * draw[:, axis])) for axis in (3, 4))
     amplitude = (14 / 25 + 1 - size / 25) * (1 - np.exp(-(0.5 + size / 25) * 0.3 * size / 25))
     radius = size // 2
-    margin = int(radius.max() + max(across.max(), down.max()) // 2 + 1)  # from a spot's centre to where nothing of it is left
+    margin = int(
+        radius.max() + max(across.max(), down.max()) // 2 + 1
+    )  # from a spot's centre to where nothing of it is left
     width = 2 * margin + 1
     centre = np.full(len(size), margin)
     patch = disc(width, centre, centre, 2 * radius, image) * along(amplitude, image)[:, None, None]
@@ -109,9 +140,15 @@ def spot(image, retina, draw):
     wide = side + 2 * margin  # a frame around the image takes what a patch has beyond it: zeros
     corner = (np.nonzero(present)[0] * wide + row) * wide + column
     line = np.arange(width)
-    pixel = (corner[:, None, None] + line[:, None] * wide + line).astype(np.int64)  # (M, width, width)
-    light = image.new_zeros(images * wide * wide).scatter_add_(0, torch.from_numpy(pixel).to(image.device).flatten(), patch.flatten())
-    return image.add_(light.view(images, 1, wide, wide)[:, :, margin:-margin, margin:-margin]).clamp_(0, 1)
+    pixel = (corner[:, None, None] + line[:, None] * wide + line).astype(
+        np.int64
+    )  # (M, width, width)
+    light = image.new_zeros(images * wide * wide).scatter_add_(
+        0, torch.from_numpy(pixel).to(image.device).flatten(), patch.flatten()
+    )
+    return image.add_(
+        light.view(images, 1, wide, wide)[:, :, margin:-margin, margin:-margin]
+    ).clamp_(0, 1)
 
 
 def blur(image, retina, draw):
@@ -121,7 +158,13 @@ def blur(image, retina, draw):
     return smoothed(smoothed(image, weight, 2), weight, 3)
 
 
-OPERATIONS = {sharpness: 1, halo: 5, hole: 7, spot: 1 + 5 * SPOTS[1], blur: 1}  # operation -> numbers it takes, in the order of the paper
+OPERATIONS = {
+    sharpness: 1,
+    halo: 5,
+    hole: 7,
+    spot: 1 + 5 * SPOTS[1],
+    blur: 1,
+}  # operation -> numbers it takes, in the order of the paper
 DRAWS = sum(1 + numbers for numbers in OPERATIONS.values())
 
 
@@ -160,7 +203,9 @@ def gaussian(sigma, side):
     """(N, K) weights of each image's Gaussian of `sigma` pixels cut at `side` (odd), rows sum to 1; K is the longest side."""
     half = int(side.max()) // 2
     offset = np.arange(-half, half + 1)
-    weight = np.exp(-(offset**2) / (2 * sigma[:, None] ** 2)) * (np.abs(offset) <= side[:, None] // 2)
+    weight = np.exp(-(offset**2) / (2 * sigma[:, None] ** 2)) * (
+        np.abs(offset) <= side[:, None] // 2
+    )
     return weight / weight.sum(1, keepdims=True)
 
 
@@ -171,7 +216,10 @@ def smoothed(image, weight, axis):
     weight = weight[:, half:, None, None, None]
     out = image * weight[:, 0]
     for offset in range(1, half + 1):
-        out.addcmul_(padded.narrow(axis, half - offset, side) + padded.narrow(axis, half + offset, side), weight[:, offset])
+        out.addcmul_(
+            padded.narrow(axis, half - offset, side) + padded.narrow(axis, half + offset, side),
+            weight[:, offset],
+        )
     return out
 
 
@@ -180,15 +228,23 @@ def blurred(shade, down, across):
 
     As products with band matrices: for kernels of half the image these are many times faster than a convolution.
     """
-    return band(along(down, shade), shade.shape[1]) @ shade @ band(along(across, shade), shade.shape[2]).mT
+    return (
+        band(along(down, shade), shade.shape[1])
+        @ shade
+        @ band(along(across, shade), shade.shape[2]).mT
+    )
 
 
 def band(weight, side):
     """(N, K) symmetric weights -> (N, side, side) matrix that convolves a line, borders reflected without the border pixel; K < 2 side."""
     half = weight.shape[1] // 2
     last = side - 1
-    table = F.pad(weight, (2 * last - half, 2 * last - half)).unfold(1, side, 1)  # row w starts at offset w - 2 last
+    table = F.pad(weight, (2 * last - half, 2 * last - half)).unfold(
+        1, side, 1
+    )  # row w starts at offset w - 2 last
     matrix = table[:, last : last + side].flip(1)  # offset j - i
-    matrix[:, :, 1:] += table[:, 2 * last : 2 * last + side, 1:]  # j + i: what lies left of the line
+    matrix[:, :, 1:] += table[
+        :, 2 * last : 2 * last + side, 1:
+    ]  # j + i: what lies left of the line
     matrix[:, :, :-1] += table[:, :side, :-1]  # j + i - 2 last: what lies right of it
     return matrix

@@ -15,8 +15,16 @@ from clipdr.data import duplicates
 from clipdr.data.domains import SAME_PATIENTS
 
 SIDE = ["domain", "image", "split", "grade"]
-COLUMNS = ["kind", *(f"{column}_{side}" for side in "ab" for column in SIDE), "distance", "correlation"]
-DTYPES = {column: "int64" if column.startswith("grade") else str for column in COLUMNS} | {"distance": "Int64", "correlation": "float64"}
+COLUMNS = [
+    "kind",
+    *(f"{column}_{side}" for side in "ab" for column in SIDE),
+    "distance",
+    "correlation",
+]
+DTYPES = {column: "int64" if column.startswith("grade") else str for column in COLUMNS} | {
+    "distance": "Int64",
+    "correlation": "float64",
+}
 KINDS = {  # the first that holds names a pair
     "exact": "equal file or equal pixels",
     "near": "the same photograph, changed",
@@ -38,17 +46,31 @@ def find(manifests, stores):
     returns     (pairs, number of pairs that were aligned): columns COLUMNS, sorted by kind and images; distance: Hamming distance of the
                 perceptual hashes, 0..64, NA if unknown; correlation: of aligned pixels (near only)
     """
-    manifest = pd.concat(manifests.values()).sort_values("image", kind="stable").reset_index(drop=True)
+    manifest = (
+        pd.concat(manifests.values()).sort_values("image", kind="stable").reset_index(drop=True)
+    )
     digests, views, prints = duplicates.looked_at(manifest, stores)
     near, correlation, proposed = duplicates.near(manifest, stores, views, prints)
-    found = {"exact": duplicates.exact(manifest, digests), "near": near, "name": same_name(manifest), "patient": same_patient(manifest)}
+    found = {
+        "exact": duplicates.exact(manifest, digests),
+        "near": near,
+        "name": same_name(manifest),
+        "patient": same_patient(manifest),
+    }
     pairs = pd.DataFrame(np.concatenate(list(found.values())), columns=["a", "b"])
     pairs.insert(0, "kind", np.repeat(list(found), [len(part) for part in found.values()]))
-    pairs["correlation"] = pairs.merge(pd.DataFrame(near, columns=["a", "b"]).assign(value=correlation), "left", on=["a", "b"])["value"]
+    pairs["correlation"] = pairs.merge(
+        pd.DataFrame(near, columns=["a", "b"]).assign(value=correlation), "left", on=["a", "b"]
+    )["value"]
     pairs.loc[pairs["kind"] != "near", "correlation"] = np.nan
     pairs = pairs.drop_duplicates(["a", "b"])
     for side in "ab":
-        rows = manifest.loc[pairs[side], [*SIDE, "phash"]].reset_index(drop=True).add_suffix(f"_{side}").set_index(pairs.index)
+        rows = (
+            manifest.loc[pairs[side], [*SIDE, "phash"]]
+            .reset_index(drop=True)
+            .add_suffix(f"_{side}")
+            .set_index(pairs.index)
+        )
         pairs = pairs.join(rows)
     pairs["distance"] = pd.array(list(map(_distance, pairs["phash_a"], pairs["phash_b"])), "Int64")
     return pairs[COLUMNS].astype(DTYPES).reset_index(drop=True), proposed
@@ -76,7 +98,9 @@ def _pairs(manifest, key, apart):
     differing = manifest.groupby(key)[apart].transform("nunique").max(axis=1) > 1
     values, found = manifest[apart].to_numpy(object), []
     for _, places in manifest.index[differing & (key != "")].to_series().groupby(key):
-        found += [pair for pair in combinations(places, 2) if (values[pair[0]] != values[pair[1]]).any()]
+        found += [
+            pair for pair in combinations(places, 2) if (values[pair[0]] != values[pair[1]]).any()
+        ]
     return np.array(found, np.int64).reshape(-1, 2)
 
 
@@ -87,23 +111,33 @@ def _distance(a, b):
 def read(path):
     """leaks.csv as `find` returns it; DataError where it is missing or has other columns."""
     try:
-        pairs = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, na_values={"distance": "", "correlation": ""})
+        pairs = pd.read_csv(
+            path, dtype=DTYPES, keep_default_na=False, na_values={"distance": "", "correlation": ""}
+        )
     except FileNotFoundError:
         raise DataError(f"no {path}: run `clipdr leaks` first") from None
     except ValueError as error:
-        raise DataError(f"{path}: not a list of leaks ({error}); run `clipdr leaks` again") from None
+        raise DataError(
+            f"{path}: not a list of leaks ({error}); run `clipdr leaks` again"
+        ) from None
     if list(pairs.columns) != COLUMNS:
-        raise DataError(f"{path}: columns are not those of a list of leaks; run `clipdr leaks` again")
+        raise DataError(
+            f"{path}: columns are not those of a list of leaks; run `clipdr leaks` again"
+        )
     return pairs
 
 
 def summary(pairs, photographs, proposed):
     """Lines to print: what was compared, and pairs per kind and domains, those in different splits, those graded differently."""
-    lines = [f"leaks: {photographs} photographs, {proposed} pairs aligned, {len(pairs)} pairs found"]
+    lines = [
+        f"leaks: {photographs} photographs, {proposed} pairs aligned, {len(pairs)} pairs found"
+    ]
     for (kind, a, b), part in pairs.groupby(["kind", "domain_a", "domain_b"], sort=True):
         where = a if a == b else f"{a} and {b}"
         across = f", {(part.split_a != part.split_b).sum()} across train and val" if a == b else ""
-        grades = f", {(part.grade_a != part.grade_b).sum()} with two grades" if kind != "patient" else ""
+        grades = (
+            f", {(part.grade_a != part.grade_b).sum()} with two grades" if kind != "patient" else ""
+        )
         lines.append(f"  {kind:8}{where}: {len(part)} ({KINDS[kind]}){across}{grades}")
     return lines
 
@@ -119,13 +153,23 @@ def check(pairs, parts):
     part_of = {image: name for name, part in parts.items() for image in part["image"]}
     a, b = pairs["image_a"].map(part_of), pairs["image_b"].map(part_of)
     known, tested = a.notna() & b.notna(), (a == "test").astype(int) + (b == "test").astype(int)
-    cases = {"leaks": tested == 1, "warnings": (tested == 0) & (a != b), "twice_in_test": (tested == 2) & (pairs["kind"] != "patient")}
+    cases = {
+        "leaks": tested == 1,
+        "warnings": (tested == 0) & (a != b),
+        "twice_in_test": (tested == 2) & (pairs["kind"] != "patient"),
+    }
     report = {"images": {name: len(part) for name, part in parts.items()}}
     for case, chosen in cases.items():
         rows = pairs[known & chosen].assign(part_a=a, part_b=b)
-        first = rows[["kind", "image_a", "part_a", "image_b", "part_b"]].head(FIRST).to_dict("records")
+        first = (
+            rows[["kind", "image_a", "part_a", "image_b", "part_b"]].head(FIRST).to_dict("records")
+        )
         report[case] = {
-            "pairs": {kind: int((rows["kind"] == kind).sum()) for kind in KINDS if (rows["kind"] == kind).any()},
+            "pairs": {
+                kind: int((rows["kind"] == kind).sum())
+                for kind in KINDS
+                if (rows["kind"] == kind).any()
+            },
             "first": first,
         }
     return {"verdict": counted(report["leaks"])} | report

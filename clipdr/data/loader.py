@@ -17,14 +17,20 @@ SAMPLERS = {  # which rows have an equal share in every batch: f(Rows) -> (N,) i
 
 
 class Batch(NamedTuple):
-    image: torch.Tensor  # (B, 3, side, side) float32 in [0, 1], or (B, D) float32 features of a frozen tower
+    image: (
+        torch.Tensor
+    )  # (B, 3, side, side) float32 in [0, 1], or (B, D) float32 features of a frozen tower
     grade: torch.Tensor  # (B,) int64, 0..4
     domain: torch.Tensor  # (B,) int64, index into the fold's source domains
     disc: torch.Tensor  # (B, 5) float32: cx, cy, r, w, h in pixels of the stored square
-    twin: torch.Tensor | None = None  # (B, 3, side, side), second view: only under a policy with two, in training
+    twin: torch.Tensor | None = (
+        None  # (B, 3, side, side), second view: only under a policy with two, in training
+    )
 
     def to(self, device):
-        return Batch(*(tensor if tensor is None else tensor.to(device, non_blocking=True) for tensor in self))
+        return Batch(
+            *(tensor if tensor is None else tensor.to(device, non_blocking=True) for tensor in self)
+        )
 
 
 class Rows:
@@ -45,7 +51,9 @@ class Rows:
         self.grade = torch.from_numpy(self.frame.grade.to_numpy(np.int64).copy())
         self.domain = torch.tensor([number.get(name, -1) for name in self.names], dtype=torch.int64)
         self.grouped = {}  # sampler -> groups, found when first asked for
-        self.disc = torch.from_numpy(self.frame[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32).copy())
+        self.disc = torch.from_numpy(
+            self.frame[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32).copy()
+        )
 
     def __len__(self):
         return len(self.frame)
@@ -78,7 +86,9 @@ class Rows:
             epoch, place = divmod(step, len(self) // size)
             order = np.random.default_rng((seed, epoch)).permutation(len(self))
             return self.gather(order[place * size : (place + 1) * size], epoch, seed)
-        return self.gather(*self.balanced(step * size + np.arange(size), self.groups(sampler), seed), seed=seed)
+        return self.gather(
+            *self.balanced(step * size + np.arange(size), self.groups(sampler), seed), seed=seed
+        )
 
     @staticmethod
     def balanced(slots, groups, seed):
@@ -87,14 +97,22 @@ class Rows:
         returns (rows, epochs), each (len(slots),) int64; (row, epoch) never occurs twice
         """
         turns, places = np.divmod(slots, len(groups))
-        order = {turn: np.random.default_rng((seed, 0, turn)).permutation(len(groups)) for turn in np.unique(turns)}
+        order = {
+            turn: np.random.default_rng((seed, 0, turn)).permutation(len(groups))
+            for turn in np.unique(turns)
+        }
         chosen = np.array([order[turn][place] for turn, place in zip(turns, places, strict=True)])
         epochs = turns // np.array([len(group) for group in groups])[chosen]
         order = {
-            (group, epoch): np.random.default_rng((seed, 1, group, epoch)).permutation(groups[group])
+            (group, epoch): np.random.default_rng((seed, 1, group, epoch)).permutation(
+                groups[group]
+            )
             for group, epoch in set(zip(chosen.tolist(), epochs.tolist(), strict=True))
         }
-        rows = [order[group, epoch][turn % len(groups[group])] for group, epoch, turn in zip(chosen, epochs, turns, strict=True)]
+        rows = [
+            order[group, epoch][turn % len(groups[group])]
+            for group, epoch, turn in zip(chosen, epochs, turns, strict=True)
+        ]
         return np.array(rows), epochs
 
     def chunks(self, batch_size):
@@ -117,15 +135,27 @@ class Images(Rows):
     def buffer(self, count, side):
         """(count, 3, side, side) uint8, allocated once: a fresh one costs more in page faults than the copy."""
         if side not in self.buffers or len(self.buffers[side]) < count:
-            self.buffers[side] = torch.empty(count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last)
+            self.buffers[side] = torch.empty(
+                count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last
+            )
         return self.buffers[side][:count]
 
     def gather(self, rows, epoch=None, seed=None):
         augment = self.augment if seed is not None else AUGMENTS["none"]
-        draw = np.ones((len(rows), augment.draws)) if seed is None else draws(seed, epoch, rows, augment.draws)
+        draw = (
+            np.ones((len(rows), augment.draws))
+            if seed is None
+            else draws(seed, epoch, rows, augment.draws)
+        )
         pixels = self.buffer(len(rows), round(augment.margin * self.side))
         for place, row in enumerate(rows):
-            geometry(np.asarray(self.arrays[self.names[row]][self.row[row]]), pixels.shape[-1], augment, draw[place], pixels[place])
+            geometry(
+                np.asarray(self.arrays[self.names[row]][self.row[row]]),
+                pixels.shape[-1],
+                augment,
+                draw[place],
+                pixels[place],
+            )
         picture, twin = colour(pixels.to(self.device).float().div_(255), augment, draw), None
         if augment.change:
             stored = np.array([self.arrays[self.names[row]].shape[1] for row in rows], np.float32)
@@ -139,4 +169,6 @@ class Features(Rows):
 
     def gather(self, rows, epoch=None, seed=None):
         features = np.stack([self.arrays[self.names[row]][self.row[row]] for row in rows])
-        return Batch(torch.from_numpy(features), self.grade[rows], self.domain[rows], self.disc[rows])
+        return Batch(
+            torch.from_numpy(features), self.grade[rows], self.domain[rows], self.disc[rows]
+        )

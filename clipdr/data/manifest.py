@@ -30,7 +30,9 @@ def read_manifest(path):
     except ValueError as error:
         raise DataError(f"{path}: not a manifest ({error}); run `clipdr prepare` again") from None
     if list(table.columns) != list(DTYPES) or not (table["row"] == np.arange(len(table))).all():
-        raise DataError(f"{path}: columns or row numbers are not those of a manifest; run `clipdr prepare` again")
+        raise DataError(
+            f"{path}: columns or row numbers are not those of a manifest; run `clipdr prepare` again"
+        )
     return table
 
 
@@ -42,8 +44,15 @@ def read_manifests(paths):
 def open_store(path, manifest):
     """The photographs of a manifest, mapped: (N, S, S, 3) uint8. DataError where store and manifest do not belong together."""
     images = _mapped(path, manifest, "prepare")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3:
-        raise DataError(f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8; run `clipdr prepare` again")
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1] != images.shape[2]
+        or images.shape[3] != 3
+    ):
+        raise DataError(
+            f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8; run `clipdr prepare` again"
+        )
     return images
 
 
@@ -51,7 +60,9 @@ def open_features(path, manifest):
     """The cached features of a manifest's photographs, mapped: (N, D) float32. DataError as open_store."""
     features = _mapped(path, manifest, "features")
     if features.dtype != np.float32 or features.ndim != 2:
-        raise DataError(f"{path}: {features.dtype} {features.shape} is not (N, D) float32; run `clipdr features` again")
+        raise DataError(
+            f"{path}: {features.dtype} {features.shape} is not (N, D) float32; run `clipdr features` again"
+        )
     return features
 
 
@@ -64,5 +75,7 @@ def _mapped(path, manifest, verb):
     except ValueError as error:
         raise DataError(f"{path}: not a whole array ({error}); run `clipdr {verb}` again") from None
     if len(array) != len(manifest):
-        raise DataError(f"{path}: {len(array)} entries for {len(manifest)} rows of the manifest; run `clipdr {verb}` again")
+        raise DataError(
+            f"{path}: {len(array)} entries for {len(manifest)} rows of the manifest; run `clipdr {verb}` again"
+        )
     return array

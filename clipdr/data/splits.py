@@ -29,7 +29,11 @@ def esdg(manifest, held_out):
     """
     source = held_out.removeprefix(HELD_OUT["esdg"].format(""))
     own = manifest[manifest.domain == source]
-    return {"train": own[own.split == "train"], "val": own[own.split == "val"], "test": manifest[manifest.domain != source]}
+    return {
+        "train": own[own.split == "train"],
+        "val": own[own.split == "val"],
+        "test": manifest[manifest.domain != source],
+    }
 
 
 def lodo_crossval(manifest, held_out):
@@ -53,13 +57,19 @@ def within(manifest, held_out):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a grade with fewer images than parts
-        splits = list(StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(rest, rest.grade, clusters(rest.patient)))
+        splits = list(
+            StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(
+                rest, rest.grade, clusters(rest.patient)
+            )
+        )
     train, val = max(splits, key=lambda split: rest.grade.iloc[split[1]].nunique())
     return {"train": rest.iloc[train], "val": rest.iloc[val], "test": test}
 
 
 PROTOCOLS = {"dg": dg, "esdg": esdg, "lodo_crossval": lodo_crossval, "within": within}
-INSIDE = next(iter(SAME_PATIENTS.items()))  # RLDR, EYEPACS: every photograph of the first is one of the second's, often with another grade
+INSIDE = next(
+    iter(SAME_PATIENTS.items())
+)  # RLDR, EYEPACS: every photograph of the first is one of the second's, often with another grade
 
 
 def fold(manifest, protocol, held_out):
@@ -77,7 +87,9 @@ def fold(manifest, protocol, held_out):
     parts = leak_free(PROTOCOLS[protocol](manifest, held_out))
     for name, part in parts.items():
         if part.empty:
-            raise DataError(f"fold {protocol}/{held_out}: no {name} image; the domains at hand are {sorted(set(manifest.domain))}")
+            raise DataError(
+                f"fold {protocol}/{held_out}: no {name} image; the domains at hand are {sorted(set(manifest.domain))}"
+            )
     return parts
 
 
@@ -90,7 +102,11 @@ def leak_free(parts):
     """
     inner, outer = INSIDE
     held = {name: part[part.domain == inner] for name, part in parts.items()}
-    other = {"train": held["test"], "val": held["test"], "test": pd.concat([held["train"], held["val"]])}
+    other = {
+        "train": held["test"],
+        "val": held["test"],
+        "test": pd.concat([held["train"], held["val"]]),
+    }
     return {name: part[~_shared(part, outer, other[name])] for name, part in parts.items()}
 
 

@@ -11,7 +11,16 @@ import pandas as pd
 from clipdr import DataError
 from clipdr.artifacts.run_folder import RunFolder
 from clipdr.evaluation.operating_point import MEASURES
-from clipdr.evaluation.schema import AS_HEADLINE, AVERAGE, AVERAGES, DTYPES, HEADLINE, POOLED, RUN, SCORES
+from clipdr.evaluation.schema import (
+    AS_HEADLINE,
+    AVERAGE,
+    AVERAGES,
+    DTYPES,
+    HEADLINE,
+    POOLED,
+    RUN,
+    SCORES,
+)
 from clipdr.evaluation.statistics import interval, standard_error
 
 SUMMARY = ("auc", "accuracy", "macro_f1", "qwk", "mae")  # metrics of summary.json
@@ -32,7 +41,11 @@ def average(scores, draws=None, selection=HEADLINE, domain=None):
               DataError if methods were scored on different images
     """
     tests = _tests(scores)
-    rows = [row | numbers for row, *over in spans(scores, selection, domain) for numbers in _means(*over, draws, row, tests)]
+    rows = [
+        row | numbers
+        for row, *over in spans(scores, selection, domain)
+        for numbers in _means(*over, draws, row, tests)
+    ]
     return pd.DataFrame(rows, columns=AVERAGES)
 
 
@@ -41,11 +54,23 @@ def spans(scores, selection=HEADLINE, domain=None):
     cells = _cells(scores, selection, domain)
     for (protocol, method), group in cells.groupby(["protocol", "method"], sort=False):
         everywhere = list(dict.fromkeys(cells.loc[cells["protocol"] == protocol, "held_out"]))
-        seeds = {held_out: sorted(part["seed"].unique()) for held_out, part in group.groupby("held_out", sort=False)}
-        common = sorted(set.intersection(*(set(seeds.get(held_out, [])) for held_out in everywhere)))
-        wanted = [(held_out, [held_out], seeds[held_out]) for held_out in everywhere if held_out in seeds]
+        seeds = {
+            held_out: sorted(part["seed"].unique())
+            for held_out, part in group.groupby("held_out", sort=False)
+        }
+        common = sorted(
+            set.intersection(*(set(seeds.get(held_out, [])) for held_out in everywhere))
+        )
+        wanted = [
+            (held_out, [held_out], seeds[held_out]) for held_out in everywhere if held_out in seeds
+        ]
         for name, domains, over in wanted + ([(AVERAGE, everywhere, common)] if common else []):
-            row = {"protocol": protocol, "method": method, "held_out": name, "selection": group["selection"].iloc[0]}
+            row = {
+                "protocol": protocol,
+                "method": method,
+                "held_out": name,
+                "selection": group["selection"].iloc[0],
+            }
             yield row, group, domains, over
 
 
@@ -65,9 +90,20 @@ def _means(group, domains, seeds, draws, row, tests):
         "resamples": over_resamples.shape[1],
     }
     for metric, drawn in zip(MEASURES, over_resamples, strict=True):
-        by_seed = np.array([np.mean([values[metric, seed, held_out] for held_out in domains]) for seed in seeds])
+        by_seed = np.array(
+            [np.mean([values[metric, seed, held_out] for held_out in domains]) for seed in seeds]
+        )
         bounds = dict(zip(("low", "high", "undefined"), interval(drawn), strict=True))
-        yield {"metric": metric, "mean": by_seed.mean(), "se": standard_error(by_seed), "n_seeds": len(seeds)} | bounds | count
+        yield (
+            {
+                "metric": metric,
+                "mean": by_seed.mean(),
+                "se": standard_error(by_seed),
+                "n_seeds": len(seeds),
+            }
+            | bounds
+            | count
+        )
 
 
 def _once(facts, tests):
@@ -86,14 +122,20 @@ def _cells(scores, selection, domain=None):
     """The rows that stand for a run, its test pool, only test domain or `domain`; the same images for all methods and seeds of a cell."""
     rules, test = AS_HEADLINE.get(selection, (selection,)), _tests(scores)
     test = test[test["selection"].isin(rules)]
-    pooled = test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
+    pooled = (
+        test.groupby(RUN)["domain"].transform(lambda domain: (domain == POOLED).any()).astype(bool)
+    )
     cells = test[test["domain"] == domain] if domain else test[~pooled | (test["domain"] == POOLED)]
     twice = cells.duplicated([*RUN, "metric"])
     if twice.any():
-        raise DataError(f"scores: {'/'.join(map(str, cells.loc[twice, RUN].iloc[0]))} occurs twice; collect each run once")
+        raise DataError(
+            f"scores: {'/'.join(map(str, cells.loc[twice, RUN].iloc[0]))} occurs twice; collect each run once"
+        )
     for (protocol, held_out), part in cells.groupby(["protocol", "held_out"]):
         if len(part[["n", "clusters"]].drop_duplicates()) > 1:
-            raise DataError(f"scores: runs of {protocol} on {held_out} have different test images; train them on the same manifests")
+            raise DataError(
+                f"scores: runs of {protocol} on {held_out} have different test images; train them on the same manifests"
+            )
     return cells
 
 
@@ -113,12 +155,19 @@ def mean_draws(group, domains, seeds, draws, row):
     drawn = []
     for held_out, part in _facts(group, domains)["domain"].items():
         for seed in seeds:
-            run, key = (row["protocol"], row["method"], held_out, int(seed)), f"{row['selection']}/{part}"
+            run, key = (
+                (row["protocol"], row["method"], held_out, int(seed)),
+                f"{row['selection']}/{part}",
+            )
             if key not in draws.get(run, {}):
-                raise DataError(f"draws: none of {'/'.join(map(str, run))} for {key}; score that run again")
+                raise DataError(
+                    f"draws: none of {'/'.join(map(str, run))} for {key}; score that run again"
+                )
             drawn.append(draws[run][key])
     if len({one.shape for one in drawn}) > 1:
-        raise DataError(f"draws: runs of {row['protocol']}/{row['method']} have different numbers of resamples; score them again")
+        raise DataError(
+            f"draws: runs of {row['protocol']}/{row['method']} have different numbers of resamples; score them again"
+        )
     return np.mean(drawn, axis=0)
 
 
@@ -128,11 +177,19 @@ def summary(scores, selection=HEADLINE):
     Undefined, and the mean of a method with missing cells, are None (null in JSON).
     """
     averages = average(scores, selection=selection)
-    means = averages[averages["held_out"] == AVERAGE].set_index(["protocol", "method", "metric"])["mean"].dropna()
+    means = (
+        averages[averages["held_out"] == AVERAGE]
+        .set_index(["protocol", "method", "metric"])["mean"]
+        .dropna()
+    )
     result = {}
-    for protocol, method in dict.fromkeys(zip(averages["protocol"], averages["method"], strict=True)):
+    for protocol, method in dict.fromkeys(
+        zip(averages["protocol"], averages["method"], strict=True)
+    ):
         entry = {metric: means.get((protocol, method, metric)) for metric in SUMMARY}
-        result.setdefault(protocol, {})[method] = {metric: None if mean is None else float(mean) for metric, mean in entry.items()}
+        result.setdefault(protocol, {})[method] = {
+            metric: None if mean is None else float(mean) for metric, mean in entry.items()
+        }
     return result
 
 
@@ -150,7 +207,12 @@ def collect(run_dirs):
 
 def read_scores(path):
     """scores.csv -> frame with the dtypes of DTYPES."""
-    frame = pd.read_csv(path, dtype=DTYPES, keep_default_na=False, na_values=dict.fromkeys(["value", "low", "high"], ""))
+    frame = pd.read_csv(
+        path,
+        dtype=DTYPES,
+        keep_default_na=False,
+        na_values=dict.fromkeys(["value", "low", "high"], ""),
+    )
     if list(frame.columns) != SCORES:
         raise DataError(f"{path}: columns are not those of scores.csv; score that run again")
     return frame
@@ -164,6 +226,11 @@ def collect_draws(run_dirs, selection=HEADLINE):
         if not path.is_file():
             raise DataError(f"{path}: missing; score that run first")
         with np.load(path) as stored:
-            wanted = [key for key in stored.files if selection is None or key.split("/")[0] in AS_HEADLINE.get(selection, (selection,))]
+            wanted = [
+                key
+                for key in stored.files
+                if selection is None
+                or key.split("/")[0] in AS_HEADLINE.get(selection, (selection,))
+            ]
             result[RunFolder(folder).key] = {key: stored[key] for key in wanted}
     return result

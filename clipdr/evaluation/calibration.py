@@ -64,7 +64,10 @@ def calibration(grade, probability, weight=None):
     n, k = error.shape
     binned = np.zeros((n, k, BINS))
     np.put_along_axis(binned, _bins(q)[:, :, None], error[:, :, None], axis=2)
-    totals = sums(np.concatenate([np.ones((n, 1)), error**2, error, binned.reshape(n, k * BINS)], axis=1), weight)
+    totals = sums(
+        np.concatenate([np.ones((n, 1)), error**2, error, binned.reshape(n, k * BINS)], axis=1),
+        weight,
+    )
     with np.errstate(invalid="ignore"):
         brier, bias, gaps = np.split(totals[:, 1:] / totals[:, :1], [k, 2 * k], axis=1)
     ece = np.abs(gaps).reshape(-1, k, BINS).sum(axis=2)
@@ -87,7 +90,9 @@ def reliability(grade, probability, k):
 
 def _logits(probability):
     """log p with a largest value of 0 in each row: rows without a preference become exact zeros. A p of 0 counts as the smallest float."""
-    logits = np.log(np.maximum(np.asarray(probability, dtype=np.float64), np.finfo(np.float64).tiny))
+    logits = np.log(
+        np.maximum(np.asarray(probability, dtype=np.float64), np.finfo(np.float64).tiny)
+    )
     return logits - logits.max(axis=1, keepdims=True)
 
 

@@ -13,8 +13,28 @@ from clipdr.evaluation.operating_point import MEASURES
 from clipdr.evaluation.schema import HEADLINE
 from clipdr.evaluation.statistics import holm, paired
 
-COMPARISONS = ["protocol", "held_out", "metric", "method", "reference", "difference", "low", "high", "p", "p_holm"]
-COMPARISONS += ["undefined", "resamples", "n_seeds", "n_seeds_reference", "n", "clusters", "unit", "selection"]
+COMPARISONS = [
+    "protocol",
+    "held_out",
+    "metric",
+    "method",
+    "reference",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+]
+COMPARISONS += [
+    "undefined",
+    "resamples",
+    "n_seeds",
+    "n_seeds_reference",
+    "n",
+    "clusters",
+    "unit",
+    "selection",
+]
 
 
 def compare(scores, draws, reference, selection=HEADLINE):
@@ -30,29 +50,53 @@ def compare(scores, draws, reference, selection=HEADLINE):
     returns     columns COMPARISONS, in the order of `average`; a cell that either method lacks is absent, an undefined one NaN
     """
     over_resamples = {
-        (row["protocol"], row["held_out"], row["method"]): mean_draws(*over, draws, row) for row, *over in spans(scores, selection)
+        (row["protocol"], row["held_out"], row["method"]): mean_draws(*over, draws, row)
+        for row, *over in spans(scores, selection)
     }
-    cells = average(scores, selection=selection).set_index(["protocol", "held_out", "method", "metric"]).to_dict("index")
+    cells = (
+        average(scores, selection=selection)
+        .set_index(["protocol", "held_out", "method", "metric"])
+        .to_dict("index")
+    )
     number = {metric: place for place, metric in enumerate(MEASURES)}
     rows = []
     for (protocol, held_out, method, metric), cell in cells.items():
         other = cells.get((protocol, held_out, reference, metric))
         if method == reference or other is None:
             continue
-        ours, theirs = (over_resamples[protocol, held_out, name][number[metric]] for name in (method, reference))
-        test = paired(ours, theirs)._asdict() | {"difference": cell["mean"] - other["mean"], "resamples": len(ours)}
-        names = {"protocol": protocol, "held_out": held_out, "metric": metric, "method": method, "reference": reference}
-        facts = {name: cell[name] for name in ("n_seeds", "n", "clusters", "unit", "selection")} | {"n_seeds_reference": other["n_seeds"]}
+        ours, theirs = (
+            over_resamples[protocol, held_out, name][number[metric]] for name in (method, reference)
+        )
+        test = paired(ours, theirs)._asdict() | {
+            "difference": cell["mean"] - other["mean"],
+            "resamples": len(ours),
+        }
+        names = {
+            "protocol": protocol,
+            "held_out": held_out,
+            "metric": metric,
+            "method": method,
+            "reference": reference,
+        }
+        facts = {name: cell[name] for name in ("n_seeds", "n", "clusters", "unit", "selection")} | {
+            "n_seeds_reference": other["n_seeds"]
+        }
         rows.append(names | test | facts)
     table = pd.DataFrame(rows, columns=COMPARISONS)
-    corrected = table.groupby(["protocol", "held_out", "metric"])["p"].transform(lambda p: holm(p.to_numpy(np.float64)))
+    corrected = table.groupby(["protocol", "held_out", "metric"])["p"].transform(
+        lambda p: holm(p.to_numpy(np.float64))
+    )
     return table.assign(p_holm=corrected.astype(np.float64))
 
 
 def read(path, protocol):
     """comparisons.csv -> its rows of one protocol; DataError if there is no such file or it has other columns."""
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=dict.fromkeys(["difference", "low", "high", "p", "p_holm"], ""))
+        table = pd.read_csv(
+            path,
+            keep_default_na=False,
+            na_values=dict.fromkeys(["difference", "low", "high", "p", "p_holm"], ""),
+        )
     except FileNotFoundError:
         raise DataError(f"{path}: missing; compare the runs first") from None
     if list(table.columns) != COMPARISONS:

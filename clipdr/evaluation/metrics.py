@@ -11,18 +11,26 @@ import numpy as np
 from clipdr import GRADES, DataError
 
 G = len(GRADES)
-BLOCK = 2**17  # (resamples x images) held as float64 at a time: 1 MiB, so that a block stays in the cache
+BLOCK = (
+    2**17
+)  # (resamples x images) held as float64 at a time: 1 MiB, so that a block stays in the cache
 
-_DISTANCE = np.abs(np.arange(G)[:, None] - np.arange(G)[None, :]).astype(np.float64)  # |true grade - predicted grade|
+_DISTANCE = np.abs(np.arange(G)[:, None] - np.arange(G)[None, :]).astype(
+    np.float64
+)  # |true grade - predicted grade|
 
 
 def checked(grade, probability):
     """(N,) grades and (N, 5) probabilities as int64 and float64, or DataError: a wrong grade or a NaN would give a plausible one."""
     grade, probability = np.asarray(grade), np.asarray(probability, dtype=np.float64)
     if probability.shape != (len(grade), G):
-        raise DataError(f"metrics: {len(grade)} grades need probabilities of shape ({len(grade)}, {G}), got {probability.shape}")
+        raise DataError(
+            f"metrics: {len(grade)} grades need probabilities of shape ({len(grade)}, {G}), got {probability.shape}"
+        )
     if len(grade) and not (np.isin(grade, np.arange(G)).all() and np.isfinite(probability).all()):
-        raise DataError("metrics: grades must be 0..4 and probabilities finite; check the predictions")
+        raise DataError(
+            "metrics: grades must be 0..4 and probabilities finite; check the predictions"
+        )
     return grade.astype(np.int64), probability
 
 
@@ -68,19 +76,27 @@ def auc(grade, probability, weight=None):
     for j, k in permutations(range(G), 2):
         rising = np.argsort(probability[member[k], j], kind="stable")
         others = probability[member[k], j][rising]
-        below, upto = (np.searchsorted(others, probability[member[j], j], side) for side in ("left", "right"))
+        below, upto = (
+            np.searchsorted(others, probability[member[j], j], side) for side in ("left", "right")
+        )
         plan.append((j, k, rising, below, None if (below == upto).all() else upto))
 
     areas = []
     for block in blocks(weight, len(grade)):
-        drawn = np.ascontiguousarray(block.T[order])  # (N, B): each step below works on whole rows of resamples
+        drawn = np.ascontiguousarray(
+            block.T[order]
+        )  # (N, B): each step below works on whole rows of resamples
         total = [drawn[rows].sum(axis=0) for rows in member]
         area = np.zeros(drawn.shape[1])
         for j, k, rising, below, upto in plan:
-            seen = np.zeros((len(rising) + 1, drawn.shape[1]))  # drawn images of grade k among the i lowest
+            seen = np.zeros(
+                (len(rising) + 1, drawn.shape[1])
+            )  # drawn images of grade k among the i lowest
             np.cumsum(drawn[member[k]][rising], axis=0, out=seen[1:])
             beaten = 2 * seen[below] if upto is None else seen[below] + seen[upto]
-            wins = np.einsum("nb,nb->b", drawn[member[j]], beaten) / 2  # whole and half counts: exact
+            wins = (
+                np.einsum("nb,nb->b", drawn[member[j]], beaten) / 2
+            )  # whole and half counts: exact
             with np.errstate(invalid="ignore"):
                 area += wins / (total[j] * total[k])
         areas.append(area / len(plan))
@@ -93,7 +109,9 @@ def mae_expected(grade, probability, weight=None):
     error = np.abs(probability @ np.arange(G) - grade)
     with np.errstate(invalid="ignore"):
         # not a matrix product: its order of summation, and so the last bit, depends on the number of threads
-        means = [(block * error).sum(axis=1) / block.sum(axis=1) for block in blocks(weight, len(grade))]
+        means = [
+            (block * error).sum(axis=1) / block.sum(axis=1) for block in blocks(weight, len(grade))
+        ]
     return np.concatenate(means) if means else np.empty(0)
 
 
@@ -106,7 +124,9 @@ def _macro_f1(m):
 
 
 def _qwk(m):
-    expected = m.sum(axis=2)[:, :, None] * m.sum(axis=1)[:, None, :] / m.sum(axis=(1, 2))[:, None, None]
+    expected = (
+        m.sum(axis=2)[:, :, None] * m.sum(axis=1)[:, None, :] / m.sum(axis=(1, 2))[:, None, None]
+    )
     return 1 - (_DISTANCE**2 * m).sum(axis=(1, 2)) / (_DISTANCE**2 * expected).sum(axis=(1, 2))
 
 
@@ -146,12 +166,19 @@ def reference(metric, grade, probability):
 
     grades, predicted = list(range(G)), probability.argmax(axis=1)
     table = {
-        "auc": lambda: sk.roc_auc_score(grade, probability, multi_class="ovo", average="macro", labels=grades),
+        "auc": lambda: sk.roc_auc_score(
+            grade, probability, multi_class="ovo", average="macro", labels=grades
+        ),
         "accuracy": lambda: sk.accuracy_score(grade, predicted),
         "macro_f1": lambda: sk.f1_score(grade, predicted, labels=grades, average="macro"),
         "qwk": lambda: sk.cohen_kappa_score(grade, predicted, labels=grades, weights="quadratic"),
         "mae": lambda: sk.mean_absolute_error(grade, predicted),
         "mae_expected": lambda: sk.mean_absolute_error(grade, probability @ np.arange(G)),
-        **{f"recall_{c}": lambda c=c: sk.recall_score(grade, predicted, labels=[c], average="macro") for c in grades},
+        **{
+            f"recall_{c}": lambda c=c: sk.recall_score(
+                grade, predicted, labels=[c], average="macro"
+            )
+            for c in grades
+        },
     }
     return table[metric]()

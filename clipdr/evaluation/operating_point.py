@@ -10,11 +10,23 @@ from typing import NamedTuple
 import numpy as np
 
 from clipdr import REFERABLE
-from clipdr.evaluation.calibration import CALIBRATION, THRESHOLDS, calibration, cumulative, exceeds, sums, temper, temperature
+from clipdr.evaluation.calibration import (
+    CALIBRATION,
+    THRESHOLDS,
+    calibration,
+    cumulative,
+    exceeds,
+    sums,
+    temper,
+    temperature,
+)
 from clipdr.evaluation.metrics import METRICS, blocks, checked
 from clipdr.evaluation.schema import PROBABILITIES
 
-SENSITIVITY = 9, 10  # 0.90 as a fraction, so that 9 of 10 images are enough: least sensitivity on source validation
+SENSITIVITY = (
+    9,
+    10,
+)  # 0.90 as a fraction, so that 9 of 10 images are enough: least sensitivity on source validation
 SPECIFICITY = 9, 10  # least specificity of sensitivity_at_spec90
 HALF = 0.5
 
@@ -50,7 +62,13 @@ def fit(grade, probability):
     """The operating Point of source validation images. grade (N,) int 0..4, probability (N, 5) float64"""
     warmth = temperature(grade, probability)
     after = frozen_threshold(grade, temper(probability, warmth)) if warmth > 0 else np.nan
-    return Point(warmth, frozen_threshold(grade, probability), after, len(grade), int((np.asarray(grade) >= REFERABLE).sum()))
+    return Point(
+        warmth,
+        frozen_threshold(grade, probability),
+        after,
+        len(grade),
+        int((np.asarray(grade) >= REFERABLE).sum()),
+    )
 
 
 def points(predictions):
@@ -58,7 +76,9 @@ def points(predictions):
     found = {}
     for selection, rows in predictions.groupby("selection", sort=True):
         val = rows[rows["split"] == "val"]
-        found[selection] = fit(val["grade"].to_numpy(np.int64), val[PROBABILITIES].to_numpy(np.float64))
+        found[selection] = fit(
+            val["grade"].to_numpy(np.int64), val[PROBABILITIES].to_numpy(np.float64)
+        )
     return found
 
 
@@ -73,16 +93,27 @@ def ranked(event, score, weight):
     Counts alone are added, so both are exact. No image called referable is one of the choices: sensitivity 0, specificity 1.
     """
     order = np.argsort(-score, kind="stable")
-    event, last = event[order, None], np.flatnonzero(np.diff(score[order], append=-np.inf))  # last image of each run of equal scores
+    event, last = (
+        event[order, None],
+        np.flatnonzero(np.diff(score[order], append=-np.inf)),
+    )  # last image of each run of equal scores
     areas, best = [np.empty(0)], [np.empty(0)]
     for block in blocks(weight, len(score)):
         drawn = np.ascontiguousarray(block.T[order])
-        hits, alarms = (np.cumsum(drawn * kind, axis=0)[last] for kind in (event, ~event))  # at each score as the threshold
-        hits, alarms = (np.concatenate([np.zeros((1, drawn.shape[1])), counts]) for counts in (hits, alarms))
+        hits, alarms = (
+            np.cumsum(drawn * kind, axis=0)[last] for kind in (event, ~event)
+        )  # at each score as the threshold
+        hits, alarms = (
+            np.concatenate([np.zeros((1, drawn.shape[1])), counts]) for counts in (hits, alarms)
+        )
         pairs = (np.diff(alarms, axis=0) * (hits[1:] + hits[:-1])).sum(axis=0) / 2
         areas.append(_share(pairs, hits[-1] * alarms[-1]))
         allowed = SPECIFICITY[1] * (alarms[-1] - alarms) >= SPECIFICITY[0] * alarms[-1]
-        best.append(np.where(alarms[-1] > 0, _share(np.where(allowed, hits, 0).max(axis=0), hits[-1]), np.nan))
+        best.append(
+            np.where(
+                alarms[-1] > 0, _share(np.where(allowed, hits, 0).max(axis=0), hits[-1]), np.nan
+            )
+        )
     return np.concatenate(areas), np.concatenate(best)
 
 
@@ -101,14 +132,22 @@ def referable(grade, probability, threshold, weight=None):
     grade, probability = checked(grade, probability)
     q, event = cumulative(probability), exceeds(grade)
     k = REFERABLE - 1
-    positive = np.concatenate([q[:, k : k + 1] >= threshold, q >= HALF], axis=1)  # (N, 5) bool: at the threshold, at 0.5 of each q
+    positive = np.concatenate(
+        [q[:, k : k + 1] >= threshold, q >= HALF], axis=1
+    )  # (N, 5) bool: at the threshold, at 0.5 of each q
     event = np.concatenate([event[:, k : k + 1], event], axis=1)
     columns = np.concatenate([event & positive, ~event & ~positive, event, ~event], axis=1)
     hits, rejections, events, others = np.split(sums(columns.astype(np.float64), weight), 4, axis=1)
     sensitivity, specificity = _share(hits, events).T, _share(rejections, others).T
     if np.isnan(threshold):
         sensitivity[0], specificity[0] = np.nan, np.nan
-    values = [*ranked(event[:, 0], q[:, k], weight), sensitivity[0], specificity[0], *sensitivity[1:], *specificity[1:]]
+    values = [
+        *ranked(event[:, 0], q[:, k], weight),
+        sensitivity[0],
+        specificity[0],
+        *sensitivity[1:],
+        *specificity[1:],
+    ]
     return dict(zip(REFERABLES, values, strict=True))
 
 
@@ -117,18 +156,25 @@ def clinical(point, grade, probability, weight=None):
 
     point: Point; the rest as `referable`. returns {name: (R,) float64}; `_t` is NaN without a temperature
     """
-    before = referable(grade, probability, point.threshold, weight) | calibration(grade, probability, weight)
+    before = referable(grade, probability, point.threshold, weight) | calibration(
+        grade, probability, weight
+    )
     if np.isnan(point.temperature):
         after = {name: np.full_like(value, np.nan) for name, value in before.items()}
     else:
         tempered = temper(probability, point.temperature)
-        after = referable(grade, tempered, point.threshold_t, weight) | calibration(grade, tempered, weight)
+        after = referable(grade, tempered, point.threshold_t, weight) | calibration(
+            grade, tempered, weight
+        )
     return before | {f"{name}_t": value for name, value in after.items()}
 
 
 def document(found):
     """{selection: Point} as the content of operating.json: null where undefined."""
     return {
-        selection: {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in point._asdict().items()}
+        selection: {
+            name: None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in point._asdict().items()
+        }
         for selection, point in found.items()
     }

@@ -35,7 +35,9 @@ def contents(values):
 def similarity(query, gallery):
     """Dot products in float64, (N, E) and (M, E) -> (N, M); equal vectors get bit-equal scores, so that a tie stays a tie."""
     query, query_row = np.unique(np.asarray(query, dtype=np.float64), axis=0, return_inverse=True)
-    gallery, gallery_row = np.unique(np.asarray(gallery, dtype=np.float64), axis=0, return_inverse=True)
+    gallery, gallery_row = np.unique(
+        np.asarray(gallery, dtype=np.float64), axis=0, return_inverse=True
+    )
     return (query @ gallery.T)[query_row.reshape(-1)][:, gallery_row.reshape(-1)]
 
 
@@ -43,7 +45,9 @@ def places(score):
     """(N, N) float64, row = query, true item on the diagonal -> Places. Raises DataError for another shape, a score not finite."""
     score = np.asarray(score, dtype=np.float64)
     if score.ndim != 2 or score.shape[0] != score.shape[1] or not len(score):
-        raise DataError(f"retrieval: the scores are {score.shape}, not queries x as many items; give every query its true item")
+        raise DataError(
+            f"retrieval: the scores are {score.shape}, not queries x as many items; give every query its true item"
+        )
     if not np.isfinite(score).all():
         raise DataError("retrieval: a score is not finite; look at the embeddings of the run")
     above, tied = np.empty(score.shape, np.int32), np.empty(score.shape, np.int32)
@@ -148,22 +152,43 @@ def judge(score, content, patient, key="test", resamples=2000):
     """
     count = len(content)
     if not len(score) == count == len(patient):
-        raise DataError(f"retrieval: {len(score)} queries, {count} contents and {len(patient)} patients; they must be as many")
+        raise DataError(
+            f"retrieval: {len(score)} queries, {count} contents and {len(patient)} patients; they must be as many"
+        )
     weight, place = resample(patient, resamples, key), true_places(score)
     equal, band = equivalent_rank(score, content), null_band(score, content)
-    row = {"n": count, "patients": int(clusters(patient).max()) + 1, "contents": int(content.max()) + 1}
+    row = {
+        "n": count,
+        "patients": int(clusters(patient).max()) + 1,
+        "contents": int(content.max()) + 1,
+    }
     for k, (strict, alike) in zip(K, band.swapaxes(0, 1), strict=True):
         hit, most, chance = expected_hits(place, k), ceiling(content, k), min(k, count) / count
         value = float(hit.mean())
         if value > most + SLACK:
-            raise DataError(f"retrieval: R@{k} {value:.4f} passes its ceiling {most:.4f}; no scorer of these texts can: look for a leak")
+            raise DataError(
+                f"retrieval: R@{k} {value:.4f} passes its ceiling {most:.4f}; no scorer of these texts can: look for a leak"
+            )
         low, high, _ = interval(weight @ hit / weight.sum(1))
-        row |= {f"recall_{k}": value, f"recall_{k}_low": low, f"recall_{k}_high": high, f"ceiling_{k}": most, f"chance_{k}": chance}
+        row |= {
+            f"recall_{k}": value,
+            f"recall_{k}_low": low,
+            f"recall_{k}_high": high,
+            f"ceiling_{k}": most,
+            f"chance_{k}": chance,
+        }
         row |= {f"skill_{k}": (value - chance) / (most - chance) if most > chance else float("nan")}
-        row |= {f"null_{k}_low": strict[0], f"null_{k}_high": strict[1], f"equivalent_{k}": float((equal <= k).mean())}
+        row |= {
+            f"null_{k}_low": strict[0],
+            f"null_{k}_high": strict[1],
+            f"equivalent_{k}": float((equal <= k).mean()),
+        }
         row |= {f"equivalent_{k}_null_low": alike[0], f"equivalent_{k}_null_high": alike[1]}
     row["equivalent_chance_1"] = float(((np.bincount(content) / count) ** 2).sum())
-    return row | {"median_rank": float(np.median(place.above + (place.tied + 1) / 2)), "same_patient_misses": same_patient(score, patient)}
+    return row | {
+        "median_rank": float(np.median(place.above + (place.tied + 1) / 2)),
+        "same_patient_misses": same_patient(score, patient),
+    }
 
 
 def retrieve(image, text, *, content, patient, key="test", resamples=2000):
@@ -174,4 +199,7 @@ def retrieve(image, text, *, content, patient, key="test", resamples=2000):
     """
     score = similarity(text, image)
     matrices = zip(DIRECTIONS, (score, score.T), strict=True)
-    return [{"direction": direction} | judge(matrix, content, patient, key, resamples) for direction, matrix in matrices]
+    return [
+        {"direction": direction} | judge(matrix, content, patient, key, resamples)
+        for direction, matrix in matrices
+    ]

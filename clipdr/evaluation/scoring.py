@@ -28,7 +28,9 @@ WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
 
 class Scores(NamedTuple):
     scores: pd.DataFrame  # one row per selection, split, domain and metric, columns SCORES
-    draws: dict[str, np.ndarray]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of MEASURES
+    draws: dict[
+        str, np.ndarray
+    ]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of MEASURES
     operating: dict[str, Point]  # selection -> what its source validation fixes
 
 
@@ -51,22 +53,43 @@ def score(predictions, manifest, resamples, name="predictions"):
     predictions = predictions.sort_values("image", kind="stable")
     cluster = predictions["domain"].replace(SAME_PATIENTS) + "/"
     patient = predictions["image"].map(manifest.set_index("image")["patient"].fillna(""))
-    predictions = predictions.assign(patient=(cluster + patient.astype(str)).where(patient != "", ""))
+    predictions = predictions.assign(
+        patient=(cluster + patient.astype(str)).where(patient != "", "")
+    )
 
     rows, draws, fixed = [], {}, points(predictions)
     parts, console = list(_parts(predictions)), Console(stderr=True)
-    for selection, split, domain, part in track(parts, "score", console=console, transient=True, disable=not console.is_terminal):
-        grade, probability = part["grade"].to_numpy(np.int64), part[PROBABILITIES].to_numpy(np.float64)
+    for selection, split, domain, part in track(
+        parts, "score", console=console, transient=True, disable=not console.is_terminal
+    ):
+        grade, probability = (
+            part["grade"].to_numpy(np.int64),
+            part[PROBABILITIES].to_numpy(np.float64),
+        )
         patients = part["patient"].to_numpy(object)
         key = part["domain"].replace(SAME_PATIENTS if domain == POOLED else {}).to_numpy(object)
-        drawn = _draw(grade, probability, patients, resamples if split == "test" else 0, key, fixed[selection])
+        drawn = _draw(
+            grade, probability, patients, resamples if split == "test" else 0, key, fixed[selection]
+        )
         if split == "test":
             draws[f"{selection}/{domain}"] = drawn
         group = {"selection": selection, "split": split, "domain": domain, "stratum": "all"}
-        count = {"n": len(part), "clusters": len(np.unique(clusters(patients))), "unit": "patient" if (patients != "").all() else "image"}
-        for (metric, value), over_resamples in zip(_values(grade, probability, fixed[selection]).items(), drawn, strict=True):
+        count = {
+            "n": len(part),
+            "clusters": len(np.unique(clusters(patients))),
+            "unit": "patient" if (patients != "").all() else "image",
+        }
+        for (metric, value), over_resamples in zip(
+            _values(grade, probability, fixed[selection]).items(), drawn, strict=True
+        ):
             low, high, undefined = interval(over_resamples)
-            numbers = {"metric": metric, "value": value, "low": low, "high": high, "undefined": undefined}
+            numbers = {
+                "metric": metric,
+                "value": value,
+                "low": low,
+                "high": high,
+                "undefined": undefined,
+            }
             rows.append(run | group | numbers | count)
     return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws, fixed)
 
@@ -121,4 +144,7 @@ def write(result, folder):
     write_text(Path(folder) / "scores.csv", result.scores.to_csv(index=False, lineterminator="\n"))
     with replacing(Path(folder) / "draws.npz") as path:
         np.savez(path, **result.draws)
-    write_text(Path(folder) / "operating.json", json.dumps(document(result.operating), indent=1, allow_nan=False) + "\n")
+    write_text(
+        Path(folder) / "operating.json",
+        json.dumps(document(result.operating), indent=1, allow_nan=False) + "\n",
+    )

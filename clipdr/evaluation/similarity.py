@@ -23,7 +23,12 @@ def similarity_matrix(predictions):
         return None
     cosine = rows[LOGITS].to_numpy(np.float64) / rows["scale"].to_numpy(np.float64)[:, None]
     grade = rows["grade"].to_numpy()
-    return np.stack([cosine[grade == g].mean(axis=0) if (grade == g).any() else np.full(len(GRADES), np.nan) for g in range(len(GRADES))])
+    return np.stack(
+        [
+            cosine[grade == g].mean(axis=0) if (grade == g).any() else np.full(len(GRADES), np.nan)
+            for g in range(len(GRADES))
+        ]
+    )
 
 
 def wrong_order(matrix):
@@ -34,7 +39,9 @@ def wrong_order(matrix):
     """
     steps = np.diff(matrix, axis=1)  # (5, 4): from text k to text k + 1
     towards = np.arange(len(GRADES) - 1)[None, :] < np.arange(len(GRADES))[:, None]
-    return int((np.where(towards, steps <= 0, steps >= 0) & ~np.isnan(steps)).sum()), int((~np.isnan(steps)).sum())
+    return int((np.where(towards, steps <= 0, steps >= 0) & ~np.isnan(steps)).sum()), int(
+        (~np.isnan(steps)).sum()
+    )
 
 
 def falling_rows(matrix):
@@ -42,7 +49,10 @@ def falling_rows(matrix):
 
     matrix : (5, 5) as `wrong_order`; a row with NaN is not counted. returns falling rows, rows compared
     """
-    rows = [wrong_order(np.where(np.arange(len(GRADES))[:, None] == g, matrix, np.nan)) for g in range(len(GRADES))]
+    rows = [
+        wrong_order(np.where(np.arange(len(GRADES))[:, None] == g, matrix, np.nan))
+        for g in range(len(GRADES))
+    ]
     whole = [wrong for wrong, pairs in rows if pairs == len(GRADES) - 1]
     return whole.count(0), len(whole)
 
@@ -62,12 +72,16 @@ def matrices(runs, methods, domains):
     found = {}
     for predictions in runs:
         method, held_out, seed = predictions[["method", "held_out", "seed"]].iloc[0]
-        matrix = similarity_matrix(predictions) if method in methods and held_out in domains else None
+        matrix = (
+            similarity_matrix(predictions) if method in methods and held_out in domains else None
+        )
         if matrix is not None and seed <= found.get((method, held_out), (seed, None))[0]:
             found[method, held_out] = seed, matrix
     result = {}
     for method in methods:
-        present = {domain: found[method, domain][1] for domain in domains if (method, domain) in found}
+        present = {
+            domain: found[method, domain][1] for domain in domains if (method, domain) in found
+        }
         if present and len(present) < len(domains):
             raise DataError(
                 f"similarity: {method} was not run on {', '.join(d for d in domains if d not in present)}; train it or leave it out"
@@ -75,7 +89,9 @@ def matrices(runs, methods, domains):
         if present:
             result[method] = present
     if not result:
-        raise DataError("similarity: none of the methods compares images with texts; choose methods with prompts")
+        raise DataError(
+            "similarity: none of the methods compares images with texts; choose methods with prompts"
+        )
     return result
 
 
@@ -96,4 +112,6 @@ def mean(by_domain):
 
 def limits(several):
     """Least and largest cosine of several matrices: the ends of their common colour scale."""
-    return np.nanmin([np.nanmin(matrix) for matrix in several]), np.nanmax([np.nanmax(matrix) for matrix in several])
+    return np.nanmin([np.nanmin(matrix) for matrix in several]), np.nanmax(
+        [np.nanmax(matrix) for matrix in several]
+    )

@@ -79,14 +79,22 @@ def paired(draws_a, draws_b):
     """
     draws_a, draws_b = np.asarray(draws_a, dtype=np.float64), np.asarray(draws_b, dtype=np.float64)
     if draws_a.shape != draws_b.shape:
-        raise DataError(f"statistics: {draws_a.shape} and {draws_b.shape} draws cannot be paired; score both runs again")
+        raise DataError(
+            f"statistics: {draws_a.shape} and {draws_b.shape} draws cannot be paired; score both runs again"
+        )
     draws = draws_a - draws_b
     low, high, undefined = interval(draws)
     if np.isnan(low):
         return Paired(np.nan, np.nan, np.nan, np.nan, undefined)
     draws = draws[~np.isnan(draws)]
     tail = min((draws <= 0).sum(), (draws >= 0).sum())
-    return Paired(float(draws.mean()), low, high, min(1.0, float(2 * (tail + 1) / (len(draws) + 1))), undefined)
+    return Paired(
+        float(draws.mean()),
+        low,
+        high,
+        min(1.0, float(2 * (tail + 1) / (len(draws) + 1))),
+        undefined,
+    )
 
 
 def holm(p):
@@ -97,7 +105,9 @@ def holm(p):
     p = np.asarray(p, dtype=np.float64)
     adjusted, defined = np.full(p.shape, np.nan), np.flatnonzero(~np.isnan(p))
     rising = defined[np.argsort(p[defined], kind="stable")]
-    adjusted[rising] = np.minimum(1, np.maximum.accumulate(np.arange(len(rising), 0, -1) * p[rising]))
+    adjusted[rising] = np.minimum(
+        1, np.maximum.accumulate(np.arange(len(rising), 0, -1) * p[rising])
+    )
     return adjusted
 
 
@@ -121,13 +131,19 @@ def delong(event, score_a, score_b):
 
     event, scores = np.asarray(event, dtype=bool), np.asarray([score_a, score_b], dtype=np.float64)
     if scores.shape != (2, len(event)) or not np.isfinite(scores).all():
-        raise DataError(f"statistics: {len(event)} images need two finite scores each, got shape {scores.shape}")
+        raise DataError(
+            f"statistics: {len(event)} images need two finite scores each, got shape {scores.shape}"
+        )
     m, n = int(event.sum()), int((~event).sum())
     if min(m, n) == 0:
         return DeLong(np.nan, np.nan, np.full((2, 2), np.nan), np.nan)
     rank = rankdata(scores, axis=1)
-    of_event = (rank[:, event] - rankdata(scores[:, event], axis=1)) / n  # (2, m): share of non-events below each event
-    of_rest = 1 - (rank[:, ~event] - rankdata(scores[:, ~event], axis=1)) / m  # (2, n): share of events above each non-event
+    of_event = (
+        rank[:, event] - rankdata(scores[:, event], axis=1)
+    ) / n  # (2, m): share of non-events below each event
+    of_rest = (
+        1 - (rank[:, ~event] - rankdata(scores[:, ~event], axis=1)) / m
+    )  # (2, n): share of events above each non-event
     auc = of_event.mean(axis=1)
     if min(m, n) < 2:
         return DeLong(*map(float, auc), np.full((2, 2), np.nan), np.nan)

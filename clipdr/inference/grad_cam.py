@@ -80,7 +80,9 @@ def layer_of(trunk):
     elif hasattr(trunk, "num_prefix_tokens") and hasattr(trunk, "blocks"):  # timm
         last, name, prefix = trunk.blocks[-1], "norm1", trunk.num_prefix_tokens
     else:
-        raise DataError(f"cam: no map is known of an image tower {type(trunk).__name__}; use a ResNet, an EfficientNet or a ViT")
+        raise DataError(
+            f"cam: no map is known of an image tower {type(trunk).__name__}; use a ResNet, an EfficientNet or a ViT"
+        )
     grid = ToGrid(prefix)
     setattr(last, name, nn.Sequential(getattr(last, name), grid, ToTokens(grid)))
     return grid
@@ -93,14 +95,23 @@ def grad_cam(model, images, grades):
     method, found = LayerGradCam(model.eval(), layer_of(model.image.trunk)), []
     for image, grade in zip(images, grades, strict=True):
         coarse = method.attribute(image[None], target=int(grade), relu_attributions=True)
-        found.append(LayerAttribution.interpolate(coarse.float(), tuple(image.shape[1:]), "bilinear")[0, 0].detach().cpu().numpy())
+        found.append(
+            LayerAttribution.interpolate(coarse.float(), tuple(image.shape[1:]), "bilinear")[0, 0]
+            .detach()
+            .cpu()
+            .numpy()
+        )
     return np.stack(found)
 
 
 def chosen(test):
     """Up to CHECKED photographs of each grade of the first domain tested, in the order of their names; columns of the manifest."""
     rows = test[test["domain"] == test["domain"].iloc[0]].sort_values("image", kind="stable")
-    return rows.groupby("grade", sort=True).head(CHECKED).sort_values(["grade", "image"], kind="stable")
+    return (
+        rows.groupby("grade", sort=True)
+        .head(CHECKED)
+        .sort_values(["grade", "image"], kind="stable")
+    )
 
 
 def compute(folders, data, listed):
@@ -119,17 +130,23 @@ def compute(folders, data, listed):
         method, seed = RunFolder(folder).method, RunFolder(folder).seed
         settings = json.loads((folder / "settings.json").read_text())
         if settings["frozen"]:
-            raise DataError(f"cam: {method} reads features of a frozen tower; choose methods that train on photographs")
+            raise DataError(
+                f"cam: {method} reads features of a frozen tower; choose methods that train on photographs"
+            )
         settings["training"]["precision"] = "fp32"
         parts = fold(manifest, protocol, held_out) | {"test": rows}
         models = {}
         for name, weights in (("trained", settings["backbone"]["weights"]), ("random", "random")):
             torch.manual_seed(int(seed))
             fresh = settings | {"backbone": settings["backbone"] | {"weights": weights}}
-            models[name], loaded = run.build(fresh, method, data, manifest, parts, torch.device("cpu"))
+            models[name], loaded = run.build(
+                fresh, method, data, manifest, parts, torch.device("cpu")
+            )
         restore(models["trained"], load_file(folder / "model.safetensors"))
         batch = next(loaded["test"].chunks(len(rows)))
-        found[method] = Maps(*(grad_cam(models[name], batch.image, batch.grade) for name in Maps._fields))
+        found[method] = Maps(
+            *(grad_cam(models[name], batch.image, batch.grade) for name in Maps._fields)
+        )
     disc = ["cx", "cy", "r", "w", "h"]
     scale = np.float32(settings["image"]["input"] / settings["image"]["size"])
     return rows.assign(**{name: scale * rows[name] for name in disc}), batch.image.numpy(), found
@@ -149,12 +166,20 @@ def lesions(rows, raw, side, size, seed):
     for image, domain in rows[["image", "domain"]].itertuples(index=False):
         path = Path(raw) / "images" / image
         if not path.is_file():
-            raise DataError(f"cam: no {path}; --raw must be the folder the photographs were prepared from")
+            raise DataError(
+                f"cam: no {path}; --raw must be the folder the photographs were prepared from"
+            )
         picture = fundus.clean(decode(path), domain)
         drawn = dataset.mask(image, size, seed)
         if drawn.shape != picture.shape[:2]:
-            raise DataError(f"cam: {path} is {picture.shape[1]} x {picture.shape[0]}, not as drawn with size {size}; name its size")
-        square, _ = fundus.crop(np.repeat(255 * drawn[:, :, None].astype(np.uint8), 3, axis=2), fundus.find_circle(picture), side)
+            raise DataError(
+                f"cam: {path} is {picture.shape[1]} x {picture.shape[0]}, not as drawn with size {size}; name its size"
+            )
+        square, _ = fundus.crop(
+            np.repeat(255 * drawn[:, :, None].astype(np.uint8), 3, axis=2),
+            fundus.find_circle(picture),
+            side,
+        )
         found.append(square[:, :, 0] > 127)
     return np.stack(found)
 
@@ -168,7 +193,9 @@ def measure(rows, maps, drawn=None):
               without lesions or without a map
     """
     side = next(iter(maps.values())).trained.shape[-1]
-    inside = retina(rows[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32, copy=True), side).numpy()[:, 0]
+    inside = retina(
+        rows[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32, copy=True), side
+    ).numpy()[:, 0]
     records = []
     for method, found in maps.items():
         for place, (image, grade) in enumerate(rows[["image", "grade"]].itertuples(index=False)):
@@ -179,6 +206,9 @@ def measure(rows, maps, drawn=None):
             record |= {"energy": np.nan, "area": np.nan}
             if drawn is not None and drawn[place][inside[place]].any() and one.sum() > 0:
                 lesion = drawn[place][inside[place]]
-                record |= {"energy": float(one[lesion].sum() / one.sum()), "area": float(lesion.mean())}
+                record |= {
+                    "energy": float(one[lesion].sum() / one.sum()),
+                    "area": float(lesion.mean()),
+                }
             records.append(record)
     return pd.DataFrame(records)

@@ -23,7 +23,16 @@ class Ats(Erm):
 
     reads = "photograph"
 
-    def __init__(self, backbone, strength=0.3, tau=0.999, feature_weight=1.0, generator_weight=1.0, warmup=0.03, width=64):
+    def __init__(
+        self,
+        backbone,
+        strength=0.3,
+        tau=0.999,
+        feature_weight=1.0,
+        generator_weight=1.0,
+        warmup=0.03,
+        width=64,
+    ):
         super().__init__(backbone)
         self.tau, self.warmup = tau, warmup
         self.feature_weight, self.generator_weight = feature_weight, generator_weight
@@ -46,7 +55,12 @@ class Ats(Erm):
         return self.teacher_head(self.teacher_image.pooled(image))
 
     def parameter_groups(self):
-        student = [parameter for module in (self.image, self.head) for parameter in module.parameters() if parameter.requires_grad]
+        student = [
+            parameter
+            for module in (self.image, self.head)
+            for parameter in module.parameters()
+            if parameter.requires_grad
+        ]
         return {"generator": list(self.generator.parameters()), "main": student}
 
     def phases(self, batch):

@@ -38,7 +38,9 @@ class Method(nn.Module):
         super().__init__()
         if backbone.cached and self.reads == "photograph":
             name = type(self).__module__.rpartition(".")[2]
-            raise DataError(f"{name} reads photographs, not features of a frozen image tower: set options.{name}.frozen to false")
+            raise DataError(
+                f"{name} reads photographs, not features of a frozen image tower: set options.{name}.frozen to false"
+            )
         self.image = backbone.image
         self.chosen = {}
 

@@ -36,11 +36,17 @@ class GlobalAttention(nn.Module):
     def __init__(self, channels, reduction):
         super().__init__()
         hidden = max(1, channels // reduction)
-        self.channel = nn.Sequential(nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False))
+        self.channel = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, channels, bias=False),
+        )
         self.place = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1))
 
     def forward(self, features):
-        gate = torch.sigmoid(self.channel(features.mean((2, 3))) + self.channel(features.amax((2, 3))))
+        gate = torch.sigmoid(
+            self.channel(features.mean((2, 3))) + self.channel(features.amax((2, 3)))
+        )
         features = features * gate[..., None, None]
         summary = torch.stack([features.amax(1), features.mean(1)], 1)  # (B, 2, h, w)
         return features * torch.sigmoid(self.place(summary))
@@ -57,7 +63,10 @@ class CategoryAttention(nn.Module):
         super().__init__()
         grades = len(GRADES)
         self.maps = nn.Sequential(
-            nn.Conv2d(channels, grades * k, 1, bias=False), nn.BatchNorm2d(grades * k), nn.ReLU(), nn.Unflatten(1, (grades, k))
+            nn.Conv2d(channels, grades * k, 1, bias=False),
+            nn.BatchNorm2d(grades * k),
+            nn.ReLU(),
+            nn.Unflatten(1, (grades, k)),
         )
         self.dropout = nn.Dropout2d(dropout)
 

@@ -33,7 +33,11 @@ class ClipDr(Method):
         self.scale, self.rank_weight, self.kl_weight = backbone.scale, rank_weight, kl_weight
         self.ranking = {"max_rank": max_rank, "directions": directions, "mask": mask}
         learned = prompts != "fixed"
-        self.prompts = Prompts(backbone.text, prompts, context, context_init, bank=bank) if learned else Fixed(backbone.banks, bank)
+        self.prompts = (
+            Prompts(backbone.text, prompts, context, context_init, bank=bank)
+            if learned
+            else Fixed(backbone.banks, bank)
+        )
         self.smoother = Smoother(padding) if smooth else None
 
     def begin(self, source):

@@ -47,8 +47,14 @@ class ClipDrPlus(ClipDr):
 
     def parameter_groups(self):
         tower = set(self.image.parameters())
-        rest = [parameter for parameter in self.parameters() if parameter.requires_grad and parameter not in tower]
-        return {"main": [{"params": rest}, {"params": list(self.image.parameters()), "pace": self.pace}]}
+        rest = [
+            parameter
+            for parameter in self.parameters()
+            if parameter.requires_grad and parameter not in tower
+        ]
+        return {
+            "main": [{"params": rest}, {"params": list(self.image.parameters()), "pace": self.pace}]
+        }
 
     @torch.no_grad()
     def begin(self, source):
@@ -57,14 +63,17 @@ class ClipDrPlus(ClipDr):
         self.eval()
         device, best = self.bridge.weight.device, -1.0
         train, val = (
-            torch.cat([self.image.pooled(part.image.to(device)) for part in rows.chunks(CHUNK)]) for rows in (source.train, source.val)
+            torch.cat([self.image.pooled(part.image.to(device)) for part in rows.chunks(CHUNK)])
+            for rows in (source.train, source.val)
         )
         text, grade = self.prompts(), source.train.grade.to(device)
         start = self.image.projection(train)
         goal = goals(text)[grade] * start.norm(dim=1).mean()
         cell = source.train.domain.to(device) * len(GRADES) + grade
         for ridge in sorted(self.ridges, reverse=True):
-            weight, bias = ridge_regression(train.double(), goal - start.double(), 1 / cell.bincount()[cell].double(), ridge)
+            weight, bias = ridge_regression(
+                train.double(), goal - start.double(), 1 / cell.bincount()[cell].double(), ridge
+            )
             embedding = self.image.projection(val) + val @ weight.float() + bias.float()
             probability = similarity(embedding, text, self.scale).double().softmax(1)
             auc = METRICS["auc"](source.val.grade.numpy(), probability.cpu().numpy())[0]

@@ -16,7 +16,9 @@ class ClipFinetune(Method):
     def __init__(self, backbone, bank="A"):
         super().__init__(backbone)
         if bank not in BANKS:
-            raise DataError(f"clip_finetune: bank {bank!r} is unknown; known are {', '.join(BANKS)}")
+            raise DataError(
+                f"clip_finetune: bank {bank!r} is unknown; known are {', '.join(BANKS)}"
+            )
         self.scale = backbone.scale
         self.register_buffer("text", ensemble(backbone.banks[bank]))
 

@@ -10,7 +10,9 @@ class CoOp(Method):
     def __init__(self, backbone, context=16, context_init="", per_class=False, bank="B"):
         super().__init__(backbone)
         self.scale = backbone.scale
-        self.prompts = Prompts(backbone.text, "names_frozen", context, context_init, per_class, bank)
+        self.prompts = Prompts(
+            backbone.text, "names_frozen", context, context_init, per_class, bank
+        )
 
     def forward(self, image):
         return similarity(self.image(image), self.prompts(), self.scale)

@@ -21,7 +21,10 @@ class CoOpLvt(Method):
         self.prompts = Prompts(backbone.text, "names_frozen", context, bank=bank)
         width = backbone.text.width
         self.visual = nn.Sequential(
-            nn.Linear(backbone.dim, hidden), nn.ReLU(), nn.Linear(hidden, visual * width), nn.Unflatten(1, (visual, width))
+            nn.Linear(backbone.dim, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, visual * width),
+            nn.Unflatten(1, (visual, width)),
         )
 
     def forward(self, image):
@@ -35,6 +38,12 @@ class CoOpLvt(Method):
         tails = self.prompts.tails()
         tail = nn.utils.rnn.pad_sequence(tails, batch_first=True)  # (5, T, W)
         count, grades = len(visual), len(tails)
-        parts = (opening.expand(count, grades, -1, -1), visual[:, None].expand(-1, grades, -1, -1), tail.expand(count, -1, -1, -1))
+        parts = (
+            opening.expand(count, grades, -1, -1),
+            visual[:, None].expand(-1, grades, -1, -1),
+            tail.expand(count, -1, -1, -1),
+        )
         length = self.prompts.length + visual.shape[1]  # (5,)
-        return self.prompts.tower.encode(torch.cat(parts, 2).flatten(0, 1), length.repeat(count)).unflatten(0, (count, grades))
+        return self.prompts.tower.encode(
+            torch.cat(parts, 2).flatten(0, 1), length.repeat(count)
+        ).unflatten(0, (count, grades))

@@ -49,7 +49,9 @@ def corn_loss(conditional, grade):
     """
     question = torch.arange(conditional.shape[1], device=grade.device)
     asked, worse = grade[:, None] >= question, grade[:, None] > question  # (B, 4)
-    answers = F.binary_cross_entropy_with_logits(conditional, worse.to(conditional.dtype), reduction="none")
+    answers = F.binary_cross_entropy_with_logits(
+        conditional, worse.to(conditional.dtype), reduction="none"
+    )
     return (answers * asked).sum() / asked.sum()
 
 
@@ -62,5 +64,7 @@ def add_lora(tower, rank, alpha):
     from peft import LoraConfig, inject_adapter_in_model
 
     if not any(re.fullmatch(ATTENTION, name) for name, _ in tower.named_modules()):
-        raise DataError("corn: lora needs a ViT of timm (CLIP's: timm/vit_base_patch16_clip_quickgelu_224) with `frozen: false`; or lora 0")
+        raise DataError(
+            "corn: lora needs a ViT of timm (CLIP's: timm/vit_base_patch16_clip_quickgelu_224) with `frozen: false`; or lora 0"
+        )
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION), tower)

@@ -37,7 +37,9 @@ class Ddaig(Erm):
         self.warm.fill_(self.first == 0)
         if len(source.train.domains) > 1:
             self.domain_image = deepcopy(self.image)
-            self.domain_head = nn.Linear(self.head.in_features, len(source.train.domains)).to(self.head.weight.device)
+            self.domain_head = nn.Linear(self.head.in_features, len(source.train.domains)).to(
+                self.head.weight.device
+            )
 
     def degenerate(self, source):
         return "one source: no domain network" if len(source.train.domains) < 2 else ""
@@ -45,11 +47,18 @@ class Ddaig(Erm):
     def networks(self):
         """{phase: modules that it trains}."""
         found = {"generator": [self.generator], "main": [self.image, self.head]}
-        return found | ({"domain": [self.domain_image, self.domain_head]} if self.domain_head else {})
+        return found | (
+            {"domain": [self.domain_image, self.domain_head]} if self.domain_head else {}
+        )
 
     def parameter_groups(self):
         return {
-            phase: [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+            phase: [
+                parameter
+                for module in modules
+                for parameter in module.parameters()
+                if parameter.requires_grad
+            ]
             for phase, modules in self.networks().items()
         }
 
@@ -60,7 +69,10 @@ class Ddaig(Erm):
         yield "generator", self.generator_loss(batch)
         yield "main", self.loss(batch)
         if self.domain_head:
-            yield "domain", {"domain": F.cross_entropy(self.domain_logits(batch.image), batch.domain)}
+            yield (
+                "domain",
+                {"domain": F.cross_entropy(self.domain_logits(batch.image), batch.domain)},
+            )
 
     def generator_loss(self, batch):
         """Keep the grade, hide the domain; neither network moves."""
@@ -79,7 +91,10 @@ class Ddaig(Erm):
             return {"ce": ce}
         with torch.no_grad():
             new = self.generator(batch.image)
-        return {"ce": (1 - self.alpha) * ce, "ce_perturbed": self.alpha * F.cross_entropy(self(new), batch.grade)}
+        return {
+            "ce": (1 - self.alpha) * ce,
+            "ce_perturbed": self.alpha * F.cross_entropy(self(new), batch.grade),
+        }
 
     def after_step(self, step):
         self.warm.fill_(step >= self.first)

@@ -28,7 +28,9 @@ class Fishr(Erm):
         self.first = round(self.start * source.steps)
         entries = sum(parameter.numel() for parameter in self.head.parameters())
         device = self.head.weight.device
-        self.register_buffer("variance", torch.zeros(len(source.train.domains), entries, device=device))  # running, of each domain
+        self.register_buffer(
+            "variance", torch.zeros(len(source.train.domains), entries, device=device)
+        )  # running, of each domain
         self.register_buffer("active", torch.tensor(float(self.first == 0), device=device))
 
     def degenerate(self, source):
@@ -44,7 +46,10 @@ class Fishr(Erm):
         feature = self.image.pooled(batch.image)
         logits = self.head(feature)
         penalty = self.penalty(head_gradients(feature, logits, batch.grade), batch.domain)
-        return {"ce": F.cross_entropy(logits, batch.grade), "fishr": self.weight * self.active * penalty}
+        return {
+            "ce": F.cross_entropy(logits, batch.grade),
+            "fishr": self.weight * self.active * penalty,
+        }
 
     def penalty(self, gradient, domain):
         """Mean squared distance of the domains' running variances from their mean: (B, P), (B,) -> scalar.
@@ -54,13 +59,19 @@ class Fishr(Erm):
         """
         new, count = domain_variance(gradient, domain, len(self.variance))
         if len(domain) < 2 * len(self.variance) and len(domain.unique()) > 1 and count.max() < 2:
-            raise DataError("fishr: one image per domain in a batch; batch_size must be at least twice the number of source domains")
+            raise DataError(
+                "fishr: one image per domain in a batch; batch_size must be at least twice the number of source domains"
+            )
         present = (count >= 2).to(gradient)[:, None]  # (D, 1)
         running = torch.lerp(new, self.variance, self.ema)
         self.variance.copy_(torch.where(present > 0, running.detach(), self.variance))
-        running = running / (1 - self.ema)  # of DomainBed: the gradient is that of the batch's own variance
+        running = running / (
+            1 - self.ema
+        )  # of DomainBed: the gradient is that of the batch's own variance
         mean = (running * present).sum(0) / present.sum().clamp_min(1)
-        return ((running - mean).square().mean(1, keepdim=True) * present).sum() / present.sum().clamp_min(1)
+        return (
+            (running - mean).square().mean(1, keepdim=True) * present
+        ).sum() / present.sum().clamp_min(1)
 
     def after_step(self, step):
         self.active.fill_(float(step >= self.first))

@@ -32,7 +32,9 @@ class GdrNet(Erm):
     def begin(self, source):
         self.per_epoch, self.epochs = source.steps_per_epoch, source.steps / source.steps_per_epoch
         if self.unsupervised and self.epochs <= 1:
-            raise DataError("gdrnet: the first epoch has no supervised part, and there is no other; epochs must be more than 1")
+            raise DataError(
+                "gdrnet: the first epoch has no supervised part, and there is no other; epochs must be more than 1"
+            )
         device, beta = self.head.weight.device, self.beta if self.balanced else 0.0
         grades = source.train.grade.bincount(minlength=len(GRADES))
         domains = source.train.domain.bincount(minlength=len(source.train.domains))
@@ -48,15 +50,26 @@ class GdrNet(Erm):
         """DahLoss: L = (1 - alpha) L_sup + alpha / 4 L_unsup, the supervised part on the view with FundusAug."""
         augmented = self.image.pooled(batch.image)
         ce = F.cross_entropy(self.head(augmented), batch.grade, reduction="none")
-        grade_weight, domain_weight = self.grade_weight[batch.grade], self.domain_weight[batch.domain]
-        supervised = (grade_weight * domain_weight * ce).mean() / (grade_weight.mean() * domain_weight.mean())
+        grade_weight, domain_weight = (
+            self.grade_weight[batch.grade],
+            self.domain_weight[batch.domain],
+        )
+        supervised = (grade_weight * domain_weight * ce).mean() / (
+            grade_weight.mean() * domain_weight.mean()
+        )
         parts = {"supervised": (1 - self.alpha) * supervised}
         if not self.unsupervised:
             return parts
         if batch.twin is None:
-            raise DataError("gdrnet: it compares two views of a photograph: set options.gdrnet.training.augment to fundus")
+            raise DataError(
+                "gdrnet: it compares two views of a photograph: set options.gdrnet.training.augment to fundus"
+            )
         original = self.image.pooled(batch.twin)
-        return parts | {"unsupervised": self.alpha / SCALING * two_view_loss(original, augmented, self.temperature)}
+        return parts | {
+            "unsupervised": self.alpha
+            / SCALING
+            * two_view_loss(original, augmented, self.temperature)
+        }
 
     def after_step(self, step):
         """alpha = 1 - e / E after epoch e: from views of one photograph alone to grades."""

@@ -14,7 +14,9 @@ class LinearProbe(Method):
 
     reads = "feature"
 
-    def __init__(self, backbone, strengths=tuple(10.0**power for power in range(-6, 7)), max_iter=1000):
+    def __init__(
+        self, backbone, strengths=tuple(10.0**power for power in range(-6, 7)), max_iter=1000
+    ):
         super().__init__(backbone)
         self.strengths, self.max_iter = strengths, max_iter
         self.head = nn.Linear(backbone.pooled_dim, len(GRADES)).requires_grad_(False)
@@ -23,9 +25,13 @@ class LinearProbe(Method):
         from sklearn.linear_model import LogisticRegression
 
         parts = [next(rows.chunks(len(rows))) for rows in (source.train, source.val)]
-        (x, grade), (x_val, grade_val) = ((F.normalize(part.image, dim=-1).double().numpy(), part.grade.numpy()) for part in parts)
+        (x, grade), (x_val, grade_val) = (
+            (F.normalize(part.image, dim=-1).double().numpy(), part.grade.numpy()) for part in parts
+        )
         if len(set(grade)) < len(GRADES):
-            raise DataError(f"linear_probe: the training part holds only the grades {sorted(set(grade))}; all five are needed")
+            raise DataError(
+                f"linear_probe: the training part holds only the grades {sorted(set(grade))}; all five are needed"
+            )
         best = -1.0
         self.chosen = {}
         for strength in self.strengths:
@@ -36,7 +42,9 @@ class LinearProbe(Method):
                 self.head.weight.copy_(torch.from_numpy(probe.coef_))
                 self.head.bias.copy_(torch.from_numpy(probe.intercept_))
         if "C" not in self.chosen:
-            raise DataError("linear_probe: AUC of source validation is undefined for every C; it needs every grade")
+            raise DataError(
+                "linear_probe: AUC of source validation is undefined for every C; it needs every grade"
+            )
 
     def forward(self, image):
         return self.head(F.normalize(self.image.pooled(image), dim=-1))

@@ -25,14 +25,18 @@ def rank(similarity, grade, max_rank=3, directions="both", mask="pairwise"):
     returns      scalar, summed over ranks and directions, mean over all B images, also those without a neighbour at distance r
     """
     if directions not in DIRECTIONS or mask not in ("pairwise", "zero"):
-        raise DataError(f"rank loss: directions {directions!r}, mask {mask!r}; use both|left|right and pairwise|zero")
+        raise DataError(
+            f"rank loss: directions {directions!r}, mask {mask!r}; use both|left|right and pairwise|zero"
+        )
     batch, grades = similarity.shape
     if not 0 <= max_rank < grades:
         raise DataError(f"rank loss: max_rank {max_rank} is outside 0..{grades - 1}")
     if max_rank == 0:
         return similarity.sum() * 0.0
     # (P,) one entry per (direction, rank); (B, P) the nearer and the further grade
-    step = torch.tensor([d * r for d in DIRECTIONS[directions] for r in range(1, max_rank + 1)], device=grade.device)
+    step = torch.tensor(
+        [d * r for d in DIRECTIONS[directions] for r in range(1, max_rank + 1)], device=grade.device
+    )
     further = grade[:, None] + step
     nearer = further - step.sign()
     has_near, has_far = (nearer >= 0) & (nearer < grades), (further >= 0) & (further < grades)

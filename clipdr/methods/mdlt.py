@@ -24,7 +24,16 @@ class Mdlt(Erm):
 
     sampler = "domain"
 
-    def __init__(self, backbone, macro_weight=1.0, boda_weight=0.1, start=0.1, nu=0.5, temperature=1.0, keep=0.2):
+    def __init__(
+        self,
+        backbone,
+        macro_weight=1.0,
+        boda_weight=0.1,
+        start=0.1,
+        nu=0.5,
+        temperature=1.0,
+        keep=0.2,
+    ):
         super().__init__(backbone)
         self.macro_weight, self.boda_weight, self.start = macro_weight, boda_weight, start
         self.nu, self.temperature, self.keep = nu, temperature, keep
@@ -35,21 +44,30 @@ class Mdlt(Erm):
         domains, device = len(source.train.domains), self.head.weight.device
         pair = source.train.domain * len(GRADES) + source.train.grade
         count = pair.bincount(minlength=domains * len(GRADES)).float().to(device)
-        self.register_buffer("count", count, persistent=False)  # (D * 5,) training images of each pair
-        self.register_buffer("centroid", torch.zeros(len(count), self.head.in_features, device=device))
+        self.register_buffer(
+            "count", count, persistent=False
+        )  # (D * 5,) training images of each pair
+        self.register_buffer(
+            "centroid", torch.zeros(len(count), self.head.in_features, device=device)
+        )
         self.register_buffer("active", torch.tensor(False, device=device))
 
     def degenerate(self, source):
-        return "= ERM: one domain, nothing to align" if len(source.train.domain.unique()) < 2 else ""
+        return (
+            "= ERM: one domain, nothing to align" if len(source.train.domain.unique()) < 2 else ""
+        )
 
     def loss(self, batch):
         feature = self.image.pooled(batch.image)
         ce = F.cross_entropy(self.head(feature), batch.grade, reduction="none")
         member = F.one_hot(batch.domain, len(self.count) // len(GRADES)).to(ce)  # (B, D)
         size = member.sum(0)
-        pulled = boda(feature, batch.domain, batch.grade, self.centroid, self.count, self.nu, self.temperature)
+        pulled = boda(
+            feature, batch.domain, batch.grade, self.centroid, self.count, self.nu, self.temperature
+        )
         return {
-            "ce": (member.T @ ce / size.clamp_min(1)).sum() / (size > 0).sum(),  # mean of the domains' means
+            "ce": (member.T @ ce / size.clamp_min(1)).sum()
+            / (size > 0).sum(),  # mean of the domains' means
             "macro": self.macro_weight * macro_alignment(feature, member),
             "boda": self.boda_weight * self.active * pulled,
         }
@@ -68,7 +86,9 @@ class Mdlt(Erm):
             pair = F.one_hot(batch.domain * len(GRADES) + batch.grade, len(total)).to(total)
             total += pair.T @ self.image.pooled(batch.image)
         mean = total / self.count.clamp_min(1)[:, None]
-        self.centroid.copy_(torch.where(self.active, torch.lerp(mean, self.centroid, self.keep), mean))
+        self.centroid.copy_(
+            torch.where(self.active, torch.lerp(mean, self.centroid, self.keep), mean)
+        )
         self.active.fill_(True)
 
 
@@ -85,7 +105,9 @@ def boda(feature, domain, grade, centroid, count, nu=0.5, temperature=1.0):
     pair = torch.arange(len(count), device=count.device)
     own = domain * len(GRADES) + grade
     size = count[own][:, None]  # (B, 1)
-    distance = torch.cdist(feature, centroid, compute_mode="donot_use_mm_for_euclid_dist")  # (B, D * 5)
+    distance = torch.cdist(
+        feature, centroid, compute_mode="donot_use_mm_for_euclid_dist"
+    )  # (B, D * 5)
     z = -distance / size * (count / size) ** nu / temperature
     other = (count > 0) & (pair != own[:, None])
     positive = other & (pair % len(GRADES) == grade[:, None])

@@ -49,7 +49,9 @@ class Mix(nn.Module):
         if not self.training or torch.rand(()) >= self.p:
             return features
         weight = Beta(self.alpha, self.alpha).sample((len(features), 1, 1, 1)).to(features.device)
-        return mixed(features.float(), weight, self.partners(len(features)).to(features.device)).to(features.dtype)
+        return mixed(features.float(), weight, self.partners(len(features)).to(features.device)).to(
+            features.dtype
+        )
 
     def partners(self, count):
         """(B,) int64, whose style each image borrows; in a batch of one domain a permutation even with `domain` set."""
@@ -63,6 +65,11 @@ def mixed(features, weight, partner):
     """(B, C, h, w) float32, (B, 1, 1, 1), (B,) -> (B, C, h, w): the statistics are mixed, the content is not."""
     flat = features.detach().flatten(2)
     mean = flat.mean(2)[..., None, None]  # (B, C, 1, 1)
-    std = (flat.var(2, correction=min(1, flat.shape[2] - 1))[..., None, None] + SMALL).sqrt()  # one pixel has no unbiased variance
-    new_mean, new_std = weight * mean + (1 - weight) * mean[partner], weight * std + (1 - weight) * std[partner]
+    std = (
+        flat.var(2, correction=min(1, flat.shape[2] - 1))[..., None, None] + SMALL
+    ).sqrt()  # one pixel has no unbiased variance
+    new_mean, new_std = (
+        weight * mean + (1 - weight) * mean[partner],
+        weight * std + (1 - weight) * std[partner],
+    )
     return (features - mean) / std * new_std + new_mean

@@ -18,5 +18,8 @@ class Mixup(Erm):
         weight = Beta(self.alpha, self.alpha).sample().item()
         partner = torch.randperm(len(batch.grade)).to(batch.grade.device)
         logits = self(weight * batch.image + (1 - weight) * batch.image[partner])
-        own, other = F.cross_entropy(logits, batch.grade), F.cross_entropy(logits, batch.grade[partner])
+        own, other = (
+            F.cross_entropy(logits, batch.grade),
+            F.cross_entropy(logits, batch.grade[partner]),
+        )
         return {"ce": weight * own + (1 - weight) * other}

@@ -18,4 +18,7 @@ class OrdinalClip(Method):
 
     def loss(self, batch):
         logits = self(batch.image)
-        return {"ce": F.cross_entropy(logits, batch.grade), "kl": self.kl_weight * text_to_image_kl(logits, batch.grade)}
+        return {
+            "ce": F.cross_entropy(logits, batch.grade),
+            "kl": self.kl_weight * text_to_image_kl(logits, batch.grade),
+        }

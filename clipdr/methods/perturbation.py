@@ -19,9 +19,12 @@ class Generator(nn.Module):
         self.strength = strength
         self.opening = nn.Sequential(*convolution(3, width), nn.ReLU())
         self.blocks = nn.ModuleList(
-            nn.Sequential(*convolution(width, width), nn.ReLU(), *convolution(width, width)) for _ in range(3)
+            nn.Sequential(*convolution(width, width), nn.ReLU(), *convolution(width, width))
+            for _ in range(3)
         )  # residual
-        self.fuse = nn.Sequential(nn.Conv2d(2 * width, width, 1, bias=False), nn.InstanceNorm2d(width), nn.ReLU())
+        self.fuse = nn.Sequential(
+            nn.Conv2d(2 * width, width, 1, bias=False), nn.InstanceNorm2d(width), nn.ReLU()
+        )
         self.colour = nn.Conv2d(width, 3, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -39,7 +42,11 @@ class Generator(nn.Module):
 
 def convolution(channels, width):
     """Reflection-padded 3 x 3 convolution and instance norm, as a list of layers."""
-    return [nn.ReflectionPad2d(1), nn.Conv2d(channels, width, 3, bias=False), nn.InstanceNorm2d(width)]
+    return [
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(channels, width, 3, bias=False),
+        nn.InstanceNorm2d(width),
+    ]
 
 
 @contextmanager
@@ -48,8 +55,18 @@ def still(*modules):
 
     Batch norm still normalises by the batch, but leaves its running statistics alone. Gradients pass through to the image.
     """
-    trained = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-    norms = [part for module in modules for part in module.modules() if getattr(part, "track_running_stats", False)]
+    trained = [
+        parameter
+        for module in modules
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
+    norms = [
+        part
+        for module in modules
+        for part in module.modules()
+        if getattr(part, "track_running_stats", False)
+    ]
     for parameter in trained:
         parameter.requires_grad_(False)
     for norm in norms:

@@ -27,8 +27,17 @@ class Smoother(nn.Module):
         super().__init__()
         grades = len(GRADES)
         self.register_buffer("kernel", kernel(padding), persistent=False)
-        for name, start in (("mean", 0.0), ("var", 1.0), ("mean0", 0.0), ("var0", 1.0), ("mean_s", 0.0), ("var_s", 1.0)):
-            self.register_buffer(name, torch.full((grades, grades), start))  # row = grade, column = text
+        for name, start in (
+            ("mean", 0.0),
+            ("var", 1.0),
+            ("mean0", 0.0),
+            ("var0", 1.0),
+            ("mean_s", 0.0),
+            ("var_s", 1.0),
+        ):
+            self.register_buffer(
+                name, torch.full((grades, grades), start)
+            )  # row = grade, column = text
         for name in ("has_mean", "has_var", "usable"):
             self.register_buffer(name, torch.zeros(grades, dtype=torch.bool))
         self.register_buffer("active", torch.tensor(False))
@@ -79,7 +88,9 @@ def kernel(padding):
             if padding == "reflect":
                 column = abs(column) if column < grades else 2 * (grades - 1) - column
             elif padding != "renormalise":
-                raise DataError(f"clip_dr: padding {padding!r} is unknown; use reflect or renormalise")
+                raise DataError(
+                    f"clip_dr: padding {padding!r} is unknown; use reflect or renormalise"
+                )
             if 0 <= column < grades:
                 matrix[row, column] += value
     return matrix / matrix.sum(1, keepdim=True)

@@ -19,7 +19,9 @@ class ZeroShot(Method):
         super().__init__(backbone)
         self.scale, self.bank = backbone.scale, bank
         self.banks = {name: ensemble(features) for name, features in backbone.banks.items()}
-        self.register_buffer("text", torch.zeros(len(next(iter(self.banks.values()))), backbone.dim))
+        self.register_buffer(
+            "text", torch.zeros(len(next(iter(self.banks.values()))), backbone.dim)
+        )
 
     def begin(self, source):
         self.chosen["bank"] = self.best_bank(source.val) if self.bank == "source_val" else self.bank
@@ -28,11 +30,16 @@ class ZeroShot(Method):
     def best_bank(self, val):
         batch = next(val.chunks(len(val)))
         score = {
-            name: METRICS["auc"](batch.grade.numpy(), similarity(batch.image, text, self.scale).double().softmax(1).numpy())[0]
+            name: METRICS["auc"](
+                batch.grade.numpy(),
+                similarity(batch.image, text, self.scale).double().softmax(1).numpy(),
+            )[0]
             for name, text in self.banks.items()
         }
         if any(math.isnan(value) for value in score.values()):
-            raise DataError("zero_shot: AUC of source validation is undefined; it needs images of every grade")
+            raise DataError(
+                "zero_shot: AUC of source validation is undefined; it needs images of every grade"
+            )
         return max(score, key=score.get)
 
     def forward(self, image):

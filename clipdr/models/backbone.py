@@ -12,7 +12,9 @@ from clipdr.models.factory import SMALL, load_text, open_clip_model, timm_tower
 from clipdr.models.image_tower import CachedTower, ImageTower
 from clipdr.models.prompts import BANKS, bank_features
 
-SMALL_SCALE = 1 / 0.07  # multiplier of the cosine where no pretrained CLIP brings its own (CLIP's own start value)
+SMALL_SCALE = (
+    1 / 0.07
+)  # multiplier of the cosine where no pretrained CLIP brings its own (CLIP's own start value)
 
 
 class Backbone:
@@ -33,20 +35,30 @@ class Backbone:
         """Width D of the embedding shared by images and texts; known without loading a text tower whose width is ours to choose."""
         if self.cached:
             return self.cached["A"].shape[-1]
-        return SMALL["output_dim"] if self.spec["text"].partition("/")[0] in ("small", "hf") else self.text.dim
+        return (
+            SMALL["output_dim"]
+            if self.spec["text"].partition("/")[0] in ("small", "hf")
+            else self.text.dim
+        )
 
     @property
     def pooled_dim(self):
         """Width F of the pooled features that a linear head reads: those before the projection, or the cached ones."""
         if self.cached and "bridge" in self.cached:
             return self.cached["bridge"].shape[1]
-        return self.dim if self.cached or not isinstance(self.image.projection, nn.Linear) else self.image.projection.in_features
+        return (
+            self.dim
+            if self.cached or not isinstance(self.image.projection, nn.Linear)
+            else self.image.projection.in_features
+        )
 
     def use_map(self):
         """Shape (C, h, w) of the image tower's feature map; what lies behind the map (its own pooling, the projection) is frozen."""
         trained = [parameter for parameter in self.image.parameters() if parameter.requires_grad]
         found = self.image.eval().feature_map(torch.zeros(1, 3, self.side, self.side))
-        for parameter, gradient in zip(trained, torch.autograd.grad(found.sum(), trained, allow_unused=True), strict=True):
+        for parameter, gradient in zip(
+            trained, torch.autograd.grad(found.sum(), trained, allow_unused=True), strict=True
+        ):
             parameter.requires_grad_(gradient is not None)
         self.image.train()
         return tuple(found.shape[1:])
@@ -59,15 +71,21 @@ class Backbone:
         trunk = self.image.trunk
         known = {info["reduction"]: info["module"] for info in getattr(trunk, "feature_info", [])}
         names = known or {4: "layer1", 8: "layer2"}  # open_clip's ResNet does not list its stages
-        found = [module for name, module in trunk.named_modules() if name in (names.get(4), names.get(8))]
+        found = [
+            module for name, module in trunk.named_modules() if name in (names.get(4), names.get(8))
+        ]
         if len(found) < 2:
-            raise DataError(f"backbone: {self.spec['image']} has no maps at 1/4 and 1/8 of its input's side; use a convolutional network")
+            raise DataError(
+                f"backbone: {self.spec['image']} has no maps at 1/4 and 1/8 of its input's side; use a convolutional network"
+            )
         return found
 
     @cached_property
     def model(self):
         """The open_clip model that one or both towers come from."""
-        return open_clip_model(self.spec["image"].partition("/")[2], self.spec["weights"], self.side)
+        return open_clip_model(
+            self.spec["image"].partition("/")[2], self.spec["weights"], self.side
+        )
 
     @property
     def folder(self):
@@ -81,7 +99,11 @@ class Backbone:
             return float(self.cached["scale"])
         if self.folder and self.spec["text"] == "own":
             return Folder(self.folder).scale
-        return self.model.logit_scale.exp().item() if self.spec["image"].startswith("open_clip/") else SMALL_SCALE
+        return (
+            self.model.logit_scale.exp().item()
+            if self.spec["image"].startswith("open_clip/")
+            else SMALL_SCALE
+        )
 
     @cached_property
     def banks(self):
@@ -97,13 +119,17 @@ class Backbone:
             return ImageTower(visual, nn.Identity(), visual.image_mean, visual.image_std, precision)
         if family == "timm":
             trunk, mean, std = timm_tower(name, self.spec["weights"], self.side)
-            with torch.random.fork_rng(devices=[]):  # the same projection in every process, whatever the run's seed
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # the same projection in every process, whatever the run's seed
                 torch.manual_seed(0)
                 projection = nn.Linear(trunk.num_features, self.dim, bias=False)
                 nn.init.orthogonal_(projection.weight)
             return ImageTower(trunk, projection, mean, std, precision)
         if self.folder:
-            return bridged_tower(self.spec, precision, None if self.spec["text"] == "own" else self.dim)
+            return bridged_tower(
+                self.spec, precision, None if self.spec["text"] == "own" else self.dim
+            )
         raise DataError(
             f"backbone: image tower {self.spec['image']!r} is unknown; use open_clip/NAME, timm/NAME, folder/PATH or package/NAME"
         )
@@ -113,4 +139,8 @@ class Backbone:
         """The frozen text tower (clipdr.models.text_tower), loaded when first asked for."""
         if self.folder and self.spec["text"] == "own":
             return ReportText(Folder(self.folder)).requires_grad_(False).eval()
-        return load_text(self.spec["text"], lambda: (self.spec["image"].partition("/")[2], self.model)).requires_grad_(False).eval()
+        return (
+            load_text(self.spec["text"], lambda: (self.spec["image"].partition("/")[2], self.model))
+            .requires_grad_(False)
+            .eval()
+        )

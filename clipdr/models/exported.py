@@ -33,7 +33,9 @@ class Folder:
         self.path = Path(path)
         absent = [name for name in FILES if not (self.path / name).is_file()]
         if absent:
-            raise DataError(f"backbone: {path} has no {', '.join(absent)}; make the folder with `clipdr pretrain export`")
+            raise DataError(
+                f"backbone: {path} has no {', '.join(absent)}; make the folder with `clipdr pretrain export`"
+            )
         self.facts = json.loads((self.path / "visual.json").read_text())
 
     def tensors(self, name):
@@ -44,7 +46,9 @@ class Folder:
     def part(self, prefix):
         """Tensors of heads.safetensors whose name begins with prefix, without it; float32."""
         return {
-            key.removeprefix(prefix): value.float() for key, value in self.tensors("heads.safetensors").items() if key.startswith(prefix)
+            key.removeprefix(prefix): value.float()
+            for key, value in self.tensors("heads.safetensors").items()
+            if key.startswith(prefix)
         }
 
     @property
@@ -67,7 +71,9 @@ def bridged_tower(spec, precision, text_width):
     folder = Folder(folder_of(spec["image"]))
     facts = folder.facts
     tower = image_tower(facts["image"], "random", facts["side"], facts["width"], precision)
-    tower.load_state_dict({key: value.float() for key, value in folder.tensors("visual.safetensors").items()})
+    tower.load_state_dict(
+        {key: value.float() for key, value in folder.tensors("visual.safetensors").items()}
+    )
     width = facts["width"]
     bridge = nn.Linear(width, width if text_width is None else text_width, bias=False)
     if text_width is None:
@@ -88,7 +94,13 @@ def _joined(tower, bridge):
         def pooled(self, image):
             return self.embedding(super().pooled(image))
 
-    joined = EyeTower(tower.trunk, bridge, tower.mean.flatten().tolist(), tower.std.flatten().tolist(), tower.precision)
+    joined = EyeTower(
+        tower.trunk,
+        bridge,
+        tower.mean.flatten().tolist(),
+        tower.std.flatten().tolist(),
+        tower.precision,
+    )
     joined.embedding = tower.projection
     return joined
 
@@ -102,10 +114,16 @@ class ReportText(Frozen):
         self.encoder = text_encoder(facts, folder.path)
         self.encoder.load_state_dict(folder.part("text."))
         head = folder.part(f"text_heads.{LEVEL}.")
-        self.head = nn.Sequential(nn.Linear(*head["0.weight"].T.shape), nn.ReLU(), nn.Linear(*head["2.weight"].T.shape))
+        self.head = nn.Sequential(
+            nn.Linear(*head["0.weight"].T.shape), nn.ReLU(), nn.Linear(*head["2.weight"].T.shape)
+        )
         self.head.load_state_dict(head)
         self.words, self.embed = self.encoder.words, self.encoder.embed
-        self.start, self.stop, self.end = self.encoder.start, self.encoder.words("."), self.encoder.end
+        self.start, self.stop, self.end = (
+            self.encoder.start,
+            self.encoder.words("."),
+            self.encoder.end,
+        )
         self.width, self.dim = self.encoder.width, folder.facts["width"]
 
     def encode(self, embedded, length):

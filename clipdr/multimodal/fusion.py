@@ -26,15 +26,22 @@ class Fusion(nn.Module):
     def __init__(self, width, layers, heads, dropout=0.1):
         super().__init__()
         self.summary = nn.Parameter(torch.randn(width) * 0.02)  # FUSE
-        self.kind = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in MODALITIES})
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, proj_drop=dropout) for _ in range(layers))
+        self.kind = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(width) * 0.02) for name in MODALITIES}
+        )
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qkv_bias=True, proj_drop=dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, parts, used):
         """parts: {modality: (B, T, d)}, used: {modality: (B, T) bool, False where absent} -> FUSE (B, d), {modality: (B, T, d)}"""
         batch = len(next(iter(parts.values())))
         names = [name for name in MODALITIES if name in parts]
-        joined = torch.cat([self.summary.expand(batch, 1, -1), *(parts[name] + self.kind[name] for name in names)], 1)
+        joined = torch.cat(
+            [self.summary.expand(batch, 1, -1), *(parts[name] + self.kind[name] for name in names)],
+            1,
+        )
         always = torch.ones(batch, 1, dtype=torch.bool, device=joined.device)
         seen = torch.cat([always, *(used[name] for name in names)], 1)
         for block in self.blocks:
@@ -55,15 +62,24 @@ class Multimodal(nn.Module):
         self.text = text_tower(setting, tokenizer)
         self.row = RowTower(max(columns, 1), width, setting.dropout)
         fits = {"image": self.image.width, "text": self.text.width, "row": width}
-        self.fit = nn.ModuleDict({name: nn.Identity() if fits[name] == width else nn.Linear(fits[name], width) for name in MODALITIES})
-        self.project = nn.ModuleDict({name: nn.Linear(width, setting.embedding) for name in MODALITIES})
+        self.fit = nn.ModuleDict(
+            {
+                name: nn.Identity() if fits[name] == width else nn.Linear(fits[name], width)
+                for name in MODALITIES
+            }
+        )
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(width, setting.embedding) for name in MODALITIES}
+        )
         self.log_scale = nn.Parameter(torch.tensor(math.log(START)))
         self.fusion = Fusion(width, setting.joint_layers, setting.heads, setting.dropout)
         outputs = len(GRADES) - setting.ordinal
         self.heads = nn.ModuleDict({name: nn.Linear(width, outputs) for name in SCALES})
         self.match = nn.Linear(width, 2)
         self.pixels = nn.Linear(width, 3 * PATCH * PATCH)
-        self.words = nn.Linear(width, self.text.word.embedding_dim)  # tied: scored against the word embeddings
+        self.words = nn.Linear(
+            width, self.text.word.embedding_dim
+        )  # tied: scored against the word embeddings
 
     @property
     def scale(self):
@@ -71,13 +87,17 @@ class Multimodal(nn.Module):
 
     def see(self, image, masked=None):
         """(B, 3, S, S) in [0, 1] -> V (B, 1 + P, d), float32."""
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+        with torch.autocast(
+            image.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"
+        ):
             found = self.fit["image"](self.image(image, masked))
         return found.float()
 
     def read(self, token):
         """(B, L) int64 -> H (B, L, d), float32."""
-        with torch.autocast(token.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+        with torch.autocast(
+            token.device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"
+        ):
             found = self.fit["text"](self.text(token, token != self.pad))
         return found.float()
 
@@ -101,14 +121,25 @@ class Multimodal(nn.Module):
 
         present : {modality: (B,) bool}, False where that modality of an eye is to be masked; default: all there
         """
-        parts = {name: part for name, part in zip(MODALITIES, (seen, read, row), strict=True) if part is not None}
-        used = {name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device) for name, part in parts.items()}
+        parts = {
+            name: part
+            for name, part in zip(MODALITIES, (seen, read, row), strict=True)
+            if part is not None
+        }
+        used = {
+            name: torch.ones(part.shape[:2], dtype=torch.bool, device=part.device)
+            for name, part in parts.items()
+        }
         if read is not None:
             used["text"] = token != self.pad
         for name, there in (present or {}).items():
             if name in used:
                 used[name] = used[name] & there[:, None]
-        with torch.autocast(next(iter(parts.values())).device.type, torch.bfloat16, enabled=self.setting.precision == "bf16"):
+        with torch.autocast(
+            next(iter(parts.values())).device.type,
+            torch.bfloat16,
+            enabled=self.setting.precision == "bf16",
+        ):
             summary, after = self.fusion(parts, used)
         return summary.float(), {name: part.float() for name, part in after.items()}
 

@@ -46,9 +46,14 @@ def assemble(eyes, store, setting, seed):
         splits.check_split(eyes)
     train = eyes[eyes["split"] == "train"]
     if train.empty or not (eyes["split"] == "val").any():
-        raise DataError("multimodal: training and validation need eyes; look at the column split of the eye table")
+        raise DataError(
+            "multimodal: training and validation need eyes; look at the column split of the eye table"
+        )
     constants = eye_table.constants(train)
-    visits = {part: Visits(eyes[eyes["split"] == part], store, setting, constants) for part in ("train", "val", "test")}
+    visits = {
+        part: Visits(eyes[eyes["split"] == part], store, setting, constants)
+        for part in ("train", "val", "test")
+    }
     tokenizer = tokenizer_of(setting, visits["train"])
     torch.manual_seed(seed)
     model = Multimodal(setting, visits["train"].row.shape[1], tokenizer)
@@ -63,7 +68,12 @@ def tokenizer_of(setting, train):
         return Pretrained(text_folder(setting.text_tower))
     found = list(dict.fromkeys([*train.said, *(train.told or [])]))
     wordings = len(narrative.WORDINGS["eye"])
-    return Words.learn(narrative.sentence(*one, wording) for said in found for one in said for wording in range(wordings))
+    return Words.learn(
+        narrative.sentence(*one, wording)
+        for said in found
+        for one in said
+        for wording in range(wordings)
+    )
 
 
 def optimizer_of(model):
@@ -76,7 +86,11 @@ def optimizer_of(model):
             groups.setdefault((tower, parameter.ndim >= 2), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": members, "base": setting.tower_lr if tower else setting.lr, "weight_decay": setting.weight_decay * decay}
+            {
+                "params": members,
+                "base": setting.tower_lr if tower else setting.lr,
+                "weight_decay": setting.weight_decay * decay,
+            }
             for (tower, decay), members in sorted(groups.items())
         ],
         lr=setting.lr,
@@ -86,7 +100,11 @@ def optimizer_of(model):
 def set_rate(optimizer, setting, step, steps):
     """Linear warm-up, then half a cosine to 0."""
     warm = max(1, round(setting.warmup * steps))
-    factor = (step + 1) / warm if step < warm else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+    factor = (
+        (step + 1) / warm
+        if step < warm
+        else 0.5 * (1 + np.cos(np.pi * (step - warm) / max(1, steps - warm)))
+    )
     for group in optimizer.param_groups:
         group["lr"] = float(group["base"] * factor)
 
@@ -99,7 +117,9 @@ def train_step(model, optimizer, visit, weights, rebuild):
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     average_gradients(model)
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], model.setting.clip_norm)
+    torch.nn.utils.clip_grad_norm_(
+        [p for p in model.parameters() if p.grad is not None], model.setting.clip_norm
+    )
     optimizer.step()
     with torch.no_grad():
         model.log_scale.clamp_(max=float(np.log(MOST)))
@@ -130,25 +150,44 @@ def fit(model, visits, seed, resume=None, digest="", device="cpu"):
         train = train.shuffled(seed)
     elif setting.shuffle == "pairs":
         train = train.repaired(seed)
-    weights = {name: class_weights(np.bincount(grade[grade >= 0].numpy(), minlength=5)) for name, grade in train.grade.items()}
+    weights = {
+        name: class_weights(np.bincount(grade[grade >= 0].numpy(), minlength=5))
+        for name, grade in train.grade.items()
+    }
     steps = max(1, round(setting.epochs * train.per_epoch()))
-    marks = {max(1, round(steps * (place + 1) / setting.evaluations)) for place in range(setting.evaluations)}
+    marks = {
+        max(1, round(steps * (place + 1) / setting.evaluations))
+        for place in range(setting.evaluations)
+    }
     optimizer = optimizer_of(model.to(device))
     state = State(model, optimizer, resume, digest)
     start = state.load()
     console = Console(stderr=True)
-    with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=rank > 0 or not console.is_terminal) as bar:
+    with Progress(
+        *Progress.get_default_columns(),
+        console=console,
+        transient=True,
+        disable=rank > 0 or not console.is_terminal,
+    ) as bar:
         task = bar.add_task("training", total=steps, completed=start)
         for step in range(start, steps):
             set_rate(optimizer, setting, step, steps)
-            rebuild = (setting.losses.mim > 0 or setting.losses.mlm > 0) and step % setting.every == 0
+            rebuild = (
+                setting.losses.mim > 0 or setting.losses.mlm > 0
+            ) and step % setting.every == 0
             visit = train.batch(step, seed, rank, count).to(device)
             state.add(train_step(model, optimizer, visit, weights, rebuild))
             bar.advance(task)
             if step + 1 in marks:
-                state.evaluate({"step": step + 1, "epoch": (step + 1) / train.per_epoch()}, validate(model, visits["val"], device))
+                state.evaluate(
+                    {"step": step + 1, "epoch": (step + 1) / train.per_epoch()},
+                    validate(model, visits["val"], device),
+                )
                 state.save(step + 1)
-    return Fit(pd.DataFrame(state.history), {name: one for name, (_, one) in state.best.items()} | {"last": copied(model)})
+    return Fit(
+        pd.DataFrame(state.history),
+        {name: one for name, (_, one) in state.best.items()} | {"last": copied(model)},
+    )
 
 
 def validate(model, val, device="cpu"):
@@ -157,7 +196,11 @@ def validate(model, val, device="cpu"):
     for name in SCALES:
         grade = val.grade[name].numpy()
         known = grade >= 0
-        value = METRICS["qwk"](grade[known], probabilities(logits[name][known]))[0] if known.any() else np.nan
+        value = (
+            METRICS["qwk"](grade[known], probabilities(logits[name][known]))[0]
+            if known.any()
+            else np.nan
+        )
         found[f"val_qwk_{name}"] = float(value)
     with np.errstate(all="ignore"):
         defined = [value for value in found.values() if value == value]
@@ -185,7 +228,9 @@ def predict(model, visits, device="cpu", without=(), absent=None):
         told = model.read(visit.history) if visit.history is not None else None
         summary, _ = model.join(model.see(visit.image), told, visit.history, row, present)
         for name, logits in model.grades(summary).items():
-            found[name].append((log_probability(logits) if model.setting.ordinal else logits).float().cpu())
+            found[name].append(
+                (log_probability(logits) if model.setting.ordinal else logits).float().cpu()
+            )
     return {name: torch.cat(rows).numpy() for name, rows in found.items()}
 
 
@@ -193,7 +238,9 @@ def predict(model, visits, device="cpu", without=(), absent=None):
 def embed(model, visits, device="cpu"):
     """{"image", "text", "row"}: (N, e) float32 unit vectors of one tower each. Each distinct text is encoded once and its vector shared."""
     model.eval()
-    image = torch.cat([model.embed(image=visit.image.to(device))["image"].cpu() for visit in visits.chunks()])
+    image = torch.cat(
+        [model.embed(image=visit.image.to(device))["image"].cpu() for visit in visits.chunks()]
+    )
     every = visits.texts(range(len(visits)))
     distinct = sorted(set(every))
     rows = []
@@ -217,7 +264,12 @@ class State:
     """What changes during training beside the model, and the file to go on from."""
 
     def __init__(self, model, optimizer, path, digest):
-        self.model, self.optimizer, self.path, self.digest = model, optimizer, Path(path) if path else None, digest
+        self.model, self.optimizer, self.path, self.digest = (
+            model,
+            optimizer,
+            Path(path) if path else None,
+            digest,
+        )
         self.history, self.best, self.sums, self.seen = [], {}, {}, {}
 
     def add(self, found):
@@ -229,11 +281,17 @@ class State:
         """Append a row to the history; keep the weights that are best so far under either rule (the earliest wins a tie)."""
         means = {name: self.sums[name] / self.seen[name] for name in self.sums}
         if not np.isfinite(means["loss"]):
-            raise DataError(f"training: the loss is not finite before step {row['step']} ({means}); lower the learning rate")
+            raise DataError(
+                f"training: the loss is not finite before step {row['step']} ({means}); lower the learning rate"
+            )
         self.sums, self.seen = {}, {}
         for rule, name in zip(CHOICES, ("val_qwk", "val_r1"), strict=True):
             value = scores[name]
-            if rule not in self.best or value > self.best[rule][0] or (value == value and self.best[rule][0] != self.best[rule][0]):
+            if (
+                rule not in self.best
+                or value > self.best[rule][0]
+                or (value == value and self.best[rule][0] != self.best[rule][0])
+            ):
                 self.best[rule] = value, copied(self.model)
         self.history.append(row | means | {"scale": float(self.model.scale.detach())} | scores)
 
@@ -241,7 +299,15 @@ class State:
         if self.path is not None:
             best = {rule: list(pair) for rule, pair in self.best.items()}
             weights, optimizer = copied(self.model), self.optimizer.state_dict()
-            resume.write(self.path, self.digest, step=step, history=self.history, best=best, model=weights, optimizer=optimizer)
+            resume.write(
+                self.path,
+                self.digest,
+                step=step,
+                history=self.history,
+                best=best,
+                model=weights,
+                optimizer=optimizer,
+            )
 
     def load(self):
         """Steps done: 0, or those of a file with the same digest."""
@@ -251,5 +317,8 @@ class State:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         resume.go_on(content)
-        self.history, self.best = content["history"], {rule: tuple(pair) for rule, pair in content["best"].items()}
+        self.history, self.best = (
+            content["history"],
+            {rule: tuple(pair) for rule, pair in content["best"].items()},
+        )
         return content["step"]

@@ -13,7 +13,10 @@ from clipdr.multimodal.fusion import SCALES
 from clipdr.multimodal.towers import PATCH
 
 MASKED_PATCHES, MASKED_WORDS = 0.75, 0.15
-KEPT, RANDOM = 0.1, 0.1  # of the masked words: left as they are, replaced by another word; the rest become [MASK]
+KEPT, RANDOM = (
+    0.1,
+    0.1,
+)  # of the masked words: left as they are, replaced by another word; the rest become [MASK]
 HEAVIEST = 10.0  # weight of the rarest grade
 
 
@@ -60,7 +63,9 @@ def contrast(a, b, wanted, scale):
     a, b : (B, e) unit vectors;  wanted : Q (B, B), symmetric up to its rows' sums;  scale : T
     """
     similarity = scale * a @ b.T
-    return -(wanted * (similarity.log_softmax(1) + similarity.T.log_softmax(1))).sum() / (2 * len(a))
+    return -(wanted * (similarity.log_softmax(1) + similarity.T.log_softmax(1))).sum() / (
+        2 * len(a)
+    )
 
 
 def patches(image, grid):
@@ -114,7 +119,10 @@ def itm(model, seen, read, token, similarity, content):
     mine = slice(None)
     if len(whole) != len(seen):
         mine = slice(dist.get_rank() * len(seen), (dist.get_rank() + 1) * len(seen))
-    text_of, image_of = hardest(similarity.detach(), whole)[mine], hardest(similarity.detach().T, whole)[mine]
+    text_of, image_of = (
+        hardest(similarity.detach(), whole)[mine],
+        hardest(similarity.detach().T, whole)[mine],
+    )
     own = torch.arange(len(whole), device=seen.device)[mine]
     image, text = torch.cat([own, own, image_of]), torch.cat([own, text_of, own])
     summary, _ = model.join(everyone[0][image], everyone[1][text], everyone[2][text])
@@ -145,7 +153,9 @@ def parts(model, visit, weights, rebuild):
     if on.rows and row is not None:
         a["row"] = gather(model.unit("row", row))
         same = positives(alike)
-        found["rows"] = sum(contrast(a[name], a["row"], same, model.scale) for name in ("image", "text"))
+        found["rows"] = sum(
+            contrast(a[name], a["row"], same, model.scale) for name in ("image", "text")
+        )
     if on.grading:
         found |= grading_parts(model, visit, seen, row, weights)
     if on.itm:
@@ -158,10 +168,15 @@ def parts(model, visit, weights, rebuild):
 def grading_parts(model, visit, seen, row, weights):
     """{scale: loss}: joint pass over photograph, row and, under `text: history`, the history in words; both may be left out of an eye."""
     told = model.read(visit.history) if visit.history is not None else None
-    summary, _ = model.join(seen, told, visit.history, row, {"row": visit.with_row, "text": visit.with_text})
+    summary, _ = model.join(
+        seen, told, visit.history, row, {"row": visit.with_row, "text": visit.with_text}
+    )
     logits = model.grades(summary)
     grade = {"icdr": visit.icdr, "sdrg": visit.sdrg}
-    return {name: grading(logits[name], grade[name], weights[name], model.setting.ordinal) for name in SCALES}
+    return {
+        name: grading(logits[name], grade[name], weights[name], model.setting.ordinal)
+        for name in SCALES
+    }
 
 
 def rebuilt(model, visit):

@@ -24,7 +24,9 @@ class Patches(nn.Module):
     def __init__(self, trunk, mean, std):
         super().__init__()
         if trunk.num_prefix_tokens != 1 or trunk.patch_embed.patch_size != (PATCH, PATCH):
-            raise DataError(f"image tower: a transformer with one class token and patches of {PATCH} pixels is needed")
+            raise DataError(
+                f"image tower: a transformer with one class token and patches of {PATCH} pixels is needed"
+            )
         self.trunk, self.mask = trunk, nn.Parameter(torch.zeros(trunk.embed_dim))
         self.grid, self.width = trunk.patch_embed.grid_size, trunk.embed_dim
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -64,7 +66,11 @@ class Map(nn.Module):
         if masked is not None:
             hidden = masked.view(-1, 1, *self.grid).float()
             pixels = pixels * (1 - F.interpolate(hidden, size=pixels.shape[-2:], mode="nearest"))
-        patch = last_map(self.trunk, pixels.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+        patch = (
+            last_map(self.trunk, pixels.contiguous(memory_format=torch.channels_last))
+            .flatten(2)
+            .transpose(1, 2)
+        )
         return torch.cat([patch.mean(1, keepdim=True), patch + self.place], 1)
 
 
@@ -73,12 +79,20 @@ def image_tower(spec, weights, side):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if spec == "small":
-            trunk, mean, std = VisionTransformer(side, PATCH, num_classes=0, **SMALL), (0.5,) * 3, (0.5,) * 3
+            trunk, mean, std = (
+                VisionTransformer(side, PATCH, num_classes=0, **SMALL),
+                (0.5,) * 3,
+                (0.5,) * 3,
+            )
         elif spec.startswith("timm/"):
             trunk, mean, std = timm_tower(spec.partition("/")[2], weights, side)
         else:
             raise DataError(f"image tower {spec!r} is unknown; use small or timm/NAME")
-    return Patches(trunk, mean, std) if isinstance(trunk, VisionTransformer) else Map(trunk, mean, std, side)
+    return (
+        Patches(trunk, mean, std)
+        if isinstance(trunk, VisionTransformer)
+        else Map(trunk, mean, std, side)
+    )
 
 
 class SmallText(nn.Module):
@@ -90,7 +104,9 @@ class SmallText(nn.Module):
         self.word, self.place = nn.Embedding(size, width), nn.Embedding(limit, width)
         for table in (self.word, self.place):
             nn.init.normal_(table.weight, std=0.02)
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, proj_drop=dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(width, heads, qkv_bias=True, proj_drop=dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
 
     def forward(self, token, used):
@@ -122,7 +138,9 @@ class PretrainedText(nn.Module):
 def text_tower(setting, tokenizer):
     """The tower named by settings.text_tower."""
     if setting.text_tower == "small":
-        return SmallText(tokenizer.size, setting.width, setting.heads, setting.tokens, setting.dropout)
+        return SmallText(
+            tokenizer.size, setting.width, setting.heads, setting.tokens, setting.dropout
+        )
     return PretrainedText(text_folder(setting.text_tower), setting.text_layers)
 
 
@@ -130,7 +148,9 @@ def text_folder(spec):
     """Folder of `hf:FOLDER`; DataError where it is not one here: nothing is downloaded."""
     family, _, folder = spec.partition(":")
     if family != "hf" or not Path(folder).is_dir():
-        raise DataError(f"text tower {spec!r}: use small or hf:FOLDER, a folder here that holds the model and its tokenizer")
+        raise DataError(
+            f"text tower {spec!r}: use small or hf:FOLDER, a folder here that holds the model and its tokenizer"
+        )
     return folder
 
 
@@ -138,7 +158,9 @@ class RowTower(nn.Sequential):
     """(B, F) -> (B, 1, d): Linear(F, 256) - GELU - dropout .1 - Linear(256, d)."""
 
     def __init__(self, columns, width, dropout):
-        super().__init__(nn.Linear(columns, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, width))
+        super().__init__(
+            nn.Linear(columns, 256), nn.GELU(), nn.Dropout(dropout), nn.Linear(256, width)
+        )
 
     def forward(self, row):
         return super().forward(row)[:, None]

@@ -31,7 +31,9 @@ COUNTS = ("n", "floor", "image_to_text", "text_to_image")
 
 class Fit(NamedTuple):
     history: pd.DataFrame  # one row per epoch
-    state: dict  # weights with the lowest validation loss; the last where there is no validation row
+    state: (
+        dict  # weights with the lowest validation loss; the last where there is no validation row
+    )
     seconds: float  # spent in training steps of this process
 
 
@@ -44,7 +46,12 @@ def groups(model, rules):
         part = part if part in rates else "heads"
         found.setdefault((part, parameter.ndim >= 2), []).append(parameter)
     return [
-        {"params": parameters, "lr": rates[part], "base": rates[part], "weight_decay": rules.weight_decay * decays}
+        {
+            "params": parameters,
+            "lr": rates[part],
+            "base": rates[part],
+            "weight_decay": rules.weight_decay * decays,
+        }
         for (part, decays), parameters in found.items()
     ]
 
@@ -59,13 +66,19 @@ def rate(step, steps, warmup):
 
 def normalisation(model, rules, device):
     """The model, able to train exactly under `rules`: BatchNorm shared between GPUs, frozen, or refused."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     several = world()[1] > 1
     if norms and not rules.freeze_norm:
         if rules.chunk:
-            raise DataError("pretrain: a tower with BatchNorm accumulates gradients only with freeze_norm: true")
+            raise DataError(
+                "pretrain: a tower with BatchNorm accumulates gradients only with freeze_norm: true"
+            )
         if several and device.type == "cpu":
-            raise DataError("pretrain: BatchNorm cannot be shared between processes on a CPU; set freeze_norm: true or use one process")
+            raise DataError(
+                "pretrain: BatchNorm cannot be shared between processes on a CPU; set freeze_norm: true or use one process"
+            )
         if several:
             return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return model
@@ -86,11 +99,15 @@ def backward(model, batch, rules, scaler):
     same draws of dropout (Gao et al., 2021, gradient cache).
     """
     device = batch.image.device
-    cast = torch.autocast(device.type, PRECISIONS.get(rules.precision), enabled=rules.precision in PRECISIONS)
+    cast = torch.autocast(
+        device.type, PRECISIONS.get(rules.precision), enabled=rules.precision in PRECISIONS
+    )
     if not rules.chunk or rules.chunk >= len(batch.image):
         with cast:
             z, u, scale = model(batch.image, batch.present, batch.token)
-        losses, seen = tripartite(z.float(), u.float(), scale, batch.member, batch.content, rules.targets)
+        losses, seen = tripartite(
+            z.float(), u.float(), scale, batch.member, batch.content, rules.targets
+        )
         scaler.scale(losses.sum()).backward()
         return losses.detach(), seen
     parts = torch.arange(len(batch.image), device=device).split(rules.chunk)
@@ -100,7 +117,9 @@ def backward(model, batch, rules, scaler):
         part = batch.part(rows)
         with torch.no_grad(), cast:
             found.append(own(part.image, part.present, part.token))
-    z, u = (torch.cat([one[place] for one in found], 1).float().requires_grad_() for place in (0, 1))
+    z, u = (
+        torch.cat([one[place] for one in found], 1).float().requires_grad_() for place in (0, 1)
+    )
     scale = own.log_scale.detach().exp().requires_grad_()
     losses, seen = tripartite(z, u, scale, batch.member, batch.content, rules.targets)
     scaler.scale(losses.sum()).backward()
@@ -112,7 +131,9 @@ def backward(model, batch, rules, scaler):
         with nullcontext() if last or own is model else model.no_sync():
             with cast:
                 again = model(part.image, part.present, part.token)
-            surrogate = (again[0].float() * z.grad[:, rows]).sum() + (again[1].float() * u.grad[:, rows]).sum()
+            surrogate = (again[0].float() * z.grad[:, rows]).sum() + (
+                again[1].float() * u.grad[:, rows]
+            ).sum()
             (surrogate + last * (again[2] * scale.grad).sum()).backward()
     set_random_state(after)
     return losses.detach(), seen
@@ -126,12 +147,17 @@ def fit(model, train, val, rules, *, resume=None, digest="", device="cpu"):
     """
     rank, processes = world()
     rows = np.flatnonzero(train.member.any(0).numpy())
-    batches = [(epoch, rows[chosen]) for epoch, chosen in plan(train.patient[rows], rules.batch_size, rules.epochs, rules.seed)]
+    batches = [
+        (epoch, rows[chosen])
+        for epoch, chosen in plan(train.patient[rows], rules.batch_size, rules.epochs, rules.seed)
+    ]
     if not batches:
         raise DataError("pretrain: no patient of the training split has both an image and a report")
     size = len(batches[0][1])
     if size % processes:
-        raise DataError(f"pretrain: {size} patients of a batch cannot be shared by {processes} processes; change batch_size")
+        raise DataError(
+            f"pretrain: {size} patients of a batch cannot be shared by {processes} processes; change batch_size"
+        )
     model = normalisation(model.to(device), rules, torch.device(device))
     inner = model
     optimizer = torch.optim.AdamW(groups(inner, rules), betas=tuple(rules.betas), eps=rules.eps)
@@ -140,23 +166,45 @@ def fit(model, train, val, rules, *, resume=None, digest="", device="cpu"):
     start = state.load()
     if processes > 1:
         model = DistributedDataParallel(inner, broadcast_buffers=False)
-    ends = {index for index, (epoch, _) in enumerate(batches) if index + 1 == len(batches) or batches[index + 1][0] != epoch}
+    ends = {
+        index
+        for index, (epoch, _) in enumerate(batches)
+        if index + 1 == len(batches) or batches[index + 1][0] != epoch
+    }
     console, began = Console(stderr=True), time.monotonic()
     quiet = rank > 0 or not console.is_terminal
-    with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=quiet) as bar:
+    with Progress(
+        *Progress.get_default_columns(), console=console, transient=True, disable=quiet
+    ) as bar:
         task = bar.add_task("pre-training", total=len(batches), completed=start)
         for step in range(start, len(batches)):
             epoch, chosen = batches[step]
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * rate(step, len(batches), rules.warmup)
             share = chosen[rank * size // processes : (rank + 1) * size // processes]
-            state.add(*train_step(model, inner, optimizer, scaler, train.batch(share, epoch, rules.seed).to(device), rules))
+            state.add(
+                *train_step(
+                    model,
+                    inner,
+                    optimizer,
+                    scaler,
+                    train.batch(share, epoch, rules.seed).to(device),
+                    rules,
+                )
+            )
             bar.advance(task)
             if step in ends:
-                state.end_epoch(step + 1, epoch + 1, optimizer.param_groups[-1]["lr"], validate(inner, val, rules, device))
+                state.end_epoch(
+                    step + 1,
+                    epoch + 1,
+                    optimizer.param_groups[-1]["lr"],
+                    validate(inner, val, rules, device),
+                )
             if step in ends or (step + 1) % rules.save_every == 0:
                 state.save(step + 1)
-    return Fit(pd.DataFrame(state.history), state.best_state or state.weights(), time.monotonic() - began)
+    return Fit(
+        pd.DataFrame(state.history), state.best_state or state.weights(), time.monotonic() - began
+    )
 
 
 def train_step(model, inner, optimizer, scaler, batch, rules):
@@ -214,9 +262,17 @@ class State:
     def add(self, losses, seen):
         """Sum what a step saw, until the epoch ends. Raises DataError on a loss that is not finite."""
         if not torch.isfinite(losses).all():
-            raise DataError(f"pretrain: the loss is not finite ({losses.tolist()}); lower the learning rates")
-        values = {f"loss_{level}": float(value) for level, value in zip(LEVELS, losses, strict=True)}
-        values |= {f"{name}_{level}": float(facts[name]) for level, facts in seen.items() for name in COUNTS}
+            raise DataError(
+                f"pretrain: the loss is not finite ({losses.tolist()}); lower the learning rates"
+            )
+        values = {
+            f"loss_{level}": float(value) for level, value in zip(LEVELS, losses, strict=True)
+        }
+        values |= {
+            f"{name}_{level}": float(facts[name])
+            for level, facts in seen.items()
+            for name in COUNTS
+        }
         for name, value in values.items():
             total, count = self.sums.get(name, (0.0, 0))
             self.sums[name] = (total + value, count + 1)
@@ -224,12 +280,23 @@ class State:
     def end_epoch(self, step, epoch, lr, loss):
         """A row of the history; the weights are kept if they are the best so far (the earliest wins a tie)."""
         means = {name: total / count for name, (total, count) in self.sums.items()}
-        temperature = {f"t_{level}": float(value) for level, value in zip(LEVELS, self.model.log_scale.detach().exp(), strict=True)}
-        row = {"step": step, "epoch": epoch, "lr": lr, "loss": sum(means[f"loss_{level}"] for level in LEVELS), "val_loss": loss}
+        temperature = {
+            f"t_{level}": float(value)
+            for level, value in zip(LEVELS, self.model.log_scale.detach().exp(), strict=True)
+        }
+        row = {
+            "step": step,
+            "epoch": epoch,
+            "lr": lr,
+            "loss": sum(means[f"loss_{level}"] for level in LEVELS),
+            "val_loss": loss,
+        }
         if loss < self.best:
             self.best, self.best_state = loss, self.weights()
             self.history = [{**earlier, "selected": False} for earlier in self.history]
-        self.history.append(row | dict(sorted(means.items())) | temperature | {"selected": loss <= self.best})
+        self.history.append(
+            row | dict(sorted(means.items())) | temperature | {"selected": loss <= self.best}
+        )
         self.sums = {}
 
     def save(self, step):
@@ -255,10 +322,14 @@ class State:
             return 0
         content = resume.read(self.path, self.digest)
         if content is None:
-            raise DataError(f"{self.path}: of other settings, data or code; delete it to train from the start")
+            raise DataError(
+                f"{self.path}: of other settings, data or code; delete it to train from the start"
+            )
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         resume.go_on(content)
-        self.history, self.best, self.best_state, self.sums = (content[key] for key in ("history", "best", "best_state", "sums"))
+        self.history, self.best, self.best_state, self.sums = (
+            content[key] for key in ("history", "best", "best_state", "sums")
+        )
         return content["step"]

@@ -35,7 +35,12 @@ class RetClip(nn.Module):
     def __init__(self, image, text, width, start):
         super().__init__()
         self.image, self.text, self.width = image, text, width
-        self.image_heads = nn.ModuleDict({level: nn.Linear((1 + (level == "patient")) * width, width, bias=False) for level in LEVELS})
+        self.image_heads = nn.ModuleDict(
+            {
+                level: nn.Linear((1 + (level == "patient")) * width, width, bias=False)
+                for level in LEVELS
+            }
+        )
         self.text_heads = nn.ModuleDict({level: text_head(text.width, width) for level in LEVELS})
         self.log_scale = nn.Parameter(torch.full((len(LEVELS),), float(start)))
 
@@ -49,20 +54,33 @@ class RetClip(nn.Module):
     def project(self, raw, present):
         """(B, 2, E) raw v, (B, 2) bool -> unit vectors (3, B, E). One eye alone fills both halves of the patient's head."""
         left, right = raw.unbind(1)
-        both = torch.cat([torch.where(present[:, :1], left, right), torch.where(present[:, 1:], right, left)], 1)
+        both = torch.cat(
+            [torch.where(present[:, :1], left, right), torch.where(present[:, 1:], right, left)], 1
+        )
         vectors = {"left": left, "right": right, "patient": both}
-        return torch.stack([F.normalize(self.image_heads[level](vectors[level]), dim=-1) for level in LEVELS])
+        return torch.stack(
+            [F.normalize(self.image_heads[level](vectors[level]), dim=-1) for level in LEVELS]
+        )
 
     def report(self, token):
         """(B, T, L) -> unit vectors (3, B, E)."""
         hidden = self.text(token.flatten(0, 1)).unflatten(0, token.shape[:2])  # (B, T, width)
         return torch.stack(
-            [F.normalize(self.text_heads[level](hidden[:, min(number, token.shape[1] - 1)]), dim=-1) for number, level in enumerate(LEVELS)]
+            [
+                F.normalize(
+                    self.text_heads[level](hidden[:, min(number, token.shape[1] - 1)]), dim=-1
+                )
+                for number, level in enumerate(LEVELS)
+            ]
         )
 
     def forward(self, image, present, token):
         """Unit vectors of images and texts, both (3, B, E), and the multipliers T_x, (3,)."""
-        return self.project(self.raw(image, present), present), self.report(token), self.log_scale.exp()
+        return (
+            self.project(self.raw(image, present), present),
+            self.report(token),
+            self.log_scale.exp(),
+        )
 
     @torch.no_grad()
     def clamp(self):
@@ -97,7 +115,9 @@ def text_head(width, out):
 def compare(image, text, scale=1.0):
     """Cosines of two Aligned of one level, times scale: (N, M). DataError for vectors of two levels, or for raw ones."""
     if not (isinstance(image, Aligned) and isinstance(text, Aligned)) or image.level != text.level:
-        raise DataError("ret_clip: only vectors of one level's trained space are comparable; take RetClip.eyes, project or report")
+        raise DataError(
+            "ret_clip: only vectors of one level's trained space are comparable; take RetClip.eyes, project or report"
+        )
     return scale * image.vector @ text.vector.T
 
 
@@ -134,8 +154,14 @@ def gathered(z, u, member, content):
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z, u, member, content
     rank, world = dist.get_rank(), dist.get_world_size()
-    pairs = [gather_features(a, b, gather_with_grad=True, rank=rank, world_size=world) for a, b in zip(z, u, strict=True)]
-    masks = [[torch.empty_like(tensor) for _ in range(world)] for tensor in (member.byte().contiguous(), content.contiguous())]
+    pairs = [
+        gather_features(a, b, gather_with_grad=True, rank=rank, world_size=world)
+        for a, b in zip(z, u, strict=True)
+    ]
+    masks = [
+        [torch.empty_like(tensor) for _ in range(world)]
+        for tensor in (member.byte().contiguous(), content.contiguous())
+    ]
     for out, tensor in zip(masks, (member.byte().contiguous(), content.contiguous()), strict=True):
         dist.all_gather(out, tensor)
     member, content = (torch.cat(out, 1) for out in masks)
@@ -160,7 +186,8 @@ def tripartite(z, u, scale, member, content, targets):
         with torch.no_grad():
             score = own_z @ own_u.T
             right = {
-                name: float((own[score.argmax(axis)] == own).float().mean()) for name, axis in (("image_to_text", 1), ("text_to_image", 0))
+                name: float((own[score.argmax(axis)] == own).float().mean())
+                for name, axis in (("image_to_text", 1), ("text_to_image", 0))
             }
         seen[level] = {"n": int(rows.sum()), "floor": floor(own)} | right
     return torch.stack(losses), seen

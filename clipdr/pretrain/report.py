@@ -17,9 +17,17 @@ from clipdr.report.tables.table import CSV_COLUMNS, UNDEFINED, Table
 from clipdr.report.tables.writers import write
 
 KS = (1, 5, 10)
-NETWORKS = {"trained": "after pre-training", "start": "weights it started from", "random": "same network, random weights"}
+NETWORKS = {
+    "trained": "after pre-training",
+    "start": "weights it started from",
+    "random": "same network, random weights",
+}
 PROBED = {"macro_auroc": "macro AUROC", "macro_map": "macro mAP", "auroc_D": "AUROC of D"}
-DRAWN = ("PRACTICE", "SIM_", "TOY")  # data sets whose photographs are drawn, by the beginning of their names
+DRAWN = (
+    "PRACTICE",
+    "SIM_",
+    "TOY",
+)  # data sets whose photographs are drawn, by the beginning of their names
 LEVELS = {"left": "left eye", "right": "right eye", "patient": "patient"}
 
 
@@ -29,21 +37,33 @@ def read(results):
     for path in sorted(Path(results).glob("pretrain/runs/*/*/retrieval.csv")):
         found.setdefault(path.parent.parent.name, {})[int(path.parent.name)] = path.parent
     if not found:
-        raise DataError(f"{results}/pretrain/runs holds no evaluated run; run `clipdr pretrain retrieve` and `probe` first")
+        raise DataError(
+            f"{results}/pretrain/runs holds no evaluated run; run `clipdr pretrain retrieve` and `probe` first"
+        )
     return found
 
 
 def cell(row, column, value, low=np.nan, high=np.nan, **facts):
     """One cell of a Table in percent: its text, and its interval for the CSV."""
     text = UNDEFINED if np.isnan(value) else f"{100 * value:.1f}"
-    shown = {"column": column, "method": row, "text": text, "mark": "", "degenerate": "", "scale": "percent", "held_out": "test"}
+    shown = {
+        "column": column,
+        "method": row,
+        "text": text,
+        "mark": "",
+        "degenerate": "",
+        "scale": "percent",
+        "held_out": "test",
+    }
     return shown | {"value": 100 * value, "low": 100 * low, "high": 100 * high} | facts
 
 
 def table(name, cells, caption, notes, corner, drawn):
     """A Table of cells, row by row. drawn: whether the photographs are; the caption says so"""
     caption = f"{'SYNTHETIC images: ' if drawn else ''}{caption}"
-    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(table=name, caption=caption)
+    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(
+        table=name, caption=caption
+    )
     return Table(name, frame, caption, tuple(notes), corner)
 
 
@@ -55,18 +75,50 @@ def retrieval(name, rows, drawn):
         facts = {"n": row["n"], "clusters": row["patients"], "unit": "patient"}
         for k in KS:
             one = {"metric": f"recall_{k}"} | facts
-            cells.append(cell(label, f"R@{k}", row[f"recall_{k}"], row[f"recall_{k}_low"], row[f"recall_{k}_high"], **one))
+            cells.append(
+                cell(
+                    label,
+                    f"R@{k}",
+                    row[f"recall_{k}"],
+                    row[f"recall_{k}_low"],
+                    row[f"recall_{k}_high"],
+                    **one,
+                )
+            )
             band = f"{100 * row[f'null_{k}_low']:.1f} to {100 * row[f'null_{k}_high']:.1f}"
-            cells.append(cell(label, f"C_{k}", row[f"ceiling_{k}"], **facts | {"metric": f"ceiling_{k}"}))
-            cells.append(cell(label, f"chance {k}", row[f"chance_{k}"], **facts | {"metric": f"chance_{k}"}))
-            cells.append(cell(label, f"skill {k}", row[f"skill_{k}"], **facts | {"metric": f"skill_{k}"}))
-            cells.append(cell(label, f"null {k}", np.nan, **facts | {"metric": f"null_{k}"}) | {"text": band})
+            cells.append(
+                cell(label, f"C_{k}", row[f"ceiling_{k}"], **facts | {"metric": f"ceiling_{k}"})
+            )
+            cells.append(
+                cell(label, f"chance {k}", row[f"chance_{k}"], **facts | {"metric": f"chance_{k}"})
+            )
+            cells.append(
+                cell(label, f"skill {k}", row[f"skill_{k}"], **facts | {"metric": f"skill_{k}"})
+            )
+            cells.append(
+                cell(label, f"null {k}", np.nan, **facts | {"metric": f"null_{k}"}) | {"text": band}
+            )
         rank = {"text": f"{row['median_rank']:.1f}", "scale": "rank", "value": row["median_rank"]}
         cells.append(cell(label, "median rank", np.nan, **facts | {"metric": "median_rank"}) | rank)
         equal = f"{100 * row['equivalent_1']:.1f} ({100 * row['equivalent_1_null_low']:.1f} to {100 * row['equivalent_1_null_high']:.1f})"
-        cells.append(cell(label, "equivalent R@1 (null)", row["equivalent_1"], **facts | {"metric": "equivalent_1"}) | {"text": equal})
+        cells.append(
+            cell(
+                label,
+                "equivalent R@1 (null)",
+                row["equivalent_1"],
+                **facts | {"metric": "equivalent_1"},
+            )
+            | {"text": equal}
+        )
         same = row["same_patient_misses"]
-        cells.append(cell(label, "misses on the same patient", same, **facts | {"metric": "same_patient_misses"}))
+        cells.append(
+            cell(
+                label,
+                "misses on the same patient",
+                same,
+                **facts | {"metric": "same_patient_misses"},
+            )
+        )
     caption = f"{name}: retrieval on the whole test split (%), strict, ties at random."
     notes = (
         f"Gallery: {int(rows['n'].max())} visits, {int(rows['patients'].max())} patients. C_K: the most any scorer can expect, since equal "
@@ -83,16 +135,26 @@ def probes(name, tables, draws, drawn):
     cells, n, patients = [], int(tables[0]["n"].iloc[0]), int(tables[0]["clusters"].iloc[0])
     common = {"n": n, "clusters": patients, "unit": "patient", "n_seeds": len(tables)}
     shown = [(network, "", label) for network, label in NETWORKS.items()]
-    shown += [("trained", other, f"difference to {NETWORKS[other]}") for other in ("start", "random")]
+    shown += [
+        ("trained", other, f"difference to {NETWORKS[other]}") for other in ("start", "random")
+    ]
     for network, against, label in shown:
         for metric, title in PROBED.items():
             if metric not in set(together["metric"]):
                 continue
-            part = together[(together["network"] == network) & (together["against"] == against) & (together["metric"] == metric)]
+            part = together[
+                (together["network"] == network)
+                & (together["against"] == against)
+                & (together["metric"] == metric)
+            ]
             row, facts = part.iloc[0], common | {"metric": metric, "se": 100 * part["se"].iloc[0]}
             one = cell(label, title, row["value"], row["low"], row["high"], **facts)
-            cells.append(one | ({"text": f"{100 * row['value']:+.1f}", "scale": "points"} if against else {}))
-    caption = f"{name}: logistic probe of both eyes' features (%), test patients unseen in pre-training."
+            cells.append(
+                one | ({"text": f"{100 * row['value']:+.1f}", "scale": "points"} if against else {})
+            )
+    caption = (
+        f"{name}: logistic probe of both eyes' features (%), test patients unseen in pre-training."
+    )
     notes = (
         f"{n} test visits of {patients} patients, {len(tables)} seed(s); intervals: resampled patients, the same for all networks.",
         "The findings are a function of the keywords that ODIR's reports consist of: pre-training on them is supervision by these findings."
@@ -110,8 +172,17 @@ def zero_shot(name, rows, drawn):
         low, high = (part["low"].mean(), part["high"].mean())
         facts = {"metric": f"auroc_{label}", "n": int(part["n"].iloc[0]), "n_seeds": len(part)}
         cells.append(cell(source, label, part["auroc"].mean(), low, high, **facts))
-    notes = ("No training on answers: prompts of clipdr/pretrain/prompts/en.yaml. Intervals (in the CSV): mean over seeds of the ends.",)
-    return table(f"zeroshot_{name}", cells, f"{name}: zero-shot AUROC per finding (%).", notes, "Input", drawn)
+    notes = (
+        "No training on answers: prompts of clipdr/pretrain/prompts/en.yaml. Intervals (in the CSV): mean over seeds of the ends.",
+    )
+    return table(
+        f"zeroshot_{name}",
+        cells,
+        f"{name}: zero-shot AUROC per finding (%).",
+        notes,
+        "Input",
+        drawn,
+    )
 
 
 def curves(histories, drawn):
@@ -129,19 +200,49 @@ def curves(histories, drawn):
         for line, (name, history) in zip(axes, histories.items(), strict=True):
             for number, (level, title) in enumerate(LEVELS.items()):
                 colour = COLOURS[number]
-                line[0].plot(history["epoch"], history[f"loss_{level}"], color=colour, marker=".", markersize=3, label=title)
-                line[0].plot(history["epoch"], history[f"floor_{level}"], color=colour, linestyle=":", linewidth=0.8)
-                accuracy = 100 * (history[f"image_to_text_{level}"] + history[f"text_to_image_{level}"]) / 2
+                line[0].plot(
+                    history["epoch"],
+                    history[f"loss_{level}"],
+                    color=colour,
+                    marker=".",
+                    markersize=3,
+                    label=title,
+                )
+                line[0].plot(
+                    history["epoch"],
+                    history[f"floor_{level}"],
+                    color=colour,
+                    linestyle=":",
+                    linewidth=0.8,
+                )
+                accuracy = (
+                    100
+                    * (history[f"image_to_text_{level}"] + history[f"text_to_image_{level}"])
+                    / 2
+                )
                 line[1].plot(history["epoch"], accuracy, color=colour, marker=".", markersize=3)
-            line[0].plot(history["epoch"], history["val_loss"] / len(LEVELS), color="black", linewidth=0.9, label="validation, mean")
+            line[0].plot(
+                history["epoch"],
+                history["val_loss"] / len(LEVELS),
+                color="black",
+                linewidth=0.9,
+                label="validation, mean",
+            )
             chosen = history[history["selected"]]
             ring = {"s": 22, "facecolors": "none", "edgecolors": "black", "label": "selected"}
             line[0].scatter(chosen["epoch"], chosen["val_loss"] / len(LEVELS), **ring)
             title = f"{name} (SYNTHETIC images)" if name in drawn else name
             line[0].set(title=title, xlabel="epoch", ylabel="loss per level (nats)")
             line[1].set(title=title, xlabel="epoch", ylabel="in-batch accuracy (%)")
-        axes[0, 0].plot([], [], color="0.3", linestyle=":", linewidth=0.8, label="the least it can be")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+        axes[0, 0].plot(
+            [], [], color="0.3", linestyle=":", linewidth=0.8, label="the least it can be"
+        )
+        figure.legend(
+            *axes[0, 0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+        )
     return figure
 
 
@@ -153,7 +254,11 @@ def pairs_found(examples, data):
 
     from clipdr.report.figures.style import WIDE, style, titled
 
-    shown = [one for one in examples if one["direction"] == "text_to_image" and one["query"]["dataset"].startswith(DRAWN)][:4]
+    shown = [
+        one
+        for one in examples
+        if one["direction"] == "text_to_image" and one["query"]["dataset"].startswith(DRAWN)
+    ][:4]
     if not shown:
         return None
     with style():
@@ -163,15 +268,23 @@ def pairs_found(examples, data):
             for axis in line:
                 axis.axis("off")
             said = textwrap.fill(textwrap.shorten(one["query"]["text"], 330, placeholder=" …"), 52)
-            line[0].text(0, 0.95, f"rank of the true patient: {one['rank']:g}\n{said}", va="top", fontsize=5)
+            line[0].text(
+                0, 0.95, f"rank of the true patient: {one['rank']:g}\n{said}", va="top", fontsize=5
+            )
             for place, found in enumerate(one["found"]):
                 for eye, side in enumerate(("right", "left")):  # as an examiner faces the patient
                     axis = line[1 + 2 * place + eye]
                     if found[f"{side}_image"]:
                         axis.imshow(_photograph(found[f"{side}_image"], data))
                     if eye == 0:
-                        axis.set_title(f"{place + 1}.{' true' if found['true'] else ''}", loc="left", fontsize=6)
-        titled(figure, "reports, and the right and left eyes of the first three patients found", True)
+                        axis.set_title(
+                            f"{place + 1}.{' true' if found['true'] else ''}",
+                            loc="left",
+                            fontsize=6,
+                        )
+        titled(
+            figure, "reports, and the right and left eyes of the first three patients found", True
+        )
     return figure
 
 
@@ -180,7 +293,9 @@ def _photograph(key, data):
 
     domain = key.partition("/")[0]
     manifest = read_manifest(Path(data) / "manifests" / f"{domain}.csv")
-    return open_store(Path(data) / "store" / f"{domain}.npy", manifest)[int(manifest.index[manifest["image"] == key][0])]
+    return open_store(Path(data) / "store" / f"{domain}.npy", manifest)[
+        int(manifest.index[manifest["image"] == key][0])
+    ]
 
 
 def report(results, data):
@@ -194,10 +309,13 @@ def report(results, data):
     synthetic = set()
     for name, seeds in runs.items():
         parts = {
-            kind: {seed: pd.read_csv(path / f"{kind}.csv") for seed, path in seeds.items()} for kind in ("retrieval", "probes", "zeroshot")
+            kind: {seed: pd.read_csv(path / f"{kind}.csv") for seed, path in seeds.items()}
+            for kind in ("retrieval", "probes", "zeroshot")
         }
         # a value of one network is written with an empty `against`, and read back as NaN, which pandas would leave out of every group
-        parts["probes"] = {seed: part.fillna({"against": ""}) for seed, part in parts["probes"].items()}
+        parts["probes"] = {
+            seed: part.fillna({"against": ""}) for seed, part in parts["probes"].items()
+        }
         for kind, rows in collected.items():
             rows += [part.assign(run=name, seed=seed) for seed, part in parts[kind].items()]
         first = min(seeds)
@@ -207,14 +325,24 @@ def report(results, data):
         synthetic |= {name} if drawn else set()
         words.append(said(name, parts["retrieval"], drawn))
         tables = [retrieval(name, parts["retrieval"][first], drawn)]
-        tables.append(probes(name, list(parts["probes"].values()), [drawn_of(path) for path in seeds.values()], drawn))
+        tables.append(
+            probes(
+                name,
+                list(parts["probes"].values()),
+                [drawn_of(path) for path in seeds.values()],
+                drawn,
+            )
+        )
         tables.append(zero_shot(name, pd.concat(parts["zeroshot"].values()), drawn))
         for one in tables:
             write(one, folder / "tables")
             names.append(one.name)
         if (found := pairs_found(examples, data)) is not None:
             draw(found, f"pairs_{name}", folder / "figures")
-            figures[f"pairs_{name}"] = ("reports and the eyes found for them", f"{name}: test reports and the first three patients found.")
+            figures[f"pairs_{name}"] = (
+                "reports and the eyes found for them",
+                f"{name}: test reports and the first three patients found.",
+            )
     draw(curves(histories, synthetic), "pretraining", folder / "figures")
     figures["pretraining"] = (
         "curves of pre-training",
@@ -223,7 +351,14 @@ def report(results, data):
     for kind, rows in collected.items():
         write_text(folder / f"{kind}.csv", pd.concat(rows).to_csv(index=False, lineterminator="\n"))
     photographs = [name for name in figures if name.startswith("pairs_")]
-    sections.write(folder, "RET-CLIP: pre-training on both eyes and a report", words, names, figures, photographs)
+    sections.write(
+        folder,
+        "RET-CLIP: pre-training on both eyes and a report",
+        words,
+        names,
+        figures,
+        photographs,
+    )
     return {"tables": names, "figures": list(figures)}
 
 

@@ -31,21 +31,42 @@ from clipdr.training.distributed import world
 from clipdr.training.provenance import commit
 
 WRITTEN = ("settings.json", "history.csv", "model.safetensors", "text.json", "seen.json")
-CODE = ("augment", "backbones", "exported", "words", "pretrain/batches", "pretrain/ret_clip", "pretrain/training", "pretrain/reports")
+CODE = (
+    "augment",
+    "backbones",
+    "exported",
+    "words",
+    "pretrain/batches",
+    "pretrain/ret_clip",
+    "pretrain/training",
+    "pretrain/reports",
+)
 
 
 def encoder_of(rules, texts):
     """The text encoder of some rules; `small` takes its vocabulary from the training texts. Returns (encoder, facts for text.json)."""
     if rules.text == "small":
         known = vocabulary(texts)
-        return SmallText(known, rules.length), {"encoder": "small", "length": rules.length, "vocabulary": known}
+        return SmallText(known, rules.length), {
+            "encoder": "small",
+            "length": rules.length,
+            "vocabulary": known,
+        }
     folder = rules.text.removeprefix("hf:")
     if not (rules.text.startswith("hf:") and Path(folder).is_dir()):
-        raise DataError(f"pretrain: text {rules.text!r}; use small, or hf:FOLDER with a downloaded model and its tokenizer")
+        raise DataError(
+            f"pretrain: text {rules.text!r}; use small, or hf:FOLDER with a downloaded model and its tokenizer"
+        )
     from transformers import AutoModel, AutoTokenizer
 
-    model, tokenizer = (cls.from_pretrained(folder, local_files_only=True) for cls in (AutoModel, AutoTokenizer))
-    return HuggingFaceReports(model, tokenizer, rules.length), {"encoder": "hf", "length": rules.length, "folder": folder}
+    model, tokenizer = (
+        cls.from_pretrained(folder, local_files_only=True) for cls in (AutoModel, AutoTokenizer)
+    )
+    return HuggingFaceReports(model, tokenizer, rules.length), {
+        "encoder": "hf",
+        "length": rules.length,
+        "folder": folder,
+    }
 
 
 def build(rules, texts):
@@ -77,14 +98,22 @@ def run(folder, table_path, data, rules, device="cpu"):
     folder, device = Path(folder), torch.device(device)
     table = patients_table.read(table_path)
     model, text = build(rules, training_texts(table))
-    train = visits(table, "train", data, rules, model.text, rules.seed + 1 if rules.permute else None)
+    train = visits(
+        table, "train", data, rules, model.text, rules.seed + 1 if rules.permute else None
+    )
     val = visits(table, "val", data, rules, model.text)
     if train is None:
         raise DataError(f"{table_path}: no row has the split train")
     package = Path(__file__).parents[1]
     stamps = [[array.shape, os.stat(array.filename).st_mtime_ns] for array in train.arrays.values()]
     code = {name: digest(package / f"{name}.py") for name in CODE}
-    identity = [rules.model_dump(), digest(table_path), stamps, code, importlib.metadata.version("torch")]
+    identity = [
+        rules.model_dump(),
+        digest(table_path),
+        stamps,
+        code,
+        importlib.metadata.version("torch"),
+    ]
     if world()[0] == 0:
         folder.mkdir(parents=True, exist_ok=True)
     result = fit(
@@ -98,7 +127,9 @@ def run(folder, table_path, data, rules, device="cpu"):
     )
     if world()[0] > 0:
         return ""
-    write_text(folder / "settings.json", json.dumps(rules.model_dump(), indent=1, sort_keys=True) + "\n")
+    write_text(
+        folder / "settings.json", json.dumps(rules.model_dump(), indent=1, sort_keys=True) + "\n"
+    )
     write_text(folder / "text.json", json.dumps(text, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "seen.json", json.dumps(seen(table, data), indent=1) + "\n")
     write_text(folder / "history.csv", result.history.to_csv(index=False, lineterminator="\n"))
@@ -122,9 +153,7 @@ def run(folder, table_path, data, rules, device="cpu"):
     write_text(folder / "provenance.json", receipts.sealed(facts))
     (folder / "resume.pt").unlink(missing_ok=True)
     first, last = result.history.iloc[0], result.history.iloc[-1]
-    losses = (
-        f"loss {first['loss']:.2f} -> {last['loss']:.2f} (floor {sum(last.get(f'floor_{x}', 0) for x in ('left', 'right', 'patient')):.2f})"
-    )
+    losses = f"loss {first['loss']:.2f} -> {last['loss']:.2f} (floor {sum(last.get(f'floor_{x}', 0) for x in ('left', 'right', 'patient')):.2f})"
     return f"{folder}: {len(result.history)} epochs, {losses}, {train.truncated:.1%} of the reports cut to {rules.length} tokens"
 
 
@@ -132,15 +161,22 @@ def seen(table, data):
     """{images: sha256 of every photograph of training and validation, patients: their keys}: what no test set may hold."""
     rows = table[table["split"] != "test"]
     digests = patients_table.resolve(rows, data)[2]
-    return {"images": sorted(set(digests.ravel()) - {""}), "patients": sorted(set(patients_table.patients(rows)))}
+    return {
+        "images": sorted(set(digests.ravel()) - {""}),
+        "patients": sorted(set(patients_table.patients(rows))),
+    }
 
 
 def facts_of(folder):
     """settings, text facts of a run folder. DataError where a file is missing or damaged."""
     try:
-        return Rules(**json.loads((Path(folder) / "settings.json").read_text())), json.loads((Path(folder) / "text.json").read_text())
+        return Rules(**json.loads((Path(folder) / "settings.json").read_text())), json.loads(
+            (Path(folder) / "text.json").read_text()
+        )
     except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: not a finished pre-training run ({error}); run `clipdr pretrain train` again") from None
+        raise DataError(
+            f"{folder}: not a finished pre-training run ({error}); run `clipdr pretrain train` again"
+        ) from None
 
 
 def load(folder, weights="trained"):
@@ -150,12 +186,16 @@ def load(folder, weights="trained"):
     """
     rules, text = facts_of(folder)
     if weights != "trained":
-        first = rules.model_copy(update={"weights": rules.weights if weights == "start" else "random"})
+        first = rules.model_copy(
+            update={"weights": rules.weights if weights == "start" else "random"}
+        )
         if text["encoder"] == "small":
             return build(first, text["vocabulary"][4:])[0].eval(), rules
         return build(first, [])[0].eval(), rules
     tower = image_tower(rules.image, "random", rules.side, rules.width, rules.precision)
-    encoder = text_encoder(text, Path(folder)) if text["encoder"] == "small" else encoder_of(rules, [])[0]
+    encoder = (
+        text_encoder(text, Path(folder)) if text["encoder"] == "small" else encoder_of(rules, [])[0]
+    )
     model = RetClip(tower, encoder, text["width"], rules.start)
     model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
     return model.eval(), rules
@@ -177,14 +217,20 @@ def export(folder, out, name="ret_clip", half=False):
         "std": tower.std.flatten().tolist(),
         "text": {key: value for key, value in text.items() if key not in ("width", "folder")},
         "laterality": provenance["laterality"],
-        "provenance": {key: provenance[key] for key in ("commit", "pairs")} | {"settings": rules.model_dump()},
+        "provenance": {key: provenance[key] for key in ("commit", "pairs")}
+        | {"settings": rules.model_dump()},
         "seen": json.loads((Path(folder) / "seen.json").read_text()),
     }
-    state = {key: value.half() if half and value.is_floating_point() else value for key, value in model.state_dict().items()}
+    state = {
+        key: value.half() if half and value.is_floating_point() else value
+        for key, value in model.state_dict().items()
+    }
     parts = {"visual": {}, "heads": {}}
     for key, value in state.items():
         image = key.startswith("image.")
-        parts["visual" if image else "heads"][key.removeprefix("image.") if image else key] = value.contiguous()
+        parts["visual" if image else "heads"][key.removeprefix("image.") if image else key] = (
+            value.contiguous()
+        )
     if text["encoder"] != "small":
         model.text.model.config.save_pretrained(out / "text")
         model.text.tokenizer.save_pretrained(out / "text")
@@ -215,5 +261,8 @@ def embed(model, table, data, rules, device="cpu", count=64):
         batch = rows.batch(np.arange(start, min(start + count, len(rows)))).to(device)
         raw = model.raw(batch.image, batch.present)
         found.append((raw, model.project(raw, batch.present), model.report(batch.token)))
-    vectors = (torch.cat([one[place] for one in found], int(place > 0)).float().cpu().numpy() for place in range(3))
+    vectors = (
+        torch.cat([one[place] for one in found], int(place > 0)).float().cpu().numpy()
+        for place in range(3)
+    )
     return Embedded(*vectors, rows.member.numpy(), rows.present.numpy(), rows.content.numpy())

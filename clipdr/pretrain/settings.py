@@ -9,14 +9,24 @@ from clipdr.config.job import Model
 
 
 class Rules(Model):
-    image: str = Field(description="image tower: timm/NAME, open_clip/NAME, or vit/WIDTH/DEPTH/PATCH, a small transformer")
-    weights: str = Field(description="first weights of the tower: a file, a pretrained tag, package:efficientnet_lite0 or random")
+    image: str = Field(
+        description="image tower: timm/NAME, open_clip/NAME, or vit/WIDTH/DEPTH/PATCH, a small transformer"
+    )
+    weights: str = Field(
+        description="first weights of the tower: a file, a pretrained tag, package:efficientnet_lite0 or random"
+    )
     side: int = Field(ge=16, description="S, pixels of the tower's input")
     width: int = Field(ge=8, description="E of timm and vit towers; an open_clip tower has its own")
-    text: str = Field(description="small, or hf:FOLDER with a model of the transformers library and its tokenizer")
+    text: str = Field(
+        description="small, or hf:FOLDER with a model of the transformers library and its tokenizer"
+    )
     length: int = Field(ge=8, description="L, tokens read of a report")
     batch_size: int = Field(ge=2, description="patients of a global batch, over all processes")
-    chunk: int = Field(0, ge=0, description="patients that pass at a time (gradient accumulation, exact); 0: the whole batch")
+    chunk: int = Field(
+        0,
+        ge=0,
+        description="patients that pass at a time (gradient accumulation, exact); 0: the whole batch",
+    )
     epochs: int = Field(ge=1)
     lr_image: float = Field(gt=0)
     lr_text: float = Field(gt=0)
@@ -24,22 +34,49 @@ class Rules(Model):
     weight_decay: float = Field(ge=0, description="of matrices; vectors and t_x have none")
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
-    clip_norm: float = Field(0.0, ge=0, description="largest norm of the gradient; 0 leaves it alone")
+    clip_norm: float = Field(
+        0.0, ge=0, description="largest norm of the gradient; 0 leaves it alone"
+    )
     warmup: float = Field(ge=0, description="steps, or below 1 a share of all steps")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of both towers (autocast); fp16 on a GPU, with loss scaling")
-    checkpointing: bool = Field(False, description="recompute activations of the image tower: less memory, more time")
-    freeze_norm: bool = Field(False, description="BatchNorm keeps its statistics: needed with `chunk`, and with two processes on a CPU")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of both towers (autocast); fp16 on a GPU, with loss scaling"
+    )
+    checkpointing: bool = Field(
+        False, description="recompute activations of the image tower: less memory, more time"
+    )
+    freeze_norm: bool = Field(
+        False,
+        description="BatchNorm keeps its statistics: needed with `chunk`, and with two processes on a CPU",
+    )
     start: float = Field(description="first value of the three t_x")
-    targets: Literal["onehot", "same_text"] = Field("same_text", description="what equal reports in a batch are to one another")
-    text_split: Literal["none", "side"] = Field("none", description="side: the eyes' heads read text_left and text_right")
-    monocular: Literal["duplicate", "skip"] = Field("duplicate", description="patient level of a patient with one eye")
-    flip: Literal["none", "mirror_swap", "upstream"] = Field("none", description="upstream flips each eye alone: laterality is destroyed")
+    targets: Literal["onehot", "same_text"] = Field(
+        "same_text", description="what equal reports in a batch are to one another"
+    )
+    text_split: Literal["none", "side"] = Field(
+        "none", description="side: the eyes' heads read text_left and text_right"
+    )
+    monocular: Literal["duplicate", "skip"] = Field(
+        "duplicate", description="patient level of a patient with one eye"
+    )
+    flip: Literal["none", "mirror_swap", "upstream"] = Field(
+        "none", description="upstream flips each eye alone: laterality is destroyed"
+    )
     crop: float = Field(0.9, gt=0, le=1, description="smallest area of a random crop")
-    jitter: float = Field(0.2, ge=0, description="half width of the factors of brightness, contrast, saturation; a quarter for the hue")
+    jitter: float = Field(
+        0.2,
+        ge=0,
+        description="half width of the factors of brightness, contrast, saturation; a quarter for the hue",
+    )
     rotate: float = Field(0.0, ge=0, le=15, description="largest rotation, degrees")
     erase: float = Field(0.1, ge=0, le=1, description="probability of an erased rectangle")
-    permute: bool = Field(False, description="control: the training reports are dealt out anew, nothing can be learnt")
-    save_every: int = Field(50, ge=1, description="steps between two states that a cut run goes on from, beside every epoch's end")
+    permute: bool = Field(
+        False, description="control: the training reports are dealt out anew, nothing can be learnt"
+    )
+    save_every: int = Field(
+        50,
+        ge=1,
+        description="steps between two states that a cut run goes on from, beside every epoch's end",
+    )
     seed: int = Field(0, ge=0)
 
 

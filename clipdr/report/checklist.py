@@ -49,15 +49,25 @@ def answer(items, facts):
     for item in items:
         found = [facts[name] for name in item.facts if name in facts]
         absent = [name for name in item.facts if name not in facts]
-        rest = "; ".join([*([item.rest] if item.rest else []), *(f"this study has no artefact for: {name}" for name in absent)])
-        status = (AUTHOR if not found else "in part" if rest else "answered") if item.facts else AUTHOR
+        rest = "; ".join(
+            [
+                *([item.rest] if item.rest else []),
+                *(f"this study has no artefact for: {name}" for name in absent),
+            ]
+        )
+        status = (
+            (AUTHOR if not found else "in part" if rest else "answered") if item.facts else AUTHOR
+        )
         rows.append(Answer(item.number, item.words, status, found, rest))
     return rows
 
 
 def counted(answers):
     """{status: number of items}, in the order answered, in part, author must fill."""
-    return {status: sum(one.status == status for one in answers) for status in ("answered", "in part", AUTHOR)}
+    return {
+        status: sum(one.status == status for one in answers)
+        for status in ("answered", "in part", AUTHOR)
+    }
 
 
 TRIPOD = (
@@ -67,31 +77,67 @@ TRIPOD = (
     Item("3b", "Target population, purpose in the care pathway, intended users"),
     Item("3c", "Known health inequalities between groups"),
     Item("4", "Objectives: development, evaluation or both", ("goal",), "the clinical objective"),
-    Item("5a", "Sources of data for development and evaluation", ("sources", "partition"), "why these, and how representative they are"),
+    Item(
+        "5a",
+        "Sources of data for development and evaluation",
+        ("sources", "partition"),
+        "why these, and how representative they are",
+    ),
     Item("5b", "Dates of the data", (), "start and end of recruitment of each source"),
-    Item("6a", "Setting, number and location of centres", ("sources",), "setting (screening, clinic)"),
+    Item(
+        "6a", "Setting, number and location of centres", ("sources",), "setting (screening, clinic)"
+    ),
     Item("6b", "Eligibility of participants", ("excluded",), "criteria of the original data sets"),
     Item("6c", "Treatments received"),
-    Item("7", "Preparation of the data and checks of quality", ("preprocessing", "quality"), "whether it was alike in all groups"),
-    Item("8a", "Outcome: definition, when and how assessed", ("outcome",), "how each source was graded"),
+    Item(
+        "7",
+        "Preparation of the data and checks of quality",
+        ("preprocessing", "quality"),
+        "whether it was alike in all groups",
+    ),
+    Item(
+        "8a",
+        "Outcome: definition, when and how assessed",
+        ("outcome",),
+        "how each source was graded",
+    ),
     Item("8b", "Assessors of a subjective outcome: who they were", (), "graders of each source"),
     Item("8c", "Blinding of the outcome's assessment"),
     Item("9a", "Choice of predictors", ("predictor",)),
-    Item("9b", "Predictors: definition and measurement", ("predictor", "preprocessing"), "cameras and mydriasis of each source"),
+    Item(
+        "9b",
+        "Predictors: definition and measurement",
+        ("predictor", "preprocessing"),
+        "cameras and mydriasis of each source",
+    ),
     Item("9c", "Assessors of subjective predictors", ("predictor",)),
-    Item("10", "Sample size, for development and evaluation", ("counts", "sizes"), "why it is enough"),
+    Item(
+        "10", "Sample size, for development and evaluation", ("counts", "sizes"), "why it is enough"
+    ),
     Item("11", "Missing data", ("excluded", "missing")),
     Item("12a", "Use of the data: partitions", ("partition", "sizes")),
     Item("12b", "Predictors in the analysis: scaling, transformation", ("preprocessing",)),
-    Item("12c", "Type of model, building, tuning, internal validation", ("model", "training", "selection"), "how the settings were chosen"),
+    Item(
+        "12c",
+        "Type of model, building, tuning, internal validation",
+        ("model", "training", "selection"),
+        "how the settings were chosen",
+    ),
     Item("12d", "Heterogeneity between clusters: how handled", ("partition", "statistics")),
-    Item("12e", "Measures and plots of performance; comparison of models", ("measures", "statistics")),
+    Item(
+        "12e", "Measures and plots of performance; comparison of models", ("measures", "statistics")
+    ),
     Item("12f", "Updating (recalibration) after the evaluation", ("recalibration",)),
     Item("12g", "How predictions of the evaluation were computed", ("output", "code")),
     Item("13", "Class imbalance", ("balance",), "what was done about it, if anything, and why"),
     Item("14", "Fairness: approaches and rationale"),
     Item("15", "Output of the model, thresholds and their choice", ("output", "threshold")),
-    Item("16", "Differences between development and evaluation data", ("heterogeneous data",), "setting and eligibility"),
+    Item(
+        "16",
+        "Differences between development and evaluation data",
+        ("heterogeneous data",),
+        "setting and eligibility",
+    ),
     Item("17", "Ethical approval and consent"),
     Item("18a", "Funding and role of funders"),
     Item("18b", "Conflicts of interest"),
@@ -100,17 +146,39 @@ TRIPOD = (
     Item("18e", "Availability of the data", ("licences",), "how a reader gets access"),
     Item("18f", "Availability of the code", ("code",), "address of the repository"),
     Item("19", "Patient and public involvement"),
-    Item("20a", "Flow of participants, numbers with and without the outcome", ("counts", "excluded")),
-    Item("20b", "Characteristics overall and per source", ("balance", "quality"), "age, sex, ethnicity and duration of diabetes"),
+    Item(
+        "20a", "Flow of participants, numbers with and without the outcome", ("counts", "excluded")
+    ),
+    Item(
+        "20b",
+        "Characteristics overall and per source",
+        ("balance", "quality"),
+        "age, sex, ethnicity and duration of diabetes",
+    ),
     Item("20c", "Predictors in evaluation against development data", ("heterogeneous data",)),
     Item("21", "Participants and events in each analysis", ("sizes", "balance")),
-    Item("22", "Specification of the model, and access to it", ("model", "weights"), "where the trained model can be had"),
-    Item("23a", "Performance with intervals, also in subgroups", ("performance", "referable", "calibration"), "demographic subgroups"),
+    Item(
+        "22",
+        "Specification of the model, and access to it",
+        ("model", "weights"),
+        "where the trained model can be had",
+    ),
+    Item(
+        "23a",
+        "Performance with intervals, also in subgroups",
+        ("performance", "referable", "calibration"),
+        "demographic subgroups",
+    ),
     Item("23b", "Heterogeneity of performance between clusters", ("heterogeneity",)),
     Item("24", "Results of updating", ("recalibration",)),
     Item("25", "Interpretation, in the light of earlier studies"),
     Item("26", "Limitations", ("limits", "deviations"), "limitations of design and population"),
-    Item("27a", "Use: poor or unavailable input", ("excluded", "quality"), "what a user must do with such a photograph"),
+    Item(
+        "27a",
+        "Use: poor or unavailable input",
+        ("excluded", "quality"),
+        "what a user must do with such a photograph",
+    ),
     Item("27b", "Use: interaction and expertise required of users"),
     Item("27c", "Next steps of research, applicability"),
 )
@@ -128,7 +196,9 @@ CLAIM = (
     Item("10", "Selection of subsets of the data", ("subsets",)),
     Item("11", "De-identification", ("bare pixels",), "how the sources removed identities"),
     Item("12", "Missing data", ("excluded", "missing")),
-    Item("13", "Protocol of image acquisition", ("cameras",), "field of view, mydriasis, operators"),
+    Item(
+        "13", "Protocol of image acquisition", ("cameras",), "field of view, mydriasis, operators"
+    ),
     Item("14", "Reference standard: definition", ("outcome",), "how each source was graded"),
     Item("15", "Reference standard: why this one"),
     Item("16", "Reference standard: who annotated"),
@@ -151,7 +221,12 @@ CLAIM = (
     Item("33", "Testing on external data", ("external",)),
     Item("34", "Registration of a clinical trial"),
     Item("35", "Numbers included and excluded", ("counts", "excluded")),
-    Item("36", "Demographic and clinical characteristics per partition", ("balance",), "age, sex, ethnicity, comorbidity"),
+    Item(
+        "36",
+        "Demographic and clinical characteristics per partition",
+        ("balance",),
+        "age, sex, ethnicity, comorbidity",
+    ),
     Item("37", "Performance and its uncertainty", ("performance",)),
     Item("38", "Diagnostic performance and its precision", ("referable",)),
     Item("39", "Failure analysis", ("failures",), "what the failures have in common"),

@@ -30,14 +30,24 @@ def data_report(folder, data, manifests, photographs):
 
     folder : {results}/data;  data : folder with rejected/;  manifests : {domain: manifest};  photographs : False leaves them out
     """
-    names = ["counts.csv", "quality.csv", "quality.png", *(f"samples_{name}.png" for name in manifests)]
+    names = [
+        "counts.csv",
+        "quality.csv",
+        "quality.png",
+        *(f"samples_{name}.png" for name in manifests),
+    ]
     if not all((folder / name).is_file() for name in names):
         return None
     quality = pd.read_csv(folder / "quality.csv", dtype={"domain": str})
     counted = pd.read_csv(folder / "counts.csv", dtype={"official": "Int64", "difference": "Int64"})
-    parts = [Domain(name, manifest, None, rejected(data, name), quality[quality["domain"] == name]) for name, manifest in manifests.items()]
+    parts = [
+        Domain(name, manifest, None, rejected(data, name), quality[quality["domain"] == name])
+        for name, manifest in manifests.items()
+    ]
     table = count_table(counted)
-    return Markup(data_report_html.fragment(table, [summary(part) for part in parts], folder, photographs))
+    return Markup(
+        data_report_html.fragment(table, [summary(part) for part in parts], folder, photographs)
+    )
 
 
 def rejected(data, name):
@@ -50,7 +60,16 @@ def rejected(data, name):
 
 SPLITS = ("train", "val")
 SHORT = ("no DR", "mild", "moderate", "severe", "PDR")  # heads of narrow columns
-FILES = ("index.html", "counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "quality.png", "samples.csv")
+FILES = (
+    "index.html",
+    "counts.csv",
+    "counts.md",
+    "counts.tex",
+    "resolutions.csv",
+    "quality.csv",
+    "quality.png",
+    "samples.csv",
+)
 COLUMNS = 8  # photographs per grade on a sample sheet
 PANELS = {  # column of quality.measure -> title, factor, least width of the axis
     "sharpness": ("sharpness (grey levels²)", 1, 10),
@@ -77,7 +96,10 @@ def write(domains, data, folder):
     Raises DataError as read_manifest and open_store do, and where there is no list of rejected files.
     """
     folder, console = Path(folder), Console(stderr=True)
-    parts = [read(name, Path(data)) for name in track(domains, "data report", console=console, disable=not console.is_terminal)]
+    parts = [
+        read(name, Path(data))
+        for name in track(domains, "data report", console=console, disable=not console.is_terminal)
+    ]
     table = count_table(counts(parts))
     for suffix in (".md", ".tex"):
         write_text(folder / f"counts{suffix}", writers.WRITERS[suffix](table))
@@ -100,7 +122,9 @@ def read(name, data):
     try:
         rejected = pd.read_csv(data / "rejected" / f"{name}.csv", keep_default_na=False)
     except (FileNotFoundError, ValueError) as error:
-        raise DataError(f"{data / 'rejected' / name}.csv: missing or no table ({error}); run `clipdr prepare` again") from None
+        raise DataError(
+            f"{data / 'rejected' / name}.csv: missing or no table ({error}); run `clipdr prepare` again"
+        ) from None
     return Domain(name, manifest, store, rejected, quality.measure(manifest, store))
 
 
@@ -116,11 +140,16 @@ def counts(parts):
         for split in SPLITS:
             for grade in range(len(GRADES)):
                 kept, refused = (
-                    int(((frame["split"] == split) & (frame["grade"] == grade)).sum()) for frame in (part.manifest, part.rejected)
+                    int(((frame["split"] == split) & (frame["grade"] == grade)).sum())
+                    for frame in (part.manifest, part.rejected)
                 )
                 expected = official(part.name).get(split, [pd.NA] * len(GRADES))[grade]
-                rows.append((part.name, split, grade, kept, refused, expected, kept + refused - expected))
-    frame = pd.DataFrame(rows, columns=["domain", "split", "grade", "images", "rejected", "official", "difference"])
+                rows.append(
+                    (part.name, split, grade, kept, refused, expected, kept + refused - expected)
+                )
+    frame = pd.DataFrame(
+        rows, columns=["domain", "split", "grade", "images", "rejected", "official", "difference"]
+    )
     return frame.astype({"official": "Int64", "difference": "Int64"})
 
 
@@ -131,22 +160,33 @@ def count_table(counted):
         found = rows["images"] + rows["rejected"]
         texts = [
             f"{images}" if pd.isna(expected) or number == expected else f"{images} (of {expected})"
-            for images, number, expected in zip(rows["images"], found, rows["official"], strict=True)
+            for images, number, expected in zip(
+                rows["images"], found, rows["official"], strict=True
+            )
         ]
         expected = rows["official"].sum(min_count=len(GRADES))
-        texts += [f"{rows['images'].sum()}", "none" if pd.isna(expected) else f"{expected}", f"{rows['rejected'].sum()}"]
+        texts += [
+            f"{rows['images'].sum()}",
+            "none" if pd.isna(expected) else f"{expected}",
+            f"{rows['rejected'].sum()}",
+        ]
         heads = [*SHORT, "Total", "Official", "Rejected"]
         cells += [
-            {"method": f"{domain} {split}", "column": head, "text": text, "mark": ""} for head, text in zip(heads, texts, strict=True)
+            {"method": f"{domain} {split}", "column": head, "text": text, "mark": ""}
+            for head, text in zip(heads, texts, strict=True)
         ]
     names = list(dict.fromkeys(counted["domain"]))
-    caption = "Photographs by domain, split and grade, as prepared, beside the official split files."
+    caption = (
+        "Photographs by domain, split and grade, as prepared, beside the official split files."
+    )
     if any(map(domains_module.is_synthetic, names)):
         caption = f"SYNTHETIC images: {caption}"
     notes = ["Rejected photographs could not be used; each is listed with its reason."]
     if counted["official"].isna().any():
         notes.append("none: no official split files exist.")
-    return table_module.Table("counts", pd.DataFrame(cells), caption, tuple(notes), "Domain and split")
+    return table_module.Table(
+        "counts", pd.DataFrame(cells), caption, tuple(notes), "Domain and split"
+    )
 
 
 def resolutions(part):
@@ -165,7 +205,9 @@ def summary(part):
     numbers = part.quality[quality.COLUMNS].median()
     return data_report_html.Summary(
         name=part.name,
-        facts=[facts.title, facts.country, facts.camera, facts.licence] if facts else ["A data set of your own."],
+        facts=[facts.title, facts.country, facts.camera, facts.licence]
+        if facts
+        else ["A data set of your own."],
         synthetic=domains_module.is_synthetic(part.name),
         images=len(manifest),
         patients=str(patients) if patients else "unknown",
@@ -174,7 +216,10 @@ def summary(part):
         flags=[f"{name}: {count}" for name, count in flags.items()],
         rejected=list(part.rejected[["image", "reason"]].itertuples(index=False, name=None)),
         measured=int(part.quality["sharpness"].notna().sum()),
-        quality=[_printed(factor * numbers[column], 1 if factor == 1 else 2) for column, (_, factor, _) in PANELS.items()],
+        quality=[
+            _printed(factor * numbers[column], 1 if factor == 1 else 2)
+            for column, (_, factor, _) in PANELS.items()
+        ],
     )
 
 
@@ -182,8 +227,14 @@ def samples(part):
     """domain, grade, place, image, row: up to COLUMNS photographs per grade, drawn at random, always the same for the same manifest."""
     frames = []
     for grade, rows in part.manifest.groupby("grade", sort=True):
-        chosen = np.random.default_rng([*part.name.encode(), int(grade)]).permutation(len(rows))[:COLUMNS]
-        frames.append(rows.iloc[np.sort(chosen)][["domain", "grade", "image", "row"]].assign(place=range(len(chosen))))
+        chosen = np.random.default_rng([*part.name.encode(), int(grade)]).permutation(len(rows))[
+            :COLUMNS
+        ]
+        frames.append(
+            rows.iloc[np.sort(chosen)][["domain", "grade", "image", "row"]].assign(
+                place=range(len(chosen))
+            )
+        )
     return pd.concat(frames)[["domain", "grade", "place", "image", "row"]]
 
 
@@ -195,19 +246,25 @@ def sheet(part):
     step = side + max(side // 32, 2)  # a gap between photographs
     mosaic = np.full((len(GRADES) * step, COLUMNS * step, 3), 255, np.uint8)
     for grade, place, row in samples(part)[["grade", "place", "row"]].itertuples(index=False):
-        mosaic[grade * step : grade * step + side, place * step : place * step + side] = part.store[row]
+        mosaic[grade * step : grade * step + side, place * step : place * step + side] = part.store[
+            row
+        ]
     totals = part.manifest["grade"].value_counts()
     with style.style():
         figure = Figure(figsize=(1.5 * style.WIDTH, 4.25), layout="constrained")
         axis = figure.subplots()
         axis.imshow(mosaic[: -(step - side), : -(step - side)])
-        labels = [f"{grade}  {name}\n{totals.get(grade, 0)} images" for grade, name in enumerate(GRADES)]
+        labels = [
+            f"{grade}  {name}\n{totals.get(grade, 0)} images" for grade, name in enumerate(GRADES)
+        ]
         axis.set_yticks([grade * step + side / 2 for grade in range(len(GRADES))], labels)
         axis.set_xticks([])
         axis.tick_params(length=0)
         axis.grid(visible=False)
         axis.set_frame_on(False)
-        style.suptitle(figure, [part.name], f"{part.name}, {COLUMNS} of each grade, drawn at random")
+        style.suptitle(
+            figure, [part.name], f"{part.name}, {COLUMNS} of each grade, drawn at random"
+        )
     return figure
 
 
@@ -217,13 +274,25 @@ def quality_figure(parts):
 
     names = [part.name for part in parts]
     with style.style():
-        figure = Figure(figsize=(1.5 * style.WIDTH, 0.9 + 2 * (0.45 + 0.2 * len(parts))), layout="constrained")
+        figure = Figure(
+            figsize=(1.5 * style.WIDTH, 0.9 + 2 * (0.45 + 0.2 * len(parts))), layout="constrained"
+        )
         axes = figure.subplots(2, 2, sharey=True)
         for axis, (column, (title, factor, least)) in zip(axes.flat, PANELS.items(), strict=True):
             values = [factor * part.quality[column].dropna().to_numpy() for part in parts]
-            look = {"orientation": "horizontal", "whis": (5, 95), "showfliers": False, "widths": 0.55, "patch_artist": True}
+            look = {
+                "orientation": "horizontal",
+                "whis": (5, 95),
+                "showfliers": False,
+                "widths": 0.55,
+                "patch_artist": True,
+            }
             boxes = axis.boxplot(
-                values, **look, medianprops={"color": "black"}, boxprops={"linewidth": 0.6}, whiskerprops={"linewidth": 0.6}
+                values,
+                **look,
+                medianprops={"color": "black"},
+                boxprops={"linewidth": 0.6},
+                whiskerprops={"linewidth": 0.6},
             )
             for box in boxes["boxes"]:
                 box.set_facecolor(style.COLOURS[4])

@@ -14,7 +14,19 @@ from PIL import Image
 from clipdr.report.tables import writers
 
 SHOWN = 20  # rejected files and sizes named on the page; the rest is counted
-HEADS = ["Domain", "Images", "Patients", "Rejected", "Flagged", "Sizes", "Measured", "Sharpness", "Brightness", "Over %", "Under %"]
+HEADS = [
+    "Domain",
+    "Images",
+    "Patients",
+    "Rejected",
+    "Flagged",
+    "Sizes",
+    "Measured",
+    "Sharpness",
+    "Brightness",
+    "Over %",
+    "Under %",
+]
 STYLE = """
 body { margin: 2rem auto; max-width: 66rem; padding: 0 1.25rem; color: #1c2430; background: #fff;
   font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
@@ -64,7 +76,11 @@ def fragment(table, summaries, folder, photographs=True):
     photographs : False leaves the sample sheets out
     """
     synthetic = [one.name for one in summaries if one.synthetic]
-    warning = f"SYNTHETIC: the photographs of {', '.join(synthetic)} are drawn; they say nothing about patients." if synthetic else ""
+    warning = (
+        f"SYNTHETIC: the photographs of {', '.join(synthetic)} are drawn; they say nothing about patients."
+        if synthetic
+        else ""
+    )
     images = sum(one.images for one in summaries)
     parts = [
         f"<h2>Data</h2>\n<p>{images:,} photographs of {len(summaries)} domains, as prepared for training.</p>",
@@ -75,7 +91,9 @@ def fragment(table, summaries, folder, photographs=True):
                "whiskers: 5th to 95th percentile. Sharpness is the variance of the Laplacian of the green channel."),
         *(domain(one, folder, photographs) for one in summaries),
     ]  # fmt: skip
-    return "\n".join(['<section class="data-report">', *(part for part in parts if part), "</section>", ""])
+    return "\n".join(
+        ['<section class="data-report">', *(part for part in parts if part), "</section>", ""]
+    )
 
 
 def counts(table):
@@ -87,8 +105,14 @@ def counts(table):
 
 def overview(summaries):
     """One line per domain: numbers, and medians of the quality."""
-    numbers = [(one.images, one.patients, len(one.rejected), one.flagged, len(one.sizes), one.measured) for one in summaries]
-    body = [[escape(str(cell)) for cell in (one.name, *first, *one.quality)] for one, first in zip(summaries, numbers, strict=True)]
+    numbers = [
+        (one.images, one.patients, len(one.rejected), one.flagged, len(one.sizes), one.measured)
+        for one in summaries
+    ]
+    body = [
+        [escape(str(cell)) for cell in (one.name, *first, *one.quality)]
+        for one, first in zip(summaries, numbers, strict=True)
+    ]
     caption = "Photographs, and medians of their quality inside the disc at the stored size; not measured where the disc is unknown."
     return _table(HEADS, body, caption)
 
@@ -102,7 +126,9 @@ def domain(one, folder, photographs=True):
         f"<p>Pixels (width x height: images): {escape(sizes)}.</p>",
         f"<p>Flags: {escape(', '.join(one.flags))}.</p>" if one.flags else "",
         _rejected(one),
-        figure(folder / f"samples_{one.name}.png", f"photographs of {one.name} by grade", "") if photographs else "",
+        figure(folder / f"samples_{one.name}.png", f"photographs of {one.name} by grade", "")
+        if photographs
+        else "",
     ]
     return "\n".join(line for line in lines if line)
 
@@ -112,7 +138,9 @@ def figure(path, alt, caption):
     with Image.open(path) as image:
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=85)
-    kind, content = min(("jpeg", buffer.getvalue()), ("png", Path(path).read_bytes()), key=lambda pair: len(pair[1]))
+    kind, content = min(
+        ("jpeg", buffer.getvalue()), ("png", Path(path).read_bytes()), key=lambda pair: len(pair[1])
+    )
     said = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return f'<figure><img src="data:image/{kind};base64,{base64.b64encode(content).decode()}" alt="{escape(alt)}">{said}</figure>'
 
@@ -120,13 +148,24 @@ def figure(path, alt, caption):
 def _rejected(one):
     if not one.rejected:
         return "<p>No photograph was rejected.</p>"
-    more = f" The first {SHOWN}; all are in data/rejected/{one.name}.csv." if len(one.rejected) > SHOWN else ""
+    more = (
+        f" The first {SHOWN}; all are in data/rejected/{one.name}.csv."
+        if len(one.rejected) > SHOWN
+        else ""
+    )
     body = [[escape(cell) for cell in row] for row in one.rejected[:SHOWN]]
-    return _table(["Rejected photograph", "Reason"], body, escape(f"{len(one.rejected)} rejected.{more}"), "text")
+    return _table(
+        ["Rejected photograph", "Reason"],
+        body,
+        escape(f"{len(one.rejected)} rejected.{more}"),
+        "text",
+    )
 
 
 def _first(texts, what):
-    return ", ".join(texts[:SHOWN]) + (f" and {len(texts) - SHOWN} more {what}" if len(texts) > SHOWN else "")
+    return ", ".join(texts[:SHOWN]) + (
+        f" and {len(texts) - SHOWN} more {what}" if len(texts) > SHOWN else ""
+    )
 
 
 def _table(head, body, caption, kind="numbers"):

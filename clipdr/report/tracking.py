@@ -22,15 +22,33 @@ from rich.progress import track as progress
 from clipdr import DataError
 from clipdr.data.domains import DOMAINS
 
-SMALL = ("settings.json", "scores.csv", "history.csv", "predictions.parquet")  # always copied to the artifacts
+SMALL = (
+    "settings.json",
+    "scores.csv",
+    "history.csv",
+    "predictions.parquet",
+)  # always copied to the artifacts
 WEIGHTS = "model.safetensors"
 WEIGHTS_COPIED = 50 * 2**20  # bytes; larger weights are named by path and sha256 only
 STUDY_FILES = ("tables/*", "figures/*.png")
 # metrics of scores.csv that MLflow shows; all of them are in the artifact
-SHOWN = ("auc", "accuracy", "macro_f1", "qwk", "mae", "mae_expected", *(f"recall_{grade}" for grade in range(5)))
+SHOWN = (
+    "auc",
+    "accuracy",
+    "macro_f1",
+    "qwk",
+    "mae",
+    "mae_expected",
+    *(f"recall_{grade}" for grade in range(5)),
+)
 SHOWN += ("referable_auc", "sensitivity", "specificity", "ece_2", "rps", "ece_2_t", "rps_t")
 NOT_IN_A_NAME = re.compile(r"[^\w\-. /]")  # of a metric or parameter in MLflow
-MAX_VALUE, MAX_NAME, MAX_METRICS, MAX_PARAMS = 6000, 250, 1000, 100  # MLflow's limits: characters, entries of one log_batch
+MAX_VALUE, MAX_NAME, MAX_METRICS, MAX_PARAMS = (
+    6000,
+    250,
+    1000,
+    100,
+)  # MLflow's limits: characters, entries of one log_batch
 
 
 def publish(runs, store_uri, experiment):
@@ -48,7 +66,9 @@ def publish(runs, store_uri, experiment):
     """
     runs = Path(runs)
     if not store_uri.startswith("sqlite:///"):
-        raise DataError(f"{store_uri}: only a database of this machine can be written; name it sqlite:///PATH")
+        raise DataError(
+            f"{store_uri}: only a database of this machine can be written; name it sqlite:///PATH"
+        )
     database = Path(store_uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     folders = sorted(path.parent for path in runs.glob("*/*/*/*/settings.json"))
@@ -56,16 +76,34 @@ def publish(runs, store_uri, experiment):
     with _only_writer(database.with_name(f"{database.name}.lock")):
         store = _Store(store_uri, experiment, database.parent / "mlartifacts")
         console = Console(stderr=True)
-        for folder in progress(folders, "track", console=console, transient=True, disable=not console.is_terminal):
+        for folder in progress(
+            folders, "track", console=console, transient=True, disable=not console.is_terminal
+        ):
             files = [folder / name for name in (*SMALL, WEIGHTS, "provenance.json")]
             missing = not all(file.is_file() for file in files)
-            counts["incomplete" if missing else store.put(folder.relative_to(runs).as_posix(), files, runs, _run)] += 1
-        for folder in sorted(path.parent for path in runs.parent.glob("pretrain/runs/*/*/settings.json")):
-            files = [folder / name for name in ("settings.json", "history.csv", WEIGHTS, "provenance.json")]
+            counts[
+                "incomplete"
+                if missing
+                else store.put(folder.relative_to(runs).as_posix(), files, runs, _run)
+            ] += 1
+        for folder in sorted(
+            path.parent for path in runs.parent.glob("pretrain/runs/*/*/settings.json")
+        ):
+            files = [
+                folder / name
+                for name in ("settings.json", "history.csv", WEIGHTS, "provenance.json")
+            ]
             name = folder.relative_to(runs.parent).as_posix().replace("/runs/", "/")
             missing = not all(file.is_file() for file in files)
-            counts["incomplete" if missing else store.put(name, files, runs.parent, _pretraining)] += 1
-        files = sorted(file for pattern in STUDY_FILES for file in runs.parent.glob(pattern) if file.is_file() and file.name[0] != ".")
+            counts[
+                "incomplete" if missing else store.put(name, files, runs.parent, _pretraining)
+            ] += 1
+        files = sorted(
+            file
+            for pattern in STUDY_FILES
+            for file in runs.parent.glob(pattern)
+            if file.is_file() and file.name[0] != "."
+        )
         if files:
             counts[store.put("study", files, runs.parent, _study)] += 1
     return counts
@@ -75,7 +113,9 @@ class _Store:
     """The active runs of one experiment, by name."""
 
     def __init__(self, uri, experiment, artifacts):
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before the import, which would otherwise send usage data
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = (
+            "true"  # before the import, which would otherwise send usage data
+        )
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
         from mlflow import MlflowClient
 
@@ -84,7 +124,11 @@ class _Store:
         known = self.client.get_experiment_by_name(experiment)
         # Not a folder: MLflow would store its absolute path. The UI looks for this address below its --artifacts-destination.
         location = f"mlflow-artifacts:/{NOT_IN_A_NAME.sub('_', experiment).replace('/', '_')}"
-        self.experiment = known.experiment_id if known else self.client.create_experiment(experiment, artifact_location=location)
+        self.experiment = (
+            known.experiment_id
+            if known
+            else self.client.create_experiment(experiment, artifact_location=location)
+        )
         if known and known.lifecycle_stage == "deleted":
             self.client.restore_experiment(self.experiment)
         self.active = {}
@@ -102,7 +146,9 @@ class _Store:
         current = [run for run in earlier if run.data.tags.get("digest") == digest]
         if not current:
             self._add(name, digest, *describe(files, root))
-        for run in [run for run in earlier if run not in current[:1]]:  # changed, or left half-written by a killed process
+        for run in [
+            run for run in earlier if run not in current[:1]
+        ]:  # changed, or left half-written by a killed process
             self.client.delete_run(run.info.run_id)
             shutil.rmtree(self._folder(run), ignore_errors=True)
         return "unchanged" if current else "replaced" if earlier else "published"
@@ -112,7 +158,9 @@ class _Store:
         from mlflow.entities import Metric, Param, RunTag
 
         end = round(1000 * max(file.stat().st_mtime for file in copies))
-        run = self.client.create_run(self.experiment, start_time=end - round(1000 * seconds), run_name=name)
+        run = self.client.create_run(
+            self.experiment, start_time=end - round(1000 * seconds), run_name=name
+        )
         identity = run.info.run_id
         for file in copies:
             target = self._folder(run) / file.relative_to(copies[file])
@@ -124,7 +172,10 @@ class _Store:
             self.client.log_batch(identity, metrics=metrics[start : start + MAX_METRICS])
         for start in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(identity, params=params[start : start + MAX_PARAMS])
-        self.client.log_batch(identity, tags=[RunTag(key, _cut(value)) for key, value in (tags | {"digest": digest}).items()])
+        self.client.log_batch(
+            identity,
+            tags=[RunTag(key, _cut(value)) for key, value in (tags | {"digest": digest}).items()],
+        )
         self.client.set_terminated(identity, "FINISHED", end)
 
     def _folder(self, run):
@@ -145,7 +196,9 @@ def _run(files, root):
             "method": method,
             "held_out": held_out,
             "seed": seed,
-            "synthetic": "yes" if (domain := DOMAINS.get(held_out.removeprefix("all_but_"))) and domain.synthetic else "no",
+            "synthetic": "yes"
+            if (domain := DOMAINS.get(held_out.removeprefix("all_but_"))) and domain.synthetic
+            else "no",
             "commit": facts["commit"] or "unknown",
             "weights": weights.relative_to(root.parent).as_posix(),
             "weights_sha256": _sha256(weights),
@@ -153,10 +206,14 @@ def _run(files, root):
         params = _flat(json.loads(settings.read_text()))
         seconds = float(facts["seconds"])
     except (KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder}: cannot be published ({error!r}); delete the folder and run that job again") from error
+        raise DataError(
+            f"{folder}: cannot be published ({error!r}); delete the folder and run that job again"
+        ) from error
     tags |= {"selected_step": selected} if selected else {}
     tags |= {"undefined": ", ".join(undefined)} if undefined else {}
-    copies = [settings, scores, history, predictions] + [weights] * (weights.stat().st_size <= WEIGHTS_COPIED)
+    copies = [settings, scores, history, predictions] + [weights] * (
+        weights.stat().st_size <= WEIGHTS_COPIED
+    )
     return params, curve + values, tags, dict.fromkeys(copies, folder), seconds
 
 
@@ -174,8 +231,12 @@ def _pretraining(files, root):
         }
         params, seconds = _flat(json.loads(settings.read_text())), float(facts["seconds"])
     except (KeyError, ValueError) as error:
-        raise DataError(f"{settings.parent}: cannot be published ({error!r}); delete the folder and run that job again") from error
-    copies = [settings, history, *sorted(settings.parent.glob("*.csv"))] + [weights] * (weights.stat().st_size <= WEIGHTS_COPIED)
+        raise DataError(
+            f"{settings.parent}: cannot be published ({error!r}); delete the folder and run that job again"
+        ) from error
+    copies = [settings, history, *sorted(settings.parent.glob("*.csv"))] + [weights] * (
+        weights.stat().st_size <= WEIGHTS_COPIED
+    )
     return params, curve, tags, dict.fromkeys(copies, settings.parent), seconds
 
 
@@ -189,7 +250,9 @@ def _curve(path):
     rows = list(csv.DictReader(path.read_text().splitlines()))
     selected = [row["step"] for row in rows if row.get("selected") == "True"]
     columns = [column for column in (rows[0] if rows else ()) if column not in ("step", "selected")]
-    points = [(column, _number(row[column]), int(row["step"])) for column in columns for row in rows]
+    points = [
+        (column, _number(row[column]), int(row["step"])) for column in columns for row in rows
+    ]
     return "".join(selected[-1:]), [point for point in points if point[1] is not None]
 
 
@@ -199,7 +262,11 @@ def _scores(path):
     `test/auc` is the value on all test images with the weights selected on source validation (SWAD: averaged), `test_last/auc` the last's;
     `test/auc_low` and `test/auc_high` are its interval. Where several domains are tested, `test/auc/DDR` is one of them.
     """
-    rows = [row for row in csv.DictReader(path.read_text().splitlines()) if row["split"] == "test" and row["stratum"] == "all"]
+    rows = [
+        row
+        for row in csv.DictReader(path.read_text().splitlines())
+        if row["split"] == "test" and row["stratum"] == "all"
+    ]
     rows = [row for row in rows if row["metric"] in SHOWN]
     several = {row["domain"] for row in rows} >= {"pooled"}
     values, undefined = [], []
@@ -270,7 +337,10 @@ def _only_writer(path):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            print(f"waiting for process {file.read().strip()}, which is publishing to the same database", file=sys.stderr)
+            print(
+                f"waiting for process {file.read().strip()}, which is publishing to the same database",
+                file=sys.stderr,
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

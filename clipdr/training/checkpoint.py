@@ -14,7 +14,10 @@ from clipdr.training.distributed import world
 
 def random_state():
     """State of torch's generators: the CPU's, a list of the GPUs'."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return (
+        torch.get_rng_state(),
+        torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    )
 
 
 def set_random_state(state):

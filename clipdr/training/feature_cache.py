@@ -25,7 +25,9 @@ def cache_features(spec, side, domain, data):
     rows = Images(manifest, {domain: store}, [domain], side, device=device)
     backbone = Backbone(spec, side)
     tower = backbone.image.to(device).eval()
-    read = tower.pooled if backbone.folder else tower  # a folder's v is cached, and what leads from it to the texts stands with the prompts
+    read = (
+        tower.pooled if backbone.folder else tower
+    )  # a folder's v is cached, and what leads from it to the texts stands with the prompts
     features = torch.cat([read(batch.image).float().cpu() for batch in rows.chunks(BATCH)])
     with replacing(Path(data) / "features" / spec["name"] / f"{domain}.npy") as path:
         np.save(path, features.numpy())
@@ -34,6 +36,13 @@ def cache_features(spec, side, domain, data):
 def cache_prompts(spec, side, data):
     """Features of all fixed prompts, {bank: (5, templates, D) float32}, `scale`, the multiplier of the cosine, and a folder's `bridge`."""
     backbone = Backbone(spec, side)
-    bridge = {"bridge": backbone.image.projection.weight.detach().numpy()} if backbone.folder else {}
+    bridge = (
+        {"bridge": backbone.image.projection.weight.detach().numpy()} if backbone.folder else {}
+    )
     with replacing(Path(data) / "features" / spec["name"] / "prompts.npz") as path:
-        np.savez(path, scale=np.float64(backbone.scale), **bridge, **{bank: features.numpy() for bank, features in backbone.banks.items()})
+        np.savez(
+            path,
+            scale=np.float64(backbone.scale),
+            **bridge,
+            **{bank: features.numpy() for bank, features in backbone.banks.items()},
+        )

@@ -31,23 +31,41 @@ def search(settings, method, seed, trials, *, manifests, data, device="auto"):
     said = []
 
     def objective(trial):
-        values = {name: trial.suggest_categorical(name, choices) for name, (_, choices) in space.items()}
+        values = {
+            name: trial.suggest_categorical(name, choices) for name, (_, choices) in space.items()
+        }
         said.append({"options": layer(values), "val_auc": None})
-        said[-1]["val_auc"] = validated(over(settings, said[-1]["options"]), method, seed, manifest, parts, data, device)
+        said[-1]["val_auc"] = validated(
+            over(settings, said[-1]["options"]), method, seed, manifest, parts, data, device
+        )
         return said[-1]["val_auc"]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the sampler that draws without repetition
-        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.BruteForceSampler(seed=seed))
+        warnings.simplefilter(
+            "ignore", optuna.exceptions.ExperimentalWarning
+        )  # of the sampler that draws without repetition
+        study = optuna.create_study(
+            direction="maximize", sampler=optuna.samplers.BruteForceSampler(seed=seed)
+        )
     study.enqueue_trial({name: own for name, (own, _) in space.items()})
     study.optimize(objective, n_trials=trials, catch=(DataError,))
-    finished = [trial for trial in said if trial["val_auc"] is not None and not math.isnan(trial["val_auc"])]
+    finished = [
+        trial for trial in said if trial["val_auc"] is not None and not math.isnan(trial["val_auc"])
+    ]
     if not finished:
-        raise DataError(f"search: no trial of {method} has an AUC on source validation; train it once to see why")
+        raise DataError(
+            f"search: no trial of {method} has an AUC on source validation; train it once to see why"
+        )
     best = max(finished, key=lambda trial: trial["val_auc"])
     domains = list(dict.fromkeys(manifest.domain))
-    return {"method": method, "seed": seed, "domains": domains, "trials": said, "chosen": best["options"]}
+    return {
+        "method": method,
+        "seed": seed,
+        "domains": domains,
+        "trials": said,
+        "chosen": best["options"],
+    }
 
 
 def space_of(settings, method):
@@ -55,10 +73,16 @@ def space_of(settings, method):
     from clipdr.training.run import class_of
 
     training = settings["training"]
-    space = {"training.lr": (training["lr"], tuple(training["lr"] * factor for factor in LR_FACTORS))}
+    space = {
+        "training.lr": (training["lr"], tuple(training["lr"] * factor for factor in LR_FACTORS))
+    }
     for name, values in SPACES[method].items():
         section, _, key = name.rpartition(".")
-        default = inspect.signature(class_of(settings, method)).parameters[key].default if not section else None
+        default = (
+            inspect.signature(class_of(settings, method)).parameters[key].default
+            if not section
+            else None
+        )
         own = training[key] if section else settings["options"].get(key, default)
         space[name] = (own, tuple(dict.fromkeys([own, *values])))
     return space
@@ -66,14 +90,25 @@ def space_of(settings, method):
 
 def layer(values):
     """{"training.lr": 1, "weight": 2} -> {"training": {"lr": 1}, "weight": 2}: as options of a study."""
-    options = {"training": {name.removeprefix("training."): value for name, value in values.items() if name.startswith("training.")}}
-    return options | {name: value for name, value in values.items() if not name.startswith("training.")}
+    options = {
+        "training": {
+            name.removeprefix("training."): value
+            for name, value in values.items()
+            if name.startswith("training.")
+        }
+    }
+    return options | {
+        name: value for name, value in values.items() if not name.startswith("training.")
+    }
 
 
 def over(settings, options):
     """Settings with a layer of options on top."""
     own = {name: value for name, value in options.items() if name != "training"}
-    return settings | {"training": settings["training"] | options["training"], "options": settings["options"] | own}
+    return settings | {
+        "training": settings["training"] | options["training"],
+        "options": settings["options"] | own,
+    }
 
 
 def validated(settings, method, seed, manifest, parts, data, device):
@@ -88,6 +123,13 @@ def validated(settings, method, seed, manifest, parts, data, device):
     device, settings = place(device), required(settings, method)
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
-    result = fit(model, rows["train"], rows["val"], Training(**settings["training"]), seed=seed, device=device)
+    result = fit(
+        model,
+        rows["train"],
+        rows["val"],
+        Training(**settings["training"]),
+        seed=seed,
+        device=device,
+    )
     restore(model, next(iter(result.states.values())))
     return validate(model, rows["val"], device)[f"val_{SELECTION}"]

@@ -21,11 +21,16 @@ from clipdr.training.swad import Swad
 SELECTION = "auc"  # on pooled source validation: the selecting metric is the reported metric
 WARM = 0.3  # share of the budget before which no checkpoint is selected (GDRBench)
 WARMUP_LR = 1e-5  # of CoOp's first epoch
-EVALUATION_BATCH = {"cpu": 16, "cuda": 64}  # images; maps of 16 stay in a CPU's cache: 1.5 times as fast as 64 (EfficientNet-lite0, 112 px)
+EVALUATION_BATCH = {
+    "cpu": 16,
+    "cuda": 64,
+}  # images; maps of 16 stay in a CPU's cache: 1.5 times as fast as 64 (EfficientNet-lite0, 112 px)
 MOST = 50  # evaluations under SWAD: one per epoch, at least 2 % of the budget apart
 
 OPTIMIZERS = {
-    "sgd": lambda parameters, lr, decay: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay),
+    "sgd": lambda parameters, lr, decay: torch.optim.SGD(
+        parameters, lr, momentum=0.9, nesterov=True, weight_decay=decay
+    ),
     "radam": lambda parameters, lr, decay: torch.optim.RAdam(parameters, lr, weight_decay=decay),
     "adamw": lambda parameters, lr, decay: torch.optim.AdamW(parameters, lr, weight_decay=decay),
 }
@@ -58,14 +63,27 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", keep=Fals
     method.begin(source)
     groups = method.parameter_groups()
     steps, per_epoch = source.steps if groups else 0, source.steps_per_epoch
-    optimizers = {name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay) for name, group in groups.items()}
+    optimizers = {
+        name: OPTIMIZERS[training.optimizer](group, training.lr, training.weight_decay)
+        for name, group in groups.items()
+    }
     marks = evaluation_steps(training, steps)
     state = State(
-        method, optimizers, resume, digest, Swad(training.rise) if training.average == "swad" and steps else None, {} if keep else None
+        method,
+        optimizers,
+        resume,
+        digest,
+        Swad(training.rise) if training.average == "swad" and steps else None,
+        {} if keep else None,
     )
     start = state.load()
     console = Console(stderr=True)
-    with Progress(*Progress.get_default_columns(), console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *Progress.get_default_columns(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
         task = bar.add_task("training", total=steps, completed=start)
         for step in range(start, steps):
             set_rate(optimizers, training, step, steps, per_epoch)
@@ -77,8 +95,16 @@ def fit(method, train, val, training, *, seed, resume=None, digest="", keep=Fals
             state.add(parts)
             bar.advance(task)
             if step + 1 in marks:
-                row = {"step": step + 1, "epoch": (step + 1) / per_epoch, "lr": optimizers["main"].param_groups[0]["lr"]}
-                state.evaluate(row | state.losses(step + 1), validate(method, val, device), eligible=step + 1 > WARM * steps)
+                row = {
+                    "step": step + 1,
+                    "epoch": (step + 1) / per_epoch,
+                    "lr": optimizers["main"].param_groups[0]["lr"],
+                }
+                state.evaluate(
+                    row | state.losses(step + 1),
+                    validate(method, val, device),
+                    eligible=step + 1 > WARM * steps,
+                )
                 state.save(step + 1)
     return state.finish()
 
@@ -106,7 +132,9 @@ def train_step(method, optimizers, batch, clip_norm):
         optimizer.zero_grad(set_to_none=True)
         sum(parts.values()).backward()
         if clip_norm:
-            torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+            torch.nn.utils.clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], clip_norm
+            )
         optimizer.step()
         seen |= {name: value.detach() for name, value in parts.items()}
     return seen
@@ -141,8 +169,13 @@ def validate(method, val, device):
     logits = predict(method, val, device)
     probability, grade, names = probabilities(logits), val.grade.numpy(), val.names
     scores = {"val_loss": F.cross_entropy(torch.from_numpy(logits).double(), val.grade).item()}
-    scores |= {f"val_{metric}": float(METRICS[metric](grade, probability)[0]) for metric in ("auc", "qwk")}
-    return scores | {f"val_auc_{d}": float(METRICS["auc"](grade[names == d], probability[names == d])[0]) for d in dict.fromkeys(names)}
+    scores |= {
+        f"val_{metric}": float(METRICS[metric](grade, probability)[0]) for metric in ("auc", "qwk")
+    }
+    return scores | {
+        f"val_auc_{d}": float(METRICS["auc"](grade[names == d], probability[names == d])[0])
+        for d in dict.fromkeys(names)
+    }
 
 
 def trained(method):
@@ -152,7 +185,9 @@ def trained(method):
 
 def live(method):
     """As `trained`, but the tensors themselves."""
-    frozen = tuple(f"{name}." for name, module in method.named_modules() if isinstance(module, Frozen))
+    frozen = tuple(
+        f"{name}." for name, module in method.named_modules() if isinstance(module, Frozen)
+    )
     return {key: value for key, value in method.state_dict().items() if not key.startswith(frozen)}
 
 
@@ -161,16 +196,29 @@ def restore(method, state):
     _, unexpected = method.load_state_dict(state, strict=False)
     missing = set(trained(method)) - set(state)
     if unexpected or missing:
-        raise DataError(f"weights do not fit the method: {sorted(missing)[:2]} missing, {unexpected[:2]} unknown; train that run again")
+        raise DataError(
+            f"weights do not fit the method: {sorted(missing)[:2]} missing, {unexpected[:2]} unknown; train that run again"
+        )
 
 
 class State:
     """What changes during training besides the method: the history, the selected weights, and the file to go on from."""
 
     def __init__(self, method, optimizers, path, digest, swad=None, kept=None):
-        self.method, self.optimizers, self.path, self.digest = method, optimizers, Path(path) if path else None, digest
+        self.method, self.optimizers, self.path, self.digest = (
+            method,
+            optimizers,
+            Path(path) if path else None,
+            digest,
+        )
         self.swad, self.kept = swad, kept
-        self.history, self.selected, self.best, self.sums, self.since = [], None, float("-inf"), {}, 0
+        self.history, self.selected, self.best, self.sums, self.since = (
+            [],
+            None,
+            float("-inf"),
+            {},
+            0,
+        )
 
     def add(self, parts):
         """Keep the sum of each part of the loss; read at the next evaluation, so that no step waits for the device."""
@@ -199,7 +247,10 @@ class State:
             self.kept[row["step"]] = trained(self.method)
         better = eligible and scores[f"val_{SELECTION}"] > self.best
         if better:
-            self.best, self.selected = scores[f"val_{SELECTION}"], None if self.swad else trained(self.method)
+            self.best, self.selected = (
+                scores[f"val_{SELECTION}"],
+                None if self.swad else trained(self.method),
+            )
         self.history.append(row | scores | {"selected": better})
 
     def save(self, step):
@@ -215,7 +266,9 @@ class State:
             swad=self.swad and self.swad.state_dict(),
             kept=self.kept,
             method=trained(self.method),
-            optimizers={name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            optimizers={
+                name: optimizer.state_dict() for name, optimizer in self.optimizers.items()
+            },
         )
 
     def load(self):
@@ -227,7 +280,9 @@ class State:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(content["optimizers"][name])
         resume.go_on(content)
-        self.history, self.best, self.selected, self.kept = (content[key] for key in ("history", "best", "selected", "kept"))
+        self.history, self.best, self.selected, self.kept = (
+            content[key] for key in ("history", "best", "selected", "kept")
+        )
         if self.swad:
             self.swad.load_state_dict(content["swad"])
         return content["step"]
@@ -241,6 +296,10 @@ class State:
             averaged, chosen = self.swad.finish()
             states = {"swad": averaged, "last": last}
         elif self.history and not chosen:
-            raise DataError("training: AUC of source validation is undefined at every evaluation; it needs images of every grade")
-        history = pd.DataFrame([row | {"selected": index in chosen} for index, row in enumerate(self.history)])
+            raise DataError(
+                "training: AUC of source validation is undefined at every evaluation; it needs images of every grade"
+            )
+        history = pd.DataFrame(
+            [row | {"selected": index in chosen} for index, row in enumerate(self.history)]
+        )
         return Fit(history, states, self.kept or {})

@@ -40,7 +40,14 @@ def curve(settings, method, left_out, seed, *, manifests, data, device="auto"):
     parts = {"train": parts["train"], "val": parts["test"]}
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
-    return fit(model, rows["train"], rows["val"], Training(**settings["training"]), seed=seed, device=device).history
+    return fit(
+        model,
+        rows["train"],
+        rows["val"],
+        Training(**settings["training"]),
+        seed=seed,
+        device=device,
+    ).history
 
 
 def leave_one_out(history, inner):
@@ -52,16 +59,22 @@ def leave_one_out(history, inner):
         return None
     for name, one in inner.items():
         if len(one) != len(history):
-            raise DataError(f"loso: {name}: {len(one)} evaluations for {len(history)} of the run; train it for as many")
+            raise DataError(
+                f"loso: {name}: {len(one)} evaluations for {len(history)} of the run; train it for as many"
+            )
     mean = np.mean([one[f"val_{SELECTION}"].to_numpy() for one in inner.values()], axis=0)
     return best(dict(zip(history["step"], mean, strict=True)), history["step"].max())
 
 
 def best(scores, steps):
     """The step with the best score: {step: score}, earliest on a tie, after the share of the budget that source_val waits for."""
-    late = {step: score for step, score in scores.items() if step > WARM * steps and not np.isnan(score)}
+    late = {
+        step: score for step, score in scores.items() if step > WARM * steps and not np.isnan(score)
+    }
     if not late:
-        raise DataError("selection: AUC is undefined at every evaluation; it needs images of every grade")
+        raise DataError(
+            "selection: AUC is undefined at every evaluation; it needs images of every grade"
+        )
     return int(max(late, key=late.get))
 
 
@@ -78,18 +91,28 @@ def select(folder, rules, inner, *, manifests, data, device="auto"):
     manifest = read_manifests(manifests)
     parts = fold(manifest, key["protocol"], key["held_out"])
     model, rows = build(settings, key["method"], data, manifest, parts, device)
-    model.begin(source_of(rows["train"], rows["val"], Training(**settings["training"])))  # state that a method makes for its sources
+    model.begin(
+        source_of(rows["train"], rows["val"], Training(**settings["training"]))
+    )  # state that a method makes for its sources
     history = pd.read_csv(folder / "history.csv")
     checkpoints = split(load_file(folder / "checkpoints.safetensors"))
     chosen = {}
     if "loso" in rules:
-        chosen["loso"] = leave_one_out(history, {name: pd.read_csv(path) for name, path in inner.items()})
+        chosen["loso"] = leave_one_out(
+            history, {name: pd.read_csv(path) for name, path in inner.items()}
+        )
     if "oracle" in rules:
         chosen["oracle"] = oracle(model, rows["test"], checkpoints, device)
     tables = []
     for rule, step in chosen.items():
-        restore(model, checkpoints[step] if step is not None else load_file(folder / "model.safetensors"))
-        tables += [table(key, rule, name, parts[name], predict(model, rows[name], device), model.scale) for name in ("val", "test")]
+        restore(
+            model,
+            checkpoints[step] if step is not None else load_file(folder / "model.safetensors"),
+        )
+        tables += [
+            table(key, rule, name, parts[name], predict(model, rows[name], device), model.scale)
+            for name in ("val", "test")
+        ]
     write_text(folder / "selected.json", json.dumps(chosen, indent=1) + "\n")
     with replacing(folder / "selected.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
@@ -100,7 +123,9 @@ def oracle(model, test, checkpoints, device):
     scores, grade = {}, test.grade.numpy()
     for step, state in checkpoints.items():
         restore(model, state)
-        scores[step] = float(METRICS[SELECTION](grade, probabilities(predict(model, test, device)))[0])
+        scores[step] = float(
+            METRICS[SELECTION](grade, probabilities(predict(model, test, device)))[0]
+        )
     return best(scores, max(scores)) if scores else None
 
 

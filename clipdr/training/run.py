@@ -40,7 +40,9 @@ def refuse_known(spec, test, where):
         return
     facts = Folder(path).facts
     seen, people = set(facts["seen"]["images"]), set(facts["seen"]["patients"])
-    known = test["sha256"].isin(seen - {""}) | (test["domain"] + "/" + test["patient"]).where(test["patient"] != "", "").isin(people)
+    known = test["sha256"].isin(seen - {""}) | (test["domain"] + "/" + test["patient"]).where(
+        test["patient"] != "", ""
+    ).isin(people)
     if known.any():
         first = test.loc[known, "image"].iloc[0]
         raise DataError(
@@ -49,10 +51,25 @@ def refuse_known(spec, test, where):
         )
 
 
-REQUIRED = ("sampler", "average")  # of training: what a method declares as class attributes, where the study asks for nothing else
+REQUIRED = (
+    "sampler",
+    "average",
+)  # of training: what a method declares as class attributes, where the study asks for nothing else
 
 
-def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, keep=False, device="auto"):
+def run(
+    settings,
+    protocol,
+    method,
+    held_out,
+    seed,
+    *,
+    manifests,
+    data,
+    folder,
+    keep=False,
+    device="auto",
+):
     """Train one method with one domain held out, predict its validation and test images, and write the run folder.
 
     settings  : one slice of the config (Config.settings);  manifests : paths of data/manifests/{D}.csv
@@ -71,7 +88,16 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     inputs = {str(path): digest(path) for path in manifests}
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
-    identity = [settings, protocol, method, held_out, seed, keep, inputs, surroundings(rows["train"].arrays)]
+    identity = [
+        settings,
+        protocol,
+        method,
+        held_out,
+        seed,
+        keep,
+        inputs,
+        surroundings(rows["train"].arrays),
+    ]
     training = Training(**settings["training"])
     result = fit(
         model,
@@ -89,18 +115,41 @@ def run(settings, protocol, method, held_out, seed, *, manifests, data, folder, 
     for selection, state in result.states.items():
         restore(model, state)
         tables += [
-            table(key, selection, split, parts[split], predict(model, rows[split], device), model.scale) for split in ("val", "test")
+            table(
+                key,
+                selection,
+                split,
+                parts[split],
+                predict(model, rows[split], device),
+                model.scale,
+            )
+            for split in ("val", "test")
         ]
-    write_text(folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n")
-    write_text(folder / "history.csv", result.history.to_csv(index=False) if len(result.history) else "step\n")
+    write_text(
+        folder / "settings.json", json.dumps(key | settings, indent=1, sort_keys=True) + "\n"
+    )
+    write_text(
+        folder / "history.csv",
+        result.history.to_csv(index=False) if len(result.history) else "step\n",
+    )
     if keep:
         with replacing(folder / "checkpoints.safetensors") as path:
-            save_file({f"{step}/{name}": value for step, state in result.kept.items() for name, value in state.items()}, path)
+            save_file(
+                {
+                    f"{step}/{name}": value
+                    for step, state in result.kept.items()
+                    for name, value in state.items()
+                },
+                path,
+            )
     with replacing(folder / "model.safetensors") as path:
         save_file(next(iter(result.states.values())), path)
     with replacing(folder / "predictions.parquet") as path:
         pd.concat(tables, ignore_index=True).to_parquet(path, index=False)
-        files = {name: digest(folder / name) for name in ("settings.json", "history.csv", "model.safetensors")}
+        files = {
+            name: digest(folder / name)
+            for name in ("settings.json", "history.csv", "model.safetensors")
+        }
         files |= {"predictions.parquet": digest(path)}
         facts = provenance(model, inputs, device, began)
         facts |= {"degenerate": model.degenerate(source_of(rows["train"], rows["val"], training))}
@@ -117,7 +166,10 @@ def class_of(settings, method):
 def required(settings, method):
     """The settings of a run with the sampler and the weight average that its method needs, where the study leaves them at none."""
     training, cls = settings["training"], class_of(settings, method)
-    return settings | {"training": training | {key: getattr(cls, key) for key in REQUIRED if training[key] == "none"}}
+    return settings | {
+        "training": training
+        | {key: getattr(cls, key) for key in REQUIRED if training[key] == "none"}
+    }
 
 
 def build(settings, method, data, manifest, parts, device):
@@ -125,21 +177,33 @@ def build(settings, method, data, manifest, parts, device):
     spec, side = settings["backbone"], settings["image"]["input"]
     cls = class_of(settings, method)
     if cls.reads == "feature" and not settings["frozen"]:
-        raise DataError(f"{method} reads features of a frozen image tower: set options.{method}.frozen to true")
+        raise DataError(
+            f"{method} reads features of a frozen image tower: set options.{method}.frozen to true"
+        )
     domains, of_domain = source_domains(parts), dict(list(manifest.groupby("domain", sort=False)))
     if settings["frozen"]:
         root = Path(data) / "features" / spec["name"]
         with np.load(root / "prompts.npz") as file:
             backbone = Backbone(spec, side, cached=dict(file))
-        arrays = {name: open_features(root / f"{name}.npy", part) for name, part in of_domain.items()}
+        arrays = {
+            name: open_features(root / f"{name}.npy", part) for name, part in of_domain.items()
+        }
         rows = {split: Features(part, arrays, domains) for split, part in parts.items()}
     else:
         backbone = Backbone(spec, side, precision=settings["training"]["precision"])
-        arrays = {name: open_store(Path(data) / "store" / f"{name}.npy", part) for name, part in of_domain.items()}
+        arrays = {
+            name: open_store(Path(data) / "store" / f"{name}.npy", part)
+            for name, part in of_domain.items()
+        }
         augment = settings["training"]["augment"]
-        rows = {split: Images(part, arrays, domains, side, augment, device) for split, part in parts.items()}
+        rows = {
+            split: Images(part, arrays, domains, side, augment, device)
+            for split, part in parts.items()
+        }
     try:
         model = cls(backbone, **settings["options"])
     except TypeError as error:
-        raise DataError(f"{method}: {error}; its options are the keywords of {cls.__module__}.{cls.__name__}") from None
+        raise DataError(
+            f"{method}: {error}; its options are the keywords of {cls.__module__}.{cls.__name__}"
+        ) from None
     return model.to(device), rows

@@ -33,7 +33,10 @@ class Swad:
         self.waiting = []  # segments of which it is not known yet whether they lie in the valley
         self.limit, self.ended = None, False
         self.total, self.weight = {}, 0  # mean of the segments in the valley, and their steps
-        self.place, self.inside = 0, []  # number of evaluations seen, and those in the valley (index from 0)
+        self.place, self.inside = (
+            0,
+            [],
+        )  # number of evaluations seen, and those in the valley (index from 0)
 
     @torch.no_grad()
     def update(self, state):

@@ -7,7 +7,11 @@ if SYNTHETIC:
             code=code("synthesize"),
         output:
             images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
-            splits=expand(f"{study.raw}/splits/{{domain}}_{{part}}.txt", domain=SYNTHETIC, part=["train", "crossval"]),
+            splits=expand(
+                f"{study.raw}/splits/{{domain}}_{{part}}.txt",
+                domain=SYNTHETIC,
+                part=["train", "crossval"],
+            ),
             patients=f"{study.raw}/patients.csv",
         log:
             f"{RESULTS}/logs/synthesize.log",
@@ -16,7 +20,9 @@ if SYNTHETIC:
         threads: 16  # at most: Snakemake lowers it to --cores
         params:
             raw=lambda wildcards: study.raw,
-            options="--patients {0.patients} --size {0.size} --seed {0.seed}".format(study.synthetic),
+            options="--patients {0.patients} --size {0.size} --seed {0.seed}".format(
+                study.synthetic
+            ),
             domains=",".join(SYNTHETIC),
         shell:
             "python -m clipdr synthesize {params.raw:q} --domains {params.domains} {params.options} --processes {threads} > {log} 2>&1"
@@ -25,7 +31,9 @@ if SYNTHETIC:
 rule prepare:
     input:
         lists=lambda wildcards: study.lists(wildcards.domain),
-        images=lambda wildcards: f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else [],
+        images=lambda wildcards: (
+            f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else []
+        ),
         code=code("prepare"),
     output:
         manifest=f"{DATA}/manifests/{{domain}}.csv",

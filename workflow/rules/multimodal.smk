@@ -14,7 +14,9 @@ if MULTIMODAL:
         f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=wanted, seed=MULTIMODAL["seeds"]
     )
     # settings of one model as a line of sorted JSON: the study's, and what the model changes
-    mm_settings = lambda model: json.dumps(MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True)
+    mm_settings = lambda model: json.dumps(
+        MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True
+    )
 
     rule mm_prepare:
         input:

@@ -3,8 +3,12 @@
 
 rule page:
     input:
-        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["md", "csv"]),
-        figures=expand(f"{RESULTS}/figures/{{name}}.{{suffix}}", name=study.drawn(), suffix=["png", "svg"]),
+        tables=expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["md", "csv"]
+        ),
+        figures=expand(
+            f"{RESULTS}/figures/{{name}}.{{suffix}}", name=study.drawn(), suffix=["png", "svg"]
+        ),
         comparisons=f"{RESULTS}/comparisons.csv" if study.reference in study.methods else [],
         runs=[
             path
@@ -23,7 +27,12 @@ rule page:
         gate=study.gates(),
         data=expand(
             f"{RESULTS}/data/{{name}}",
-            name=["counts.csv", "quality.csv", "quality.png", *expand("samples_{domain}.png", domain=study.domains)],
+            name=[
+                "counts.csv",
+                "quality.csv",
+                "quality.png",
+                *expand("samples_{domain}.png", domain=study.domains),
+            ],
         ),
         manifests=MANIFESTS,
         stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),

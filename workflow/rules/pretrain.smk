@@ -21,7 +21,9 @@ rule pairs:
     threads: 4
     params:
         data=lambda wildcards: DATA,
-        options=lambda wildcards: "{source} --raw {raw} --size {size}".format(**PRETRAIN[wildcards.name]),
+        options=lambda wildcards: "{source} --raw {raw} --size {size}".format(
+            **PRETRAIN[wildcards.name]
+        ),
         seed=lambda wildcards: PRETRAIN[wildcards.name].get("split_seed", 0),
         people=lambda wildcards: "--patients {patients} --people {people}".format(
             **({"patients": 1000, "people": 5000} | PRETRAIN[wildcards.name])
@@ -38,7 +40,14 @@ rule pretrain:
     output:
         expand(
             f"{PRETRAINED}/{{file}}",
-            file=["settings.json", "text.json", "seen.json", "history.csv", "model.safetensors", "provenance.json"],
+            file=[
+                "settings.json",
+                "text.json",
+                "seen.json",
+                "history.csv",
+                "model.safetensors",
+                "provenance.json",
+            ],
             allow_missing=True,
         ),
     log:
@@ -112,7 +121,14 @@ rule pretrain_report:
             f"{RESULTS}/pretrain/runs/{name}/{seed}/{file}"
             for name in PRETRAIN
             for seed in PRETRAIN[name]["seeds"]
-            for file in ["history.csv", "retrieval.csv", "examples.json", "probes.csv", "zeroshot.csv", "fewshot.csv"]
+            for file in [
+                "history.csv",
+                "retrieval.csv",
+                "examples.json",
+                "probes.csv",
+                "zeroshot.csv",
+                "fewshot.csv",
+            ]
         ],
         code=code("pretrain report"),
     output:
@@ -134,4 +150,8 @@ rule pretrain_report:
 rule pretrained:
     input:
         rules.pretrain_report.output,
-        [f"{RESULTS}/pretrain/backbones/{name}_{seed}/visual.json" for name in PRETRAIN for seed in PRETRAIN[name]["seeds"]],
+        [
+            f"{RESULTS}/pretrain/backbones/{name}_{seed}/visual.json"
+            for name in PRETRAIN
+            for seed in PRETRAIN[name]["seeds"]
+        ],

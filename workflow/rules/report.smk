@@ -1,9 +1,20 @@
 # Predictions -> scores, tables, figures, MLflow: everything here is computed from predictions and manifests alone.
 
+RUN = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}"
+FEATURES = [
+    *expand(f"{DATA}/features/{study.study_backbone}/{{domain}}.npy", domain=study.domains),
+    f"{DATA}/features/{study.study_backbone}/prompts.npz",
+]
+
+
 rule score:
     input:
         predictions=f"{RUN}/predictions.parquet",
-        also=lambda wildcards: f"{RUN}/selected.parquet".format(**wildcards) if study.further(wildcards.protocol) else [],
+        also=lambda wildcards: (
+            f"{RUN}/selected.parquet".format(**wildcards)
+            if study.further(wildcards.protocol)
+            else []
+        ),
         manifests=lambda wildcards: study.manifests(wildcards.protocol),
         code=code("score"),
     output:
@@ -20,7 +31,9 @@ rule score:
         data=lambda wildcards: DATA,
         domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
         bootstrap=study.bootstrap,
-        also=lambda wildcards: " --also selected.parquet" if study.further(wildcards.protocol) else "",
+        also=lambda wildcards: (
+            " --also selected.parquet" if study.further(wildcards.protocol) else ""
+        ),
     shell:
         "python -m clipdr score $(dirname {output.scores:q}) --domains {params.domains} --data {params.data:q} "
         "--bootstrap {params.bootstrap}{params.also} > {log} 2>&1"
@@ -34,9 +47,20 @@ rule data_report:
         code=code("data-report"),
     output:
         files=expand(
-            f"{RESULTS}/data/{{name}}", name=["counts.csv", "counts.md", "counts.tex", "resolutions.csv", "quality.csv", "samples.csv"]
+            f"{RESULTS}/data/{{name}}",
+            name=[
+                "counts.csv",
+                "counts.md",
+                "counts.tex",
+                "resolutions.csv",
+                "quality.csv",
+                "samples.csv",
+            ],
         ),
-        figures=expand(f"{RESULTS}/data/{{name}}.png", name=["quality", *expand("samples_{domain}", domain=study.domains)]),
+        figures=expand(
+            f"{RESULTS}/data/{{name}}.png",
+            name=["quality", *expand("samples_{domain}", domain=study.domains)],
+        ),
         page=report(f"{RESULTS}/data/index.html", caption="../report/data.rst", category="Data"),
         receipt=f"{RESULTS}/receipts/data.json",
     log:
@@ -100,17 +124,29 @@ rule table:
         draws=study.runs("draws.npz"),
         settings=study.runs("settings.json"),
         provenance=study.runs("provenance.json"),
-        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if "_compare_" in wildcards.name else [],
-        published=lambda wildcards: package_file("report/tables/published.csv") if wildcards.name.startswith("reproduction_") else [],
+        comparisons=lambda wildcards: (
+            f"{RESULTS}/comparisons.csv" if "_compare_" in wildcards.name else []
+        ),
+        published=lambda wildcards: (
+            package_file("report/tables/published.csv")
+            if wildcards.name.startswith("reproduction_")
+            else []
+        ),
         code=code("table"),
     output:
         csv=report(
-            f"{RESULTS}/tables/{{name}}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{name}, all numbers"}
+            f"{RESULTS}/tables/{{name}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{name}, all numbers"},
         ),
         md=f"{RESULTS}/tables/{{name}}.md",
         tex=f"{RESULTS}/tables/{{name}}.tex",
         html=report(
-            f"{RESULTS}/tables/{{name}}.html", caption="../report/table.rst", category="Tables", labels={"table": "{name}, to read"}
+            f"{RESULTS}/tables/{{name}}.html",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{name}, to read"},
         ),
         receipt=f"{RESULTS}/receipts/tables/{{name}}.json",
     log:
@@ -134,12 +170,19 @@ rule figure:
         draws=lambda wildcards: study.shown("draws.npz", wildcards.name),
         scores=lambda wildcards: study.shown("scores.csv", wildcards.name),
         operating=lambda wildcards: study.shown("operating.json", wildcards.name),
-        comparisons=lambda wildcards: f"{RESULTS}/comparisons.csv" if wildcards.name == "differences" else [],
+        comparisons=lambda wildcards: (
+            f"{RESULTS}/comparisons.csv" if wildcards.name == "differences" else []
+        ),
         features=lambda wildcards: FEATURES if wildcards.name == "embedding" else [],
         # one module per figure: an edit draws that figure again and no other
         code=lambda wildcards: code("figure", f"report/figures/{wildcards.name}"),
     output:
-        png=report(f"{RESULTS}/figures/{{name}}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{name}"}),
+        png=report(
+            f"{RESULTS}/figures/{{name}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
         pdf=f"{RESULTS}/figures/{{name}}.pdf",
         svg=f"{RESULTS}/figures/{{name}}.svg",
         receipt=f"{RESULTS}/receipts/figures/{{name}}.json",
@@ -172,7 +215,12 @@ rule cam:
         images=f"{study.raw}/images/{study.domains[0]}" if study.domains[0] in SYNTHETIC else [],
         code=code("cam", *[study.module(method) for method in study.figures.get("cam", [])]),
     output:
-        png=report(f"{RESULTS}/figures/cam.png", caption="../report/cam.rst", category="Figures", labels={"figure": "cam"}),
+        png=report(
+            f"{RESULTS}/figures/cam.png",
+            caption="../report/cam.rst",
+            category="Figures",
+            labels={"figure": "cam"},
+        ),
         pdf=f"{RESULTS}/figures/cam.pdf",
         svg=f"{RESULTS}/figures/cam.svg",
         csv=f"{RESULTS}/figures/cam.csv",
@@ -186,7 +234,11 @@ rule cam:
         data=lambda wildcards: DATA,
         results=lambda wildcards: RESULTS,
         domains=LISTED,
-        drawn=f"--raw {study.raw} --size {study.synthetic.size} --seed {study.synthetic.seed}" if study.domains[0] in SYNTHETIC else "",
+        drawn=(
+            f"--raw {study.raw} --size {study.synthetic.size} --seed {study.synthetic.seed}"
+            if study.domains[0] in SYNTHETIC
+            else ""
+        ),
         runs=study.mapped(""),
     shell:
         "python -m clipdr cam {params.runs} --domains {params.domains} --data {params.data:q} --results {params.results:q} {params.drawn} "
@@ -196,7 +248,11 @@ rule cam:
 rule track:
     input:
         scores=study.runs("scores.csv"),
-        tables=expand(f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["csv", "md", "tex", "html"]),
+        tables=expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}",
+            name=study.tables,
+            suffix=["csv", "md", "tex", "html"],
+        ),
         figures=expand(f"{RESULTS}/figures/{{name}}.png", name=study.drawn()),
         code=code("track"),
     output:

@@ -1,6 +1,8 @@
 # One job per run; what a frozen tower says about an image or a prompt is computed once.
 
-CHECKPOINTS = f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
+CHECKPOINTS = (
+    f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
+)
 
 
 rule features:
@@ -57,7 +59,13 @@ rule train:
     output:
         *expand(
             f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
-            name=["settings.json", "provenance.json", "history.csv", "model.safetensors", "predictions.parquet"],
+            name=[
+                "settings.json",
+                "provenance.json",
+                "history.csv",
+                "model.safetensors",
+                "predictions.parquet",
+            ],
         ),
         *([temp(CHECKPOINTS)] if FURTHER else []),
     log:
@@ -81,7 +89,9 @@ rule train:
 # leave-one-source-domain-out validation: a run's sources and nothing of what it holds out
 rule curve:
     input:
-        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol, without=wildcards.held_out),
+        data=lambda wildcards: study.inputs(
+            wildcards.method, wildcards.protocol, without=wildcards.held_out
+        ),
         code=lambda wildcards: code("curve", study.module(wildcards.method)),
     output:
         f"{RESULTS}/inner/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.csv",
@@ -135,7 +145,9 @@ rule select:
 # optional: snakemake searched --configfile STUDY; a study with `tuned: RESULTS/search` then trains with what was chosen
 rule search:
     input:
-        data=lambda wildcards: study.inputs(wildcards.method, without=study.search.held_out or study.domains[0]),
+        data=lambda wildcards: study.inputs(
+            wildcards.method, without=study.search.held_out or study.domains[0]
+        ),
         code=lambda wildcards: code("search", study.module(wildcards.method)),
     output:
         f"{RESULTS}/search/{{method}}.json",

@@ -10,13 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-STEPS = (14, 24, 8, 40, 4)  # grey levels above the background at which an edge is sought; dark photographs need the low ones
+STEPS = (
+    14,
+    24,
+    8,
+    40,
+    4,
+)  # grey levels above the background at which an edge is sought; dark photographs need the low ones
 TRIALS = 200  # random groups of edge points, each a candidate circle
 POINTS = 400  # edge points looked at per level
 BINS = 120  # parts of a full turn in which an arc must show edge points
 NEAR = 0.012  # an edge point within this part of the radius lies on the circle
-CERTAIN, PLAUSIBLE = 0.95, 0.6  # scores of a circle that ends the search, and of one that is believed
-SQUEEZED, GAIN = 0.8, 0.05  # score of an ellipse that is believed, and by how much it must beat the circle
+CERTAIN, PLAUSIBLE = (
+    0.95,
+    0.6,
+)  # scores of a circle that ends the search, and of one that is believed
+SQUEEZED, GAIN = (
+    0.8,
+    0.05,
+)  # score of an ellipse that is believed, and by how much it must beat the circle
 MEMBERS = 12  # edge points without which there is no circle
 SMALLEST, LARGEST = 0.25, 1.2  # plausible radius, in shorter sides of the picture
 ROUND = 0.04  # an ellipse whose axes differ less is a circle
@@ -83,7 +95,11 @@ def _crossings(grey, level):
     first = (grey > level).argmax(axis=1)
     rows = np.flatnonzero(first > 0)
     first = first[rows]
-    outer, here, inner = grey[rows, first - 1], grey[rows, first], grey[rows, np.minimum(first + 1, grey.shape[1] - 1)]
+    outer, here, inner = (
+        grey[rows, first - 1],
+        grey[rows, first],
+        grey[rows, np.minimum(first + 1, grey.shape[1] - 1)],
+    )
     covered = (here - outer) / (np.maximum(inner, here) - outer)
     return np.stack([first + 1 - covered, rows + 0.5], axis=1)
 
@@ -109,7 +125,12 @@ def _fit(points: np.ndarray, foreground: np.ndarray, free: bool) -> Fit:
         model = _solve(points[near], free)
     cx, cy, r, stretch = model
     near = _near(points, model)
-    if not near.any() or not shortest <= r <= longest or abs(cx) * unit > width / 2 or abs(cy / stretch) * unit > height / 2:
+    if (
+        not near.any()
+        or not shortest <= r <= longest
+        or abs(cx) * unit > width / 2
+        or abs(cy / stretch) * unit > height / 2
+    ):
         return NOTHING  # the middle of a camera's field lies inside its photograph
     angle = np.arctan2(points[near, 1] * stretch - cy, points[near, 0] - cx)
     circle = Circle(cx * unit + centre[0], cy * unit / stretch + centre[1], r * unit)
@@ -124,7 +145,9 @@ def _solve(points: np.ndarray, free: bool) -> np.ndarray:
     columns = np.stack([x, y, np.ones_like(x)] + [y * y] * free, axis=-1)
     values = -(x * x) if free else -(x * x + y * y)
     transposed = np.swapaxes(columns, -1, -2)
-    normal = transposed @ columns + 1e-9 * np.eye(3 + free)  # three points in a line, or one drawn twice, stay solvable
+    normal = transposed @ columns + 1e-9 * np.eye(
+        3 + free
+    )  # three points in a line, or one drawn twice, stay solvable
     unknown = np.linalg.solve(normal, transposed @ values[..., None])[..., 0]
     with np.errstate(invalid="ignore"):
         s = np.sqrt(unknown[..., 3]) if free else np.ones(unknown.shape[:-1])

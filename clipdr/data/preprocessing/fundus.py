@@ -13,7 +13,9 @@ from scipy import ndimage
 from clipdr.data.preprocessing.circle_detection import Circle, Fit, inside, search
 
 SMALL = 320  # pixels, longest side of the copy in which the circle is sought
-WHITE = 240  # grey level from which a background counts as white; JPEG blurs the 255 it was drawn with
+WHITE = (
+    240  # grey level from which a background counts as white; JPEG blurs the 255 it was drawn with
+)
 TINY = 32  # pixels, shortest side of the copy of SMALL in which anything can be judged
 ROUGH = 8.5  # grey levels between neighbours above which a picture without a disc is no retina
 
@@ -64,13 +66,17 @@ def crop(image: np.ndarray, circle: Circle | None, size: int) -> tuple[np.ndarra
     returns   (S, S, 3) uint8, and the disc (cx, cy, r, w, h) float32 in pixels of that square; without a circle, one that covers the square
     """
     height, width = image.shape[:2]
-    left, top, right, bottom = (0, 0, width, height) if circle is None else _box(circle, height, width)
+    left, top, right, bottom = (
+        (0, 0, width, height) if circle is None else _box(circle, height, width)
+    )
     scale = size / max(right - left, bottom - top)
     # size - w and size - h are even: the padding is exactly centred
     w, h = _even(scale * (right - left), size), _even(scale * (bottom - top), size)
     x, y = (size - w) // 2, (size - h) // 2
     square = np.zeros((size, size, 3), np.uint8)
-    resized = Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=3.0)
+    resized = Image.fromarray(image).resize(
+        (w, h), Image.Resampling.BILINEAR, box=(left, top, right, bottom), reducing_gap=3.0
+    )
     square[y : y + h, x : x + w] = np.asarray(resized)
     if circle is None:
         return square, np.array([size / 2, size / 2, size, w, h], np.float32)
@@ -91,7 +97,11 @@ def mask(disc, size: int):
     cx, cy, r, w, h = torch.as_tensor(disc, dtype=torch.float32)[:, :, None, None].unbind(1)
     line = torch.arange(size, dtype=torch.float32, device=cx.device) + 0.5
     x, y = line[None, None, :], line[None, :, None]
-    retina = ((x - cx) ** 2 + (y - cy) ** 2 <= r**2) & ((x - size / 2).abs() <= w / 2) & ((y - size / 2).abs() <= h / 2)
+    retina = (
+        ((x - cx) ** 2 + (y - cy) ** 2 <= r**2)
+        & ((x - size / 2).abs() <= w / 2)
+        & ((y - size / 2).abs() <= h / 2)
+    )
     return retina[:, None]
 
 
@@ -107,7 +117,11 @@ def _white_border(image):
     white = _touching(image.min(axis=2) >= WHITE)
     if not white.any():
         return image
-    return np.where(ndimage.binary_dilation(white, np.ones((3, 3)), _fringe(image))[:, :, None], np.uint8(0), image)
+    return np.where(
+        ndimage.binary_dilation(white, np.ones((3, 3)), _fringe(image))[:, :, None],
+        np.uint8(0),
+        image,
+    )
 
 
 def red_text(image: np.ndarray, domain: str) -> bool:
@@ -136,7 +150,9 @@ def _red_letters(image):
     if not letters.any():
         return None
     background = (corner.max(axis=2) <= 15) | (corner.min(axis=2) >= WHITE)
-    part, _ = ndimage.label(background | ndimage.binary_dilation(letters, iterations=_fringe(image)))
+    part, _ = ndimage.label(
+        background | ndimage.binary_dilation(letters, iterations=_fringe(image))
+    )
     letters &= (part == part[0, 0]) & (part > 0)
     return letters if letters.any() else None
 
@@ -191,14 +207,22 @@ def _judge(small: np.ndarray, fit: Fit | None) -> str:
     """Why a picture is no fundus photograph, "" if it may be one. A convincing disc excuses odd colours, but no flat or blue picture."""
     if min(small.shape[:2]) < TINY:
         return f"not a fundus photograph: a side of {min(small.shape[:2])} pixels, or a strip"
-    colour = (small if fit is None else small[inside(fit.circle, 0.95, fit.stretch, *small.shape[:2])]).reshape(-1, 3).astype(np.int16)
+    colour = (
+        (small if fit is None else small[inside(fit.circle, 0.95, fit.stretch, *small.shape[:2])])
+        .reshape(-1, 3)
+        .astype(np.int16)
+    )
     red, green, blue = colour.T
     if min(np.bincount(channel, minlength=256).max() for channel in colour.T) > 0.6 * len(colour):
         return "not a fundus photograph: one flat colour, as in a mask or a chart"
     if (red >= blue - 10).mean() < 0.6:
         return "not a fundus photograph: more blue than red"
     colourless = np.median(colour.max(axis=1) - colour.min(axis=1)) < 6
-    if fit is not None and fit.score >= (0.75 if fit.arc >= 0.25 else 0.9) and not (colourless and (fit.arc < 0.25 or fit.stretch != 1)):
+    if (
+        fit is not None
+        and fit.score >= (0.75 if fit.arc >= 0.25 else 0.9)
+        and not (colourless and (fit.arc < 0.25 or fit.stretch != 1))
+    ):
         return ""
     if colourless:
         return "not a fundus photograph: neither colour nor a disc"

@@ -49,7 +49,10 @@ def decode_bytes(data: bytes, size_hint: int | None) -> tuple[np.ndarray, tuple[
                 image.draft("RGB", (size_hint, size_hint))
             image.load()
             quarter_turn = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-            return _rgb(ImageOps.exif_transpose(image)), (height, width) if quarter_turn else (width, height)
+            return _rgb(ImageOps.exif_transpose(image)), (height, width) if quarter_turn else (
+                width,
+                height,
+            )
         except MemoryError:
             raise
         except Exception as error:  # so does a broken body
@@ -61,6 +64,8 @@ def _rgb(image: Image.Image) -> np.ndarray:
         raise ValueError("floating-point samples have no known range")
     if image.mode.startswith("I"):
         samples = np.asarray(image).clip(0)
-        shift = max(int(samples.max()).bit_length() - 8, 0)  # 12-bit samples in 16 bits keep their contrast
+        shift = max(
+            int(samples.max()).bit_length() - 8, 0
+        )  # 12-bit samples in 16 bits keep their contrast
         return np.repeat((samples >> shift).astype(np.uint8)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"))

@@ -82,7 +82,15 @@ def prepare(
         gdrbench.check_counts(records, domain)
     rows, refused = pack(records, domain, raw, manifest, store, rejected, size, processes)
     if receipt:
-        _seal(receipt, domain, [manifest, store, rejected, *([problems] if problems.is_file() else [])], raw, reading, rows, size)
+        _seal(
+            receipt,
+            domain,
+            [manifest, store, rejected, *([problems] if problems.is_file() else [])],
+            raw,
+            reading,
+            rows,
+            size,
+        )
     print(_summary(rows, refused, reading.extra, domain))
 
 
@@ -99,10 +107,14 @@ def pack(records, domain, raw, manifest, store, rejected, size, processes):
     try:
         kept, refused = _write(records, domain, raw, parts[store], size, processes)
         if not kept:
-            raise DataError(f"{domain}: none of {len(records)} photographs could be used; the first, {refused[0][0]}: {refused[0][3]}")
+            raise DataError(
+                f"{domain}: none of {len(records)} photographs could be used; the first, {refused[0][0]}: {refused[0][3]}"
+            )
         rows = pd.DataFrame(kept, columns=list(DTYPES)).astype(DTYPES)
         rows.to_csv(parts[manifest], index=False, float_format="%.3f", lineterminator="\n")
-        pd.DataFrame(refused, columns=REJECTED).to_csv(parts[rejected], index=False, lineterminator="\n")
+        pd.DataFrame(refused, columns=REJECTED).to_csv(
+            parts[rejected], index=False, lineterminator="\n"
+        )
         manifest.unlink(missing_ok=True)  # an old manifest must not stand beside a new store
         for path, part in parts.items():
             os.replace(part, path)
@@ -115,12 +127,22 @@ def pack(records, domain, raw, manifest, store, rejected, size, processes):
 def _seal(path, domain, written, raw, reading, rows, size):
     """Write the receipt; the photographs in use were hashed when they were read, those that were rejected are hashed here."""
     digests = dict(zip(rows["image"], rows["sha256"], strict=True))
-    photographs = {record.file: digests.get(record.image) for record in reading.records.itertuples()}
+    photographs = {
+        record.file: digests.get(record.image) for record in reading.records.itertuples()
+    }
     counts = {
-        split: [int(((rows["split"] == split) & (rows["grade"] == grade)).sum()) for grade in range(len(GRADES))]
+        split: [
+            int(((rows["split"] == split) & (rows["grade"] == grade)).sum())
+            for grade in range(len(GRADES))
+        ]
         for split in gdrbench.SPLITS
     }
-    facts = {"size": size, "images": len(rows), "rejected": len(reading.records) - len(rows), "counts": counts}
+    facts = {
+        "size": size,
+        "images": len(rows),
+        "rejected": len(reading.records) - len(rows),
+        "counts": counts,
+    }
     if domain in DOMAINS:
         facts |= {"title": DOMAINS[domain].title, "licence": DOMAINS[domain].licence}
     receipts.prepared(path, domain, written, raw, photographs, reading.lists, **facts)
@@ -147,16 +169,29 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
         if view.reason:
             return Prepared(view.reason)
         circle = view.circle
-        flags = [view.flag] * bool(view.flag) + ["text"] * (text_detection.burnt_in(picture, circle) or fundus.red_text(picture, domain))
+        flags = [view.flag] * bool(view.flag) + ["text"] * (
+            text_detection.burnt_in(picture, circle) or fundus.red_text(picture, domain)
+        )
         width = image.shape[1]
-        if width < extent[0] and circle is not None and 2 * circle.r < size:  # a small disc in a large picture: decode once more, finer
-            image = fundus.clean(decode_bytes(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0], domain)
+        if (
+            width < extent[0] and circle is not None and 2 * circle.r < size
+        ):  # a small disc in a large picture: decode once more, finer
+            image = fundus.clean(
+                decode_bytes(data, math.ceil(size * min(image.shape[:2]) / (2 * circle.r)))[0],
+                domain,
+            )
             circle = fundus.Circle(*(value * image.shape[1] / width for value in circle))
     except DataError as error:
         return Prepared(str(error))
     square, disc = fundus.crop(image, circle, size)
     return Prepared(
-        "", square, disc, extent, " ".join(flags), hashlib.sha256(data).hexdigest(), str(imagehash.phash(Image.fromarray(square)))
+        "",
+        square,
+        disc,
+        extent,
+        " ".join(flags),
+        hashlib.sha256(data).hexdigest(),
+        str(imagehash.phash(Image.fromarray(square))),
     )
 
 
@@ -167,12 +202,32 @@ def _write(records, domain, raw, path, size, processes):
     with open(path, "wb") as file:
         _header(file, len(paths), size)
         start = file.tell()
-        for record, prepared in zip(records.itertuples(), _prepared(paths, domain, size, processes), strict=True):
+        for record, prepared in zip(
+            records.itertuples(), _prepared(paths, domain, size, processes), strict=True
+        ):
             if prepared.reason:
                 refused.append((record.image, record.grade, record.split, prepared.reason))
                 continue
-            row = (record.image, len(kept), domain, record.grade, record.split, record.patient, record.eye, record.camera)
-            kept.append((*row, *prepared.disc, *prepared.extent, prepared.flag, prepared.sha256, prepared.phash))
+            row = (
+                record.image,
+                len(kept),
+                domain,
+                record.grade,
+                record.split,
+                record.patient,
+                record.eye,
+                record.camera,
+            )
+            kept.append(
+                (
+                    *row,
+                    *prepared.disc,
+                    *prepared.extent,
+                    prepared.flag,
+                    prepared.sha256,
+                    prepared.phash,
+                )
+            )
             file.write(prepared.image.tobytes())
         file.seek(0)
         _header(file, len(kept), size)
@@ -182,7 +237,9 @@ def _write(records, domain, raw, path, size, processes):
 
 
 def _header(file, count, size):
-    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)})
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    )
 
 
 def _prepared(paths: list[Path], domain: str, size: int, processes: int) -> Iterator[Prepared]:
@@ -200,7 +257,9 @@ def _prepared(paths: list[Path], domain: str, size: int, processes: int) -> Iter
         else:
             results = (_chunk(chunk, domain, size) for chunk in chunks)
         flat = (prepared for result in results for prepared in result)
-        yield from track(flat, f"preparing {domain}", total=len(paths), console=Console(stderr=True))
+        yield from track(
+            flat, f"preparing {domain}", total=len(paths), console=Console(stderr=True)
+        )
 
 
 def _windowed(pool, chunks, domain, size, window):
@@ -213,7 +272,9 @@ def _windowed(pool, chunks, domain, size, window):
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise DataError(f"{domain}: a worker process was killed, most likely for lack of memory; use fewer processes") from None
+        raise DataError(
+            f"{domain}: a worker process was killed, most likely for lack of memory; use fewer processes"
+        ) from None
 
 
 def _chunk(paths, domain, size):
@@ -222,11 +283,18 @@ def _chunk(paths, domain, size):
 
 def _summary(table, refused, extra, domain):
     flags = table["flag"].str.split()
-    whole, text = (int(sum(bool(seen & set(flag)) for flag in flags)) for seen in ({"no_disc", "squeezed"}, {"text"}))
+    whole, text = (
+        int(sum(bool(seen & set(flag)) for flag in flags))
+        for seen in ({"no_disc", "squeezed"}, {"text"})
+    )
     line = f"{domain}: {len(table)} photographs prepared, {len(refused)} rejected, {whole} without a disc"
     if text:
         line += f", {text} with burnt-in text (flag `text` in the manifest)"
     if extra:
         line += f", {extra} more in the folder that no split file names"
     official = DOMAINS[domain].counts if domain in DOMAINS else None
-    return line if official is None else f"{line}; official split files hold {sum(map(sum, official.values()))}"
+    return (
+        line
+        if official is None
+        else f"{line}; official split files hold {sum(map(sum, official.values()))}"
+    )

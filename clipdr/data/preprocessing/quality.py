@@ -10,9 +10,18 @@ import pandas as pd
 from clipdr.data.preprocessing.fundus import mask
 
 COLUMNS = ["sharpness", "brightness", "bright_clipped", "dark_clipped"]
-RIM = 0.05, 2  # share of the radius, and least pixels, left out at the rim: an edge of the camera, not of the retina
-NO_DISC = {"no_disc", "squeezed"}  # flags of pictures kept whole: their black background would be taken for retina
-WHITE, BLACK = 250, 5  # grey levels from which a channel has lost its highlights, below which all three have lost the shadows
+RIM = (
+    0.05,
+    2,
+)  # share of the radius, and least pixels, left out at the rim: an edge of the camera, not of the retina
+NO_DISC = {
+    "no_disc",
+    "squeezed",
+}  # flags of pictures kept whole: their black background would be taken for retina
+WHITE, BLACK = (
+    250,
+    5,
+)  # grey levels from which a channel has lost its highlights, below which all three have lost the shadows
 BATCH = 64  # photographs
 
 
@@ -30,10 +39,17 @@ def measure(manifest, store):
     rim = np.maximum(RIM[0] * discs[:, 2:3], RIM[1])
     discs[:, 2:] -= rim * (1, 2, 2)  # radius; width and height
     discs[:, 2] = discs[:, 2].clip(0)
-    parts = [_measure(store[start : start + BATCH], discs[start : start + BATCH]) for start in range(0, len(manifest), BATCH)]
+    parts = [
+        _measure(store[start : start + BATCH], discs[start : start + BATCH])
+        for start in range(0, len(manifest), BATCH)
+    ]
     unknown = manifest["flag"].map(lambda flag: bool(NO_DISC & set(flag.split()))).to_numpy(bool)
-    numbers = pd.DataFrame(np.where(unknown[:, None], np.nan, np.concatenate(parts)), columns=COLUMNS)
-    return pd.concat([manifest[["image", "domain", "grade", "split"]].reset_index(drop=True), numbers], axis=1)
+    numbers = pd.DataFrame(
+        np.where(unknown[:, None], np.nan, np.concatenate(parts)), columns=COLUMNS
+    )
+    return pd.concat(
+        [manifest[["image", "domain", "grade", "split"]].reset_index(drop=True), numbers], axis=1
+    )
 
 
 def _measure(images, discs):
@@ -41,7 +57,11 @@ def _measure(images, discs):
     green = images[..., 1].astype(np.float32)
     laplacian = np.zeros_like(green)
     laplacian[:, 1:-1, 1:-1] = (
-        green[:, :-2, 1:-1] + green[:, 2:, 1:-1] + green[:, 1:-1, :-2] + green[:, 1:-1, 2:] - 4 * green[:, 1:-1, 1:-1]
+        green[:, :-2, 1:-1]
+        + green[:, 2:, 1:-1]
+        + green[:, 1:-1, :-2]
+        + green[:, 1:-1, 2:]
+        - 4 * green[:, 1:-1, 1:-1]
     )
     pixels = inside.sum(axis=(1, 2)).astype(np.float64)
 

@@ -12,7 +12,10 @@ from clipdr.data.preprocessing.circle_detection import Circle, inside
 
 LONGEST = 1000  # pixels, longest side of the copy that is searched; letters of 1 % of it are then 10 pixels high
 DARK, WHITE = 60, 225  # grey levels up to which and from which a corner counts as background
-CONTRAST, FAINT = 60, 15  # grey levels between background and letters, and between background and the darkest retina
+CONTRAST, FAINT = (
+    60,
+    15,
+)  # grey levels between background and letters, and between background and the darkest retina
 RIM = 1.06  # radii of the circle beyond which nothing belongs to the disc
 TALLEST = 0.12  # of the picture's height: a line of text is no taller
 STROKES = 4  # strokes beside each other, at least, in the busiest row of a line: "R" and "08" have fewer, dates and names more
@@ -40,8 +43,13 @@ def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
     if ink.sum() < 4 * STROKES:
         return False
     gap = max(2, round(0.015 * height))  # letters of one line stand nearer than twice this
-    lines, _ = ndimage.label(ndimage.binary_dilation(ink, np.ones((1, 2 * gap + 1))), np.ones((3, 3)))
-    return any(_reads(ink[box] & (lines[box] == number), height) for number, box in enumerate(ndimage.find_objects(lines), start=1))
+    lines, _ = ndimage.label(
+        ndimage.binary_dilation(ink, np.ones((1, 2 * gap + 1))), np.ones((3, 3))
+    )
+    return any(
+        _reads(ink[box] & (lines[box] == number), height)
+        for number, box in enumerate(ndimage.find_objects(lines), start=1)
+    )
 
 
 def _contrast(small):
@@ -60,4 +68,8 @@ def _reads(ink, height):
     if not 4 <= tall <= TALLEST * height or wide < 1.5 * tall:
         return False
     strokes = (np.diff(ink.astype(np.int8), axis=1, prepend=0) == 1).sum(axis=1)
-    return strokes.max() >= STROKES and (strokes >= STROKES - 1).sum() >= max(2, 0.3 * tall) and ink[rows[0] :, columns[0] :].mean() > 0.1
+    return (
+        strokes.max() >= STROKES
+        and (strokes >= STROKES - 1).sum() >= max(2, 0.3 * tall)
+        and ink[rows[0] :, columns[0] :].mean() > 0.1
+    )

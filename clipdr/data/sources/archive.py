@@ -26,7 +26,9 @@ def volumes(path: Path) -> list[Path]:
     path = Path(path)
     siblings = sorted(path.parent.iterdir())
     if found := re.fullmatch(r"(.+)\.0*1", path.name):
-        return _parts([p for p in siblings if re.fullmatch(re.escape(found[1]) + r"\.\d{2,4}", p.name)], [])
+        return _parts(
+            [p for p in siblings if re.fullmatch(re.escape(found[1]) + r"\.\d{2,4}", p.name)], []
+        )
     split = [p for p in siblings if re.fullmatch(re.escape(path.stem) + r"\.[zZ]\d\d+", p.name)]
     return _parts(split, [path]) if path.suffix.lower() == ".zip" and split else [path]
 
@@ -56,11 +58,17 @@ def extract(parts: list[Path], folder: Path, keep: tuple[str, ...] = (), strip: 
                 _write(content, temporary / member.path, member.size)
         os.rename(temporary, folder)
     except CORRUPT as error:
-        raise Refused(f"{name}: broken archive ({error}); delete it and download it again") from None
+        raise Refused(
+            f"{name}: broken archive ({error}); delete it and download it again"
+        ) from None
     except OSError as error:
         if error.errno is None:  # gzip and bz2 say so that their input is broken
-            raise Refused(f"{name}: broken archive ({error}); delete it and download it again") from None
-        raise DataError(f"{name}: cannot unpack into {folder.parent}: {reason(error)}; nothing was kept") from None
+            raise Refused(
+                f"{name}: broken archive ({error}); delete it and download it again"
+            ) from None
+        raise DataError(
+            f"{name}: cannot unpack into {folder.parent}: {reason(error)}; nothing was kept"
+        ) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return len(members)
@@ -69,7 +77,11 @@ def extract(parts: list[Path], folder: Path, keep: tuple[str, ...] = (), strip: 
 def reason(error: OSError) -> str:
     """What an OSError means, in words; never a path or an address."""
     full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    return "the disk is full" if error.errno in full else (os.strerror(error.errno) if error.errno else type(error).__name__)
+    return (
+        "the disk is full"
+        if error.errno in full
+        else (os.strerror(error.errno) if error.errno else type(error).__name__)
+    )
 
 
 def safe(path: str) -> str:
@@ -87,7 +99,9 @@ def _parts(numbered, rest):
     numbers = [int(re.search(r"\d+$", part.name)[0]) for part in numbered]
     missing = [number for number in range(1, max(numbers, default=0)) if number not in numbers]
     if missing:
-        raise DataError(f"{numbered[0].parent}: part {missing[0]} of {numbered[-1].name} is missing; put all parts into one folder")
+        raise DataError(
+            f"{numbered[0].parent}: part {missing[0]} of {numbered[-1].name} is missing; put all parts into one folder"
+        )
     return numbered + rest
 
 
@@ -104,17 +118,25 @@ def _selected(members, name, keep, strip):
             folders.add(key)
             continue
         if key in seen:
-            raise Refused(f"{name}: refused: {member.path!r} and {seen[key]!r} are one file on many disks (equal, or but for their case)")
+            raise Refused(
+                f"{name}: refused: {member.path!r} and {seen[key]!r} are one file on many disks (equal, or but for their case)"
+            )
         seen[key] = member.path
         folders.update(key[: match.start()] for match in re.finditer("/", key))
         path = "/".join(parts[strip:])
-        if path and parts[0] != "__MACOSX" and (not keep or any(fnmatchcase(path, pattern) for pattern in keep)):
+        if (
+            path
+            and parts[0] != "__MACOSX"
+            and (not keep or any(fnmatchcase(path, pattern) for pattern in keep))
+        ):
             chosen.append(member._replace(path=path))
     both = next((path for key, path in seen.items() if key in folders), None)
     if both is not None:
         raise Refused(f"{name}: refused: {both!r} is a file and a folder")
     if not chosen:
-        raise Refused(f"{name}: it holds {len(seen)} files but none of those wanted{f' ({keep[0]} ...)' if keep else ''}")
+        raise Refused(
+            f"{name}: it holds {len(seen)} files but none of those wanted{f' ({keep[0]} ...)' if keep else ''}"
+        )
     return chosen
 
 
@@ -122,7 +144,9 @@ def _room(size, folder, name):
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     if size > free:
-        raise DataError(f"{name}: refused: unpacked it has {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB free")
+        raise DataError(
+            f"{name}: refused: unpacked it has {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB free"
+        )
 
 
 def _write(source, path, size):
@@ -144,4 +168,11 @@ def _progress(members, name, total):
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(members, f"unpacking {name}", total, console=console, disable=not console.is_terminal, transient=True)
+    return track(
+        members,
+        f"unpacking {name}",
+        total,
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

@@ -25,7 +25,10 @@ MAX_FILES = 150_000  # EyePACS, the largest set, has 88,702 photographs
 MAX_BYTES = 400_000_000_000
 MAX_RATIO = 100  # unpacked to packed; photographs do not shrink, tables shrink to a tenth
 SMALL = 50_000_000  # bytes that may come out at any ratio
-MANY, TINY = 20_000, 4096  # so many members of a tar, each of fewer bytes, are no photographs; a tar has no list that would tell at once
+MANY, TINY = (
+    20_000,
+    4096,
+)  # so many members of a tar, each of fewer bytes, are no photographs; a tar has no list that would tell at once
 MAX_LIST = 400  # bytes of a zip's list of members per member, names included
 CHUNK = 1 << 20
 
@@ -79,9 +82,13 @@ def opened(volumes: list[Path], folder: Path) -> Iterator["Zip | Tar"]:
     word, name = kind(volumes[0]), volumes[0].name
     if word in REFUSED:
         command = REFUSED[word].format(folder=folder, archive=volumes[0])
-        raise Refused(f"{name}: a {word} archive, which clipdr does not open; unpack it yourself, e.g. `{command}`")
+        raise Refused(
+            f"{name}: a {word} archive, which clipdr does not open; unpack it yourself, e.g. `{command}`"
+        )
     if not word or (word != "zip" and len(volumes) > 1):
-        raise Refused(f"{name}: no zip or tar archive; if it was downloaded, delete it and download it again")
+        raise Refused(
+            f"{name}: no zip or tar archive; if it was downloaded, delete it and download it again"
+        )
     with ExitStack() as stack:
         yield Zip(volumes, stack) if word == "zip" else Tar(volumes[0], OPENERS[word], stack)
 
@@ -100,11 +107,15 @@ class Zip:
 
     def _places(self, volumes):
         """In a .z01 set every offset counts from the start of its own part; zipfile counts from that of the part with the list."""
-        starts = [sum(part.stat().st_size for part in volumes[:number]) for number in range(len(volumes))]
+        starts = [
+            sum(part.stat().st_size for part in volumes[:number]) for number in range(len(volumes))
+        ]
         base = max(start for start in starts if start <= self.zip.start_dir)
         for info in self.zip.infolist():
             if info.volume >= len(volumes):
-                raise DataError(f"{self.name}: part {info.volume + 1} of the set is missing; put all volumes into one folder")
+                raise DataError(
+                    f"{self.name}: part {info.volume + 1} of the set is missing; put all volumes into one folder"
+                )
             info.header_offset += starts[info.volume] - base
 
     def members(self) -> Iterator[Member]:
@@ -115,7 +126,9 @@ class Zip:
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise Refused(f"{self.name}: refused: {info.filename!r} is a link or a device")
             if info.flag_bits & 1:
-                raise Refused(f"{self.name}: refused: it is encrypted; unpack it with `unzip {self.name}` and its password")
+                raise Refused(
+                    f"{self.name}: refused: it is encrypted; unpack it with `unzip {self.name}` and its password"
+                )
             yield Member(info.orig_filename, 0 if info.is_dir() else info.file_size, info)
 
     def contents(self, members: list[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
@@ -144,9 +157,13 @@ class Tar:
         for count, (_, info) in enumerate(self._headers(), start=1):
             total += info.size if info.isreg() else 0
             limits(self.name, count, total, self.packed)
-            limits(self.name, 0, info.offset_data, max(self.raw.tell(), 1))  # so far: a bomb shows itself early
+            limits(
+                self.name, 0, info.offset_data, max(self.raw.tell(), 1)
+            )  # so far: a bomb shows itself early
             if count > MANY and info.offset_data < TINY * count:
-                raise Refused(f"{self.name}: refused: more than {MANY:,} members of under {TINY:,} bytes each are no photographs")
+                raise Refused(
+                    f"{self.name}: refused: more than {MANY:,} members of under {TINY:,} bytes each are no photographs"
+                )
             if not (info.isreg() or info.isdir()):
                 raise Refused(f"{self.name}: refused: {info.name!r} is a link or a device")
             yield Member(info.name + ("/" if info.isdir() else ""), info.size, info.offset)
@@ -187,7 +204,9 @@ class Joined(io.RawIOBase):
         return True
 
     def seek(self, offset, whence=os.SEEK_SET):
-        self.place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.ends[-1]}[whence]
+        self.place = (
+            offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.ends[-1]}[whence]
+        )
         return self.place
 
     def readinto(self, buffer):
@@ -234,4 +253,6 @@ def limits(name, count, size, packed):
     if size > MAX_BYTES:
         raise Refused(f"{name}: refused: unpacked it has more than {MAX_BYTES / 1e9:.0f} GB")
     if size > SMALL and size > MAX_RATIO * packed:
-        raise Refused(f"{name}: refused: {packed:,} bytes would become {size:,} or more (a bomb; photographs do not shrink so)")
+        raise Refused(
+            f"{name}: refused: {packed:,} bytes would become {size:,} or more (a bomb; photographs do not shrink so)"
+        )

@@ -33,7 +33,9 @@ class State(NamedTuple):
     def missing(self) -> list[str]:
         """What the publisher's own layout lacks, in words."""
         return [
-            f"{need.count - count:,} of {need.count:,} {need.what}" if need.count > 1 else f"the {need.what}"
+            f"{need.count - count:,} of {need.count:,} {need.what}"
+            if need.count > 1
+            else f"the {need.what}"
             for need, count in self.found
             if count < need.count
         ]
@@ -47,7 +49,9 @@ def known(name: str) -> Domain:
     if name in REAL:
         return REAL[name]
     if name in DOMAINS:
-        raise DataError(f"{name} is drawn, not fetched: clipdr synthesize data/synthetic --domains {name}")
+        raise DataError(
+            f"{name} is drawn, not fetched: clipdr synthesize data/synthetic --domains {name}"
+        )
     raise DataError(f"unknown data set {name!r}: use one of {', '.join(REAL)}")
 
 
@@ -55,9 +59,14 @@ def state(name: str, raw: Path) -> State:
     """Look into data/raw; names are compared without regard to case, hidden files do not count."""
     raw, needs = Path(raw), known(name).needs
     paths = [path.lower() for path in _files(raw / name)]
-    found = tuple((need, sum(any(fnmatchcase(path, p) for p in need.patterns) for path in paths)) for need in needs)
+    found = tuple(
+        (need, sum(any(fnmatchcase(path, p) for p in need.patterns) for path in paths))
+        for need in needs
+    )
     processed = sum(path.lower().endswith(PICTURES) for path in _files(raw / "images" / name))
-    splits = sum((raw / "splits" / f"{name}_{word}.txt").is_file() for word in ("train", "crossval"))
+    splits = sum(
+        (raw / "splits" / f"{name}_{word}.txt").is_file() for word in ("train", "crossval")
+    )
     return State(found, len(paths), processed, splits)
 
 
@@ -87,17 +96,39 @@ def table(raw: Path):
     """All data sets as a rich Table."""
     from rich.table import Table
 
-    shown = Table(title=f"Data sets in {raw}", title_justify="left", title_style="bold", show_lines=True, caption_justify="left")
-    shown.caption = "`next` is what follows python -m clipdr. Steps, terms and citation: clipdr datasets NAME"
-    for column, width in {"name": 8, "what it is": 15, "how to have it": 11, "what is here": 13, "next": 17}.items():  # fit into 80
+    shown = Table(
+        title=f"Data sets in {raw}",
+        title_justify="left",
+        title_style="bold",
+        show_lines=True,
+        caption_justify="left",
+    )
+    shown.caption = (
+        "`next` is what follows python -m clipdr. Steps, terms and citation: clipdr datasets NAME"
+    )
+    for column, width in {
+        "name": 8,
+        "what it is": 15,
+        "how to have it": 11,
+        "what is here": 13,
+        "next": 17,
+    }.items():  # fit into 80
         shown.add_column(column, min_width=width, no_wrap=column in ("name", "next"))
     for name, domain in REAL.items():
         now = state(name, raw)
         route = f"{ROUTES[domain.access]}: {domain.click}"
-        shown.add_row(name, f"{domain.title}. {domain.country}", route, here(name, now), following(name, now))
+        shown.add_row(
+            name, f"{domain.title}. {domain.country}", route, here(name, now), following(name, now)
+        )
     count = sum((Path(raw) / "splits" / source.file).is_file() for source in SPLITS)
     todo = "" if count == len(SPLITS) else "fetch splits"
-    shown.add_row("splits", "GDRBench's lists, train and crossval", "GitHub: nothing to click", f"{count} of {len(SPLITS)} files", todo)
+    shown.add_row(
+        "splits",
+        "GDRBench's lists, train and crossval",
+        "GitHub: nothing to click",
+        f"{count} of {len(SPLITS)} files",
+        todo,
+    )
     return shown
 
 
@@ -106,15 +137,25 @@ def detail(name: str, raw: Path) -> str:
     domain, now = known(name), state(name, raw)
     facts = {
         "photographs": f"{domain.total:,} in GDRBench's split files: "
-        + ", ".join(f"{sum(pair):,} {grade}" for grade, *pair in zip(GRADES, *domain.counts.values(), strict=True)),
+        + ", ".join(
+            f"{sum(pair):,} {grade}"
+            for grade, *pair in zip(GRADES, *domain.counts.values(), strict=True)
+        ),
         "taken in": f"{domain.country}; camera: {domain.camera}",
-        "patients": "known from the file names" if domain.patient else "unknown: intervals are over images, and too narrow",
+        "patients": "known from the file names"
+        if domain.patient
+        else "unknown: intervals are over images, and too narrow",
         "licence": domain.licence,
         "page": domain.page,
         "cite": domain.citation,
         "here": here(name, now),
     }
-    lines = [f"{name}: {domain.title}", *(f"  {key:12}{value}" for key, value in facts.items()), "", *instructions(name, raw)]
+    lines = [
+        f"{name}: {domain.title}",
+        *(f"  {key:12}{value}" for key, value in facts.items()),
+        "",
+        *instructions(name, raw),
+    ]
     return "\n".join(lines)
 
 
@@ -134,11 +175,18 @@ def steps(name: str, raw: Path, found=()) -> list[str]:
     command = f"clipdr fetch {name}{option}"
     if domain.sources:
         count = len(domain.sources)
-        todo.append(f"Run `{command}`: it downloads {'one archive' if count == 1 else f'{count} files'} and unpacks into {folder}.")
+        todo.append(
+            f"Run `{command}`: it downloads {'one archive' if count == 1 else f'{count} files'} and unpacks into {folder}."
+        )
     else:
-        todo.append(f"Put what you were given into {folder}, packed or not (zip and tar; 7z and rar must be unpacked by you).")
+        todo.append(
+            f"Put what you were given into {folder}, packed or not (zip and tar; 7z and rar must be unpacked by you)."
+        )
         todo.append(f"Run `{command}`: it unpacks what is packed and counts what is there.")
-    lines = [f"To have {name}:", *(f"  {number}. {step}" for number, step in enumerate(todo, start=1))]
+    lines = [
+        f"To have {name}:",
+        *(f"  {number}. {step}" for number, step in enumerate(todo, start=1)),
+    ]
     lines.append(f"A complete {folder} holds, below any further folders:")
     counts = dict(found)
     width = max(len(f"{need.count:,} {need.what}") for need in domain.needs)
@@ -161,14 +209,38 @@ def markdown() -> str:
     ]
     for name, domain in REAL.items():
         what = (f"[{domain.title}]({domain.page})", domain.country, domain.camera)
-        cells = (name, *what, f"{domain.total:,}", ROUTES[domain.access], domain.click, domain.licence)
+        cells = (
+            name,
+            *what,
+            f"{domain.total:,}",
+            ROUTES[domain.access],
+            domain.click,
+            domain.licence,
+        )
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "## Photographs by split and grade", "", f"| name | split | {' | '.join(GRADES)} | all |", "|---|---|" + "---:|" * 6]
+    lines += [
+        "",
+        "## Photographs by split and grade",
+        "",
+        f"| name | split | {' | '.join(GRADES)} | all |",
+        "|---|---|" + "---:|" * 6,
+    ]
     for name, domain in REAL.items():
         for split, counts in domain.counts.items():
-            lines.append(f"| {name} | {split} | {' | '.join(f'{count:,}' for count in counts)} | {sum(counts):,} |")
+            lines.append(
+                f"| {name} | {split} | {' | '.join(f'{count:,}' for count in counts)} | {sum(counts):,} |"
+            )
     for name in REAL:
-        lines += ["", f"## {name}", "", "```text", *steps(name, Path("data/raw")), "```", "", f"Cite: {REAL[name].citation}"]
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            "```text",
+            *steps(name, Path("data/raw")),
+            "```",
+            "",
+            f"Cite: {REAL[name].citation}",
+        ]
     lines += ["", "## Split files", "", *SPLIT_WORDS, "", "## Without a network", "", *MIRROR_WORDS]
     return "\n".join(lines) + "\n"
 
@@ -202,5 +274,9 @@ def _files(folder: Path) -> list[str]:
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(place).relative_to(folder).as_posix()
-        found += [file if below == "." else f"{below}/{file}" for file in files if not file.startswith(".")]
+        found += [
+            file if below == "." else f"{below}/{file}"
+            for file in files
+            if not file.startswith(".")
+        ]
     return found

@@ -38,7 +38,9 @@ def read(table: Path, domain: str) -> Reading:
     faults = [fault for row, values in cells for fault in _faults(table, row, values)]
     faults = faults or _across(table, cells)
     if faults:
-        raise DataError(faults[0] + (f" ({len(faults) - 1} more cells are wrong)" if len(faults) > 1 else ""))
+        raise DataError(
+            faults[0] + (f" ({len(faults) - 1} more cells are wrong)" if len(faults) > 1 else "")
+        )
     frame = pd.DataFrame([values for _, values in cells])
     frame = frame.reindex(columns=list(KNOWN), fill_value="")
     frame["file"] = frame["image"]
@@ -63,7 +65,11 @@ def draw_splits(frame: pd.DataFrame) -> list[str]:
         worst[person] = max(worst[person], grade)
     val = set()
     for grade in range(len(GRADES)):
-        group = sorted((hashlib.sha256(person.encode()).digest(), person) for person in worst if worst[person] == grade)
+        group = sorted(
+            (hashlib.sha256(person.encode()).digest(), person)
+            for person in worst
+            if worst[person] == grade
+        )
         count = max(round(VALIDATION * len(group)), 1) if len(group) > 1 else 0
         val |= {person for _, person in group[:count]}
     return ["val" if person in val else "train" for person in people]
@@ -75,13 +81,21 @@ def _cells(table: Path) -> list[tuple[int, dict[str, str]]]:
         with open(table, encoding="utf-8-sig", newline="") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file, strict=True)]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise DataError(f"{table}: no such file; name the CSV of the data set under `own:` in config.yaml, or by --table") from None
+        raise DataError(
+            f"{table}: no such file; name the CSV of the data set under `own:` in config.yaml, or by --table"
+        ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{table}: byte {error.start} is not UTF-8; save the table as CSV UTF-8") from None
+        raise DataError(
+            f"{table}: byte {error.start} is not UTF-8; save the table as CSV UTF-8"
+        ) from None
     except csv.Error as error:
-        raise DataError(f"{table}: not a CSV ({error}); save the table as CSV, separated by commas") from None
+        raise DataError(
+            f"{table}: not a CSV ({error}); save the table as CSV, separated by commas"
+        ) from None
     if not any(any(row) for row in rows):
-        raise DataError(f"{table}: the table is empty; its first row names the columns: {', '.join(KNOWN)}")
+        raise DataError(
+            f"{table}: the table is empty; its first row names the columns: {', '.join(KNOWN)}"
+        )
     header = rows[0]
     what = _header_fault(header)
     if what:
@@ -92,7 +106,11 @@ def _cells(table: Path) -> list[tuple[int, dict[str, str]]]:
                 f"{table}, row {number}: {len(row)} cells under {len(header)} columns ({','.join(row)[:80]!r}); "
                 f"put quotes around a cell that holds a comma, and fill up a short row"
             )
-    cells = [(number, dict(zip(header, row, strict=True))) for number, row in enumerate(rows[1:], start=2) if any(row)]
+    cells = [
+        (number, dict(zip(header, row, strict=True)))
+        for number, row in enumerate(rows[1:], start=2)
+        if any(row)
+    ]
     if not cells:
         raise DataError(f"{table}: there is no row below the header; write one per photograph")
     return cells
@@ -136,7 +154,13 @@ def _image_fault(folder: Path, image: str) -> str:
         return "no photograph is named; write its path"
     if "\\" in image or any(ord(letter) < 32 for letter in image):
         return "write forward slashes, and no control characters"
-    if image.startswith(("/", "~")) or ".." in parts or "./" in image or "//" in image or ":" in parts[0]:
+    if (
+        image.startswith(("/", "~"))
+        or ".." in parts
+        or "./" in image
+        or "//" in image
+        or ":" in parts[0]
+    ):
         return f"the path leaves the table's folder, or is not plain; write it relative to {folder}, and keep the photographs below it"
     if not (folder / image).is_file():
         return f"there is no such file below {folder}; correct the path or put the photograph there"
@@ -151,7 +175,9 @@ def _across(table: Path, cells: list[tuple[int, dict[str, str]]]) -> list[str]:
         where, image = f"{table}, row {row}, column", values["image"]
         split, patient = values.get("split", ""), values.get("patient", "")
         if image in images:
-            found.append(f"{where} image: {image!r}: listed twice, first in row {images[image]}; keep one of the rows")
+            found.append(
+                f"{where} image: {image!r}: listed twice, first in row {images[image]}; keep one of the rows"
+            )
         images.setdefault(image, row)
         if given and not split:
             found.append(f"{where} split: '': other rows have a split; give every row one, or none")
@@ -162,7 +188,9 @@ def _across(table: Path, cells: list[tuple[int, dict[str, str]]]) -> list[str]:
             )
     for split in ("train", "val"):
         if given and not any(values.get("split") == split for _, values in cells):
-            found.append(f"{table}, column split: no row says {split!r}; give it about every fifth patient, or leave the column out")
+            found.append(
+                f"{table}, column split: no row says {split!r}; give it about every fifth patient, or leave the column out"
+            )
     return found
 
 

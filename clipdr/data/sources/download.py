@@ -36,7 +36,9 @@ class Interrupted(Exception):
         self.wait = wait
 
 
-def download(url: str, path: Path, sha256: str = "", auth=None, answers: dict[int, str] | None = None) -> str:
+def download(
+    url: str, path: Path, sha256: str = "", auth=None, answers: dict[int, str] | None = None
+) -> str:
     """Fetch `url` into `path`.
 
     sha256  : what it must be, hexadecimal; "" where it is not known
@@ -62,10 +64,14 @@ def download(url: str, path: Path, sha256: str = "", auth=None, answers: dict[in
                 kept = f"{_size(part):,} bytes are kept: the same command goes on there"
                 if not sha256 and not _read(_validator(part)):
                     kept = "this server cannot resume: the same command starts again"
-                raise DataError(f"{where}: {error}; given up after {ATTEMPTS} attempts; {kept}") from None
+                raise DataError(
+                    f"{where}: {error}; given up after {ATTEMPTS} attempts; {kept}"
+                ) from None
             time.sleep(min(max(error.wait, WAIT * 2 ** (failures - 1)), LONGEST_WAIT))
         except OSError as error:
-            raise DataError(f"{where}: cannot write {part}: {reason(error)}; the same command goes on where it stopped") from None
+            raise DataError(
+                f"{where}: cannot write {part}: {reason(error)}; the same command goes on where it stopped"
+            ) from None
     return accept(part, path, sha256, where)
 
 
@@ -76,7 +82,9 @@ def copy(source: Path, path: Path, sha256: str = "") -> str:
     try:
         shutil.copyfile(source, part)
     except FileNotFoundError:
-        raise DataError(f"{source}: not in the mirror, though its SHA256SUMS lists it; put it there") from None
+        raise DataError(
+            f"{source}: not in the mirror, though its SHA256SUMS lists it; put it there"
+        ) from None
     except OSError as error:
         part.unlink(missing_ok=True)
         raise DataError(f"{source}: cannot copy it to {part}: {reason(error)}") from None
@@ -89,7 +97,9 @@ def accept(part: Path, path: Path, sha256: str, where: str) -> str:
     _validator(part).unlink(missing_ok=True)
     if sha256 and found != sha256:
         part.unlink()
-        raise DataError(f"{where}: wrong bytes: sha256 {found[:12]}... for {sha256[:12]}...; nothing was kept")
+        raise DataError(
+            f"{where}: wrong bytes: sha256 {found[:12]}... for {sha256[:12]}...; nothing was kept"
+        )
     os.replace(part, path)
     return found
 
@@ -117,9 +127,17 @@ def _attempt(url, part, checked, auth, answers):
             if total != start or not start:
                 _receive(response, part, total, shown(url))
     except requests.exceptions.SSLError:
-        raise DataError(f"{shown(url)}: its certificate is not valid; is a proxy in between? (REQUESTS_CA_BUNDLE names its own)") from None
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-        raise DataError(f"{shown(url)}: not an address of a file; write http:// or https:// and a host") from None
+        raise DataError(
+            f"{shown(url)}: its certificate is not valid; is a proxy in between? (REQUESTS_CA_BUNDLE names its own)"
+        ) from None
+    except (
+        requests.exceptions.InvalidURL,
+        requests.exceptions.InvalidSchema,
+        requests.exceptions.MissingSchema,
+    ):
+        raise DataError(
+            f"{shown(url)}: not an address of a file; write http:// or https:// and a host"
+        ) from None
     except (requests.exceptions.Timeout, ReadTimeoutError):
         raise Interrupted(f"no answer for {STALL:.0f} s") from None
     except requests.exceptions.ConnectionError:
@@ -134,7 +152,12 @@ def _answer(session, url, headers, auth):
     for _ in range(REDIRECTS):
         same = urlsplit(here)[:2] == urlsplit(url)[:2]
         response = session.get(
-            here, headers=headers, auth=auth if same else None, stream=True, allow_redirects=False, timeout=(CONNECT, STALL)
+            here,
+            headers=headers,
+            auth=auth if same else None,
+            stream=True,
+            allow_redirects=False,
+            timeout=(CONNECT, STALL),
         )
         if not response.is_redirect:
             return response
@@ -153,7 +176,9 @@ def _begin(response, part, start, where, answers):
     status = response.status_code
     if status in TRY_AGAIN:
         wait = response.headers.get("Retry-After", "0")
-        raise Interrupted(f"the server is busy (HTTP {status})", float(wait) if wait.isdecimal() else 0)
+        raise Interrupted(
+            f"the server is busy (HTTP {status})", float(wait) if wait.isdecimal() else 0
+        )
     if status == 416:  # nothing behind what we have
         if response.headers.get("Content-Range", "") == f"bytes */{start}":
             return start
@@ -161,7 +186,9 @@ def _begin(response, part, start, where, answers):
         raise Interrupted("the file has changed on the server")
     if status not in (200, 206):
         raise DataError(f"{where}: {answers.get(status, f'the server answers HTTP {status}')}")
-    if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+    if status == 206 and not response.headers.get("Content-Range", "").startswith(
+        f"bytes {start}-"
+    ):
         part.unlink(missing_ok=True)
         raise Interrupted("the server sends another piece than asked for")
     if status == 200:  # from the beginning: the server cannot resume, or its file has changed
@@ -172,7 +199,9 @@ def _begin(response, part, start, where, answers):
     total = start + int(length) if length.isdecimal() else None
     free = shutil.disk_usage(part.parent).free
     if total and total - start > free:
-        raise DataError(f"{where}: {(total - start) / 1e9:.1f} GB are to come, and {part.parent} has {free / 1e9:.1f} GB free")
+        raise DataError(
+            f"{where}: {(total - start) / 1e9:.1f} GB are to come, and {part.parent} has {free / 1e9:.1f} GB free"
+        )
     return total
 
 
@@ -225,10 +254,25 @@ def _size(path):
 def _bar(where, total, done):
     """A function that moves a progress bar on by some bytes; it shows on a terminal only."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
         task = progress.add_task(where.rpartition("/")[2], total=total, completed=done)
         yield lambda count: progress.advance(task, count)

@@ -24,7 +24,9 @@ from clipdr.data.sources.archive_formats import Refused
 from clipdr.data.sources.download import copy, download, shown
 
 STAGING, LOCK, SUMS = ".fetch", "fetch.lock.json", "SHA256SUMS"
-FIRST = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz)|7z|rar|(zip|7z)\.0*1)$", re.I)  # an archive, or the first of its parts
+FIRST = re.compile(
+    r"\.(zip|tar|tgz|tar\.(gz|bz2|xz)|7z|rar|(zip|7z)\.0*1)$", re.I
+)  # an archive, or the first of its parts
 FURTHER = re.compile(r"\.(z\d\d+|(zip|7z)\.\d{2,4})$", re.I)  # a part that is opened with the first
 
 
@@ -44,13 +46,21 @@ def fetch(name: str, raw: Path, mirror: str = "") -> None:
             return
         domain, now = catalog.known(name), catalog.state(name, raw)
         if now.files and not now.complete(domain.total):
-            given = [path for path in sorted((raw / name).iterdir()) if path.is_file() and FIRST.search(path.name)]
+            given = [
+                path
+                for path in sorted((raw / name).iterdir())
+                if path.is_file() and FIRST.search(path.name)
+            ]
             _unpack(dict.fromkeys(given, ((), 0)), raw / STAGING / name, raw / name)
             shutil.rmtree(raw / STAGING / name, ignore_errors=True)
         elif not now.files and (mirror or (domain.sources and not now.complete(domain.total))):
-            _place(name, raw, _from_mirror(name, raw, mirror) if mirror else _from_publisher(name, raw))
+            _place(
+                name, raw, _from_mirror(name, raw, mirror) if mirror else _from_publisher(name, raw)
+            )
             lacks = catalog.state(name, raw).missing
-            print(f"{name}: fetched into {raw / name}; {'it lacks ' + '; '.join(lacks) if lacks else 'complete'}")
+            print(
+                f"{name}: fetched into {raw / name}; {'it lacks ' + '; '.join(lacks) if lacks else 'complete'}"
+            )
             return
         _report(name, raw)
 
@@ -61,7 +71,11 @@ def _report(name, raw):
     print("\n".join(catalog.instructions(name, raw)))
     if now.complete(domain.total):
         return
-    lacks = f"{raw / name} lacks {'; '.join(now.missing)}" if now.files else f"there is nothing in {raw / name}"
+    lacks = (
+        f"{raw / name} lacks {'; '.join(now.missing)}"
+        if now.files
+        else f"there is nothing in {raw / name}"
+    )
     if domain.sources:
         raise DataError(f"{lacks}; add them, or move the folder away and fetch again")
     raise DataError(f"{name} is not complete: {lacks}; the steps are above")
@@ -70,16 +84,30 @@ def _report(name, raw):
 def _from_publisher(name, raw) -> dict[str, Path]:
     """Download the sources of a domain; {name of a file: where it is staged}."""
     domain = catalog.known(name)
-    answers = {404: f"not there any more (HTTP 404); look at {domain.page}, or take it from a mirror (--mirror)"}
+    answers = {
+        404: f"not there any more (HTTP 404); look at {domain.page}, or take it from a mirror (--mirror)"
+    }
     auth = None
     if domain.access == "kaggle":
         auth = _kaggle(name, raw)
-        answers[401] = "Kaggle does not accept your token (HTTP 401); make a new one at kaggle.com, Settings, API"
-        answers[403] = f"Kaggle refuses (HTTP 403): log in, open {domain.rules} and accept the rules there, then run the same command again"
+        answers[401] = (
+            "Kaggle does not accept your token (HTTP 401); make a new one at kaggle.com, Settings, API"
+        )
+        answers[403] = (
+            f"Kaggle refuses (HTTP 403): log in, open {domain.rules} and accept the rules there, then run the same command again"
+        )
     locked, files = _locked(raw), {}
     for source in domain.sources:
         print(f"{name}: {source.file} from {shown(source.url)}", flush=True)
-        files[source.file] = _staged(name, source.file, source.url, raw, _expected(name, source.file, source.sha256, locked), auth, answers)
+        files[source.file] = _staged(
+            name,
+            source.file,
+            source.url,
+            raw,
+            _expected(name, source.file, source.sha256, locked),
+            auth,
+            answers,
+        )
     return files
 
 
@@ -88,17 +116,28 @@ def _from_mirror(name, raw, mirror) -> dict[str, Path]:
     remote = bool(re.match(r"https?://", mirror))
     base = f"{mirror.rstrip('/')}/{name}"
     where = f"{shown(base) if remote else base}/{SUMS}"
-    answers = {404: f"not in the mirror (HTTP 404); it must hold {name}/{SUMS} and the files listed there (docs/datasets.md)"}
+    answers = {
+        404: f"not in the mirror (HTTP 404); it must hold {name}/{SUMS} and the files listed there (docs/datasets.md)"
+    }
     try:
-        listing = (_fetched(f"{base}/{SUMS}", raw / STAGING / SUMS, answers) if remote else Path(where)).read_text("utf-8", "replace")
+        listing = (
+            _fetched(f"{base}/{SUMS}", raw / STAGING / SUMS, answers) if remote else Path(where)
+        ).read_text("utf-8", "replace")
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"no {where}: the mirror must list its files there (docs/datasets.md, Without a network)") from None
+        raise DataError(
+            f"no {where}: the mirror must list its files there (docs/datasets.md, Without a network)"
+        ) from None
     (raw / STAGING / SUMS).unlink(missing_ok=True)
     sums, locked, files = _sums(listing, where), _locked(raw), {}
-    print(f"{name}: {len(sums)} file{'s' * (len(sums) > 1)} from {shown(base) if remote else base}", flush=True)
+    print(
+        f"{name}: {len(sums)} file{'s' * (len(sums) > 1)} from {shown(base) if remote else base}",
+        flush=True,
+    )
     for file, sha256 in sums.items():
         source = f"{base}/{quote(file)}" if remote else Path(base) / file
-        files[file] = _staged(name, file, source, raw, _expected(name, file, sha256, locked), None, answers)
+        files[file] = _staged(
+            name, file, source, raw, _expected(name, file, sha256, locked), None, answers
+        )
     return files
 
 
@@ -114,7 +153,9 @@ def _sums(listing, where) -> dict[str, str]:
         if row.strip():
             match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](?:\./)?(.+)", row.rstrip())
             if not match:
-                raise DataError(f"{where}, line {number}: {row[:40]!r} is not `sha256  path`; make the list with sha256sum")
+                raise DataError(
+                    f"{where}, line {number}: {row[:40]!r} is not `sha256  path`; make the list with sha256sum"
+                )
             if problem := archive.safe(match[2]):
                 raise DataError(f"{where}, line {number}: refused: the path {match[2]!r} {problem}")
             found[match[2]] = match[1].lower()
@@ -142,7 +183,9 @@ def _locked(raw) -> dict:
     except FileNotFoundError:
         return {}
     except ValueError:
-        raise DataError(f"{raw / LOCK}: not JSON any more; put it back from a backup, or delete it to trust what comes next") from None
+        raise DataError(
+            f"{raw / LOCK}: not JSON any more; put it back from a backup, or delete it to trust what comes next"
+        ) from None
 
 
 def _expected(name, file, sha256, locked) -> str:
@@ -159,10 +202,21 @@ def _expected(name, file, sha256, locked) -> str:
 def _place(name, raw, files):
     """Unpack what was brought, lock the checksums, give the whole folder its name, and clear the staging folder."""
     staging, whole = raw / STAGING / name, raw / STAGING / name / "whole"
-    sums = {f"{name}/{file}": {"sha256": digest(path), "bytes": path.stat().st_size} for file, path in files.items()}
+    sums = {
+        f"{name}/{file}": {"sha256": digest(path), "bytes": path.stat().st_size}
+        for file, path in files.items()
+    }
     sources = {source.file: (source.keep, source.strip) for source in catalog.known(name).sources}
     try:
-        _unpack({path: sources.get(file, ((), 0)) for file, path in files.items() if FIRST.search(file)}, staging, whole)
+        _unpack(
+            {
+                path: sources.get(file, ((), 0))
+                for file, path in files.items()
+                if FIRST.search(file)
+            },
+            staging,
+            whole,
+        )
     except Refused:
         shutil.rmtree(staging)  # else the next run would take the same bytes again
         raise
@@ -199,7 +253,9 @@ def _merge(source, target):
         for entry in sorted(source.iterdir()):
             _merge(entry, target / entry.name)
     elif source.is_dir() or target.is_dir() or not filecmp.cmp(source, target, shallow=False):
-        raise DataError(f"{target} is there already, with other content; move it away and run the same command again")
+        raise DataError(
+            f"{target} is there already, with other content; move it away and run the same command again"
+        )
 
 
 def _splits(raw, mirror):
@@ -207,16 +263,22 @@ def _splits(raw, mirror):
     for source in SPLITS:
         path = raw / "splits" / source.file
         if path.is_file() and digest(path) != source.sha256:
-            raise DataError(f"{path} is not GDRBench's; move it away, then run the same command again")
+            raise DataError(
+                f"{path} is not GDRBench's; move it away, then run the same command again"
+            )
     wanted = [source for source in SPLITS if not (raw / "splits" / source.file).is_file()]
-    answers = {404: f"not there any more (HTTP 404); look at {SPLITS_PAGE}, or take it from a mirror (--mirror)"}
+    answers = {
+        404: f"not there any more (HTTP 404); look at {SPLITS_PAGE}, or take it from a mirror (--mirror)"
+    }
     for source in wanted:
         place = f"{mirror.rstrip('/')}/splits/{source.file}" if mirror else source.url
         here = place if re.match(r"https?://", place) else Path(place)
         staged = _staged("splits", source.file, here, raw, source.sha256, None, answers)
         _merge(staged, raw / "splits" / source.file)
     shutil.rmtree(raw / STAGING / "splits", ignore_errors=True)
-    print(f"splits: {len(SPLITS)} files in {raw / 'splits'}, {len(wanted)} of them new, all as GDRBench published them")
+    print(
+        f"splits: {len(SPLITS)} files in {raw / 'splits'}, {len(wanted)} of them new, all as GDRBench published them"
+    )
 
 
 def _kaggle(name, raw):
@@ -226,12 +288,18 @@ def _kaggle(name, raw):
     try:
         found = get_kaggle_credentials()
     except (ValueError, OSError):
-        raise DataError("~/.kaggle/kaggle.json is not as Kaggle writes it; make a new token at kaggle.com, Settings, API") from None
+        raise DataError(
+            "~/.kaggle/kaggle.json is not as Kaggle writes it; make a new token at kaggle.com, Settings, API"
+        ) from None
     if not found:
         print("\n".join(catalog.instructions(name, raw)))
-        raise DataError(f"{name} comes from Kaggle, and there is no token of yours; the steps are above")
+        raise DataError(
+            f"{name} comes from Kaggle, and there is no token of yours; the steps are above"
+        )
     if found.api_key:
-        return lambda request: request.headers.update(Authorization=f"Bearer {found.api_key}") or request
+        return lambda request: (
+            request.headers.update(Authorization=f"Bearer {found.api_key}") or request
+        )
     return found.username, found.key
 
 
@@ -248,6 +316,8 @@ def _alone(raw):
         except BlockingIOError:
             raise DataError(f"another `clipdr fetch` is working in {raw}; wait for it") from None
         except OSError as error:
-            raise DataError(f"cannot work in {raw}: {archive.reason(error)}; the same command goes on where it stopped") from None
+            raise DataError(
+                f"cannot work in {raw}: {archive.reason(error)}; the same command goes on where it stopped"
+            ) from None
         with suppress(OSError):
             (raw / STAGING).rmdir()  # where nothing is left in it

@@ -77,13 +77,19 @@ def read(raw: Path, domain: str) -> Reading:
     """
     raw = Path(raw)
     listed = split_files(raw, domain)
-    here = [reader for folder, reader in ((raw / "images" / domain, _gdrbench), (raw / domain, _original)) if folder.is_dir()]
+    here = [
+        reader
+        for folder, reader in ((raw / "images" / domain, _gdrbench), (raw / domain, _original))
+        if folder.is_dir()
+    ]
     if not here:
         raise DataError(
             f"no photographs of {domain}: put them into {raw / domain} (as published) or {raw / 'images' / domain} (GDRBench's layout)"
         )
     if len(here) > 1:
-        raise DataError(f"photographs of {domain} in both {raw / domain} and {raw / 'images' / domain}; move one of the two folders away")
+        raise DataError(
+            f"photographs of {domain} in both {raw / domain} and {raw / 'images' / domain}; move one of the two folders away"
+        )
     return here[0](raw, domain, listed)
 
 
@@ -96,12 +102,19 @@ def refuse(reading: Reading, domain: str, tolerance: int, listed_at: str = "") -
     if problems.empty:
         return ""
     total = len(reading.records) + int((problems["problem"] == "missing").sum())
-    kinds = ", ".join(f"{count} {kind} ({SAYS[kind]})" for kind, count in problems["problem"].value_counts(sort=False).items())
+    kinds = ", ".join(
+        f"{count} {kind} ({SAYS[kind]})"
+        for kind, count in problems["problem"].value_counts(sort=False).items()
+    )
     first = problems.iloc[0]
     line = f"{domain}: {len(problems)} of {total} photographs that the split files name have a problem: {kinds}"
-    line += f"; the first is {first['image']} ({first['where']})" + (f"; all of them: {listed_at}" if listed_at else "")
+    line += f"; the first is {first['image']} ({first['where']})" + (
+        f"; all of them: {listed_at}" if listed_at else ""
+    )
     if len(problems) > tolerance:
-        raise DataError(f"{line}. Complete the folder, or allow so many (tolerance: {len(problems)}; it is {tolerance})")
+        raise DataError(
+            f"{line}. Complete the folder, or allow so many (tolerance: {len(problems)}; it is {tolerance})"
+        )
     return f"{line}. Tolerated (tolerance: {tolerance})"
 
 
@@ -115,7 +128,9 @@ def split_files(raw: Path, domain: str) -> list[Listed]:
             where = f"{path}, line {number}"
             image, grade = _row(line, domain, where)
             if image in seen:
-                raise DataError(f"{where}: {image} is listed twice, first in {seen[image]}; keep one of the two lines")
+                raise DataError(
+                    f"{where}: {image} is listed twice, first in {seen[image]}; keep one of the two lines"
+                )
             seen[image] = where
             listed.append(Listed(image, grade, split, where))
     return listed
@@ -151,16 +166,32 @@ def _gdrbench(raw: Path, domain: str, listed: list[Listed]) -> Reading:
     for line in listed:
         file = f"images/{line.image}"
         if (raw / file).is_file():
-            rows.append((line.image, file, line.grade, domain, line.split, *_patient(domain, line.image), ""))
+            rows.append(
+                (
+                    line.image,
+                    file,
+                    line.grade,
+                    domain,
+                    line.split,
+                    *_patient(domain, line.image),
+                    "",
+                )
+            )
         else:
             problems.append((line.image, "missing", line.grade, "", line.where))
-    pictures = sum(path.lower().endswith(published_layouts.SUFFIXES) for path in published_layouts.walk(raw / "images" / domain))
+    pictures = sum(
+        path.lower().endswith(published_layouts.SUFFIXES)
+        for path in published_layouts.walk(raw / "images" / domain)
+    )
     return _reading(rows, problems, max(pictures - len(rows), 0), _split_paths(raw, domain))
 
 
 def _original(raw: Path, domain: str, listed: list[Listed]) -> Reading:
     """raw/DOMAIN/...: photographs are found by name, and the data set's own labels are compared with the split files' grades."""
-    found, labels = published_layouts.photographs(raw / domain, domain), published_layouts.labels(raw / domain, domain)
+    found, labels = (
+        published_layouts.photographs(raw / domain, domain),
+        published_layouts.labels(raw / domain, domain),
+    )
     rows, problems = [], []
     for line in listed:
         key = published_layouts.key(domain, line.split, line.image)
@@ -169,20 +200,48 @@ def _original(raw: Path, domain: str, listed: list[Listed]) -> Reading:
             problems.append((line.image, "missing", line.grade, "", line.where))
             continue
         if len(places) > 1:
-            raise DataError(f"{raw / domain}: {line.image} may be {' or '.join(places)}; keep one of them there")
+            raise DataError(
+                f"{raw / domain}: {line.image} may be {' or '.join(places)}; keep one of them there"
+            )
         if labels and (label is None or label.grade is None):
-            problems.append((line.image, "ungraded", line.grade, "", label.where if label else line.where))
+            problems.append(
+                (line.image, "ungraded", line.grade, "", label.where if label else line.where)
+            )
         elif labels and label.grade != line.grade:
-            problems.append((line.image, "grade", line.grade, label.grade, f"{line.grade} in {line.where}, {label.grade} in {label.where}"))
+            problems.append(
+                (
+                    line.image,
+                    "grade",
+                    line.grade,
+                    label.grade,
+                    f"{line.grade} in {line.where}, {label.grade} in {label.where}",
+                )
+            )
         patient, eye = _patient(domain, line.image)
         # DeepDRiD's patient 56 has grades of the other eye than the names say: the column that holds the grade decides
-        rows.append((line.image, f"{domain}/{places[0]}", line.grade, domain, line.split, patient, (label and label.eye) or eye, ""))
-    lists = [*_split_paths(raw, domain), *(path for path, _ in published_layouts.label_files(raw / domain, domain))]
+        rows.append(
+            (
+                line.image,
+                f"{domain}/{places[0]}",
+                line.grade,
+                domain,
+                line.split,
+                patient,
+                (label and label.eye) or eye,
+                "",
+            )
+        )
+    lists = [
+        *_split_paths(raw, domain),
+        *(path for path, _ in published_layouts.label_files(raw / domain, domain)),
+    ]
     return _reading(rows, problems, sum(map(len, found.values())), lists)
 
 
 def _reading(rows, problems, extra, lists):
-    return Reading(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(problems, columns=PROBLEMS), extra, lists)
+    return Reading(
+        pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(problems, columns=PROBLEMS), extra, lists
+    )
 
 
 def _split_paths(raw, domain):
@@ -198,8 +257,14 @@ def _lines(path: Path) -> list[tuple[int, str]]:
             f"no split file {path}: put GDRBench's split files there (`clipdr fetch` does), or name another folder as raw"
         ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the split file as plain UTF-8 text") from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8; save the split file as plain UTF-8 text"
+        ) from None
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.split("\n"), start=1)
+        if line.strip()
+    ]
     if not lines:
         raise DataError(f"{path}: the split file is empty; download it again")
     return lines
@@ -209,14 +274,22 @@ def _row(line: str, domain: str, where: str) -> tuple[str, int]:
     image, _, grade = line.rpartition(" ")
     image = image.rstrip()
     if not image or "\\" in image or "\0" in image:
-        raise DataError(f"{where}: {line!r} is not `path grade`; write the path with forward slashes, one space, the grade")
+        raise DataError(
+            f"{where}: {line!r} is not `path grade`; write the path with forward slashes, one space, the grade"
+        )
     if grade not in {str(number) for number in range(len(GRADES))}:
-        raise DataError(f"{where}: grade {grade!r} of {image} is none of 0..4; correct it or take the line out")
+        raise DataError(
+            f"{where}: grade {grade!r} of {image} is none of 0..4; correct it or take the line out"
+        )
     parts = PurePosixPath(image).parts
     if image.startswith("/") or ".." in parts or "." in image.split("/") or "" in image.split("/"):
-        raise DataError(f"{where}: {image} leaves the folder images/; write a plain path relative to it")
+        raise DataError(
+            f"{where}: {image} leaves the folder images/; write a plain path relative to it"
+        )
     if parts[0] != domain or len(parts) != 3:
-        raise DataError(f"{where}: {image} is not {domain}/FOLDER/FILE; this file may list photographs of {domain} only")
+        raise DataError(
+            f"{where}: {image} is not {domain}/FOLDER/FILE; this file may list photographs of {domain} only"
+        )
     if parts[1] not in (FOLDERS[int(grade)], FLAT.get(domain)):
         raise DataError(
             f"{where}: folder {parts[1]} contradicts grade {grade} of {image} (its folder is {FOLDERS[int(grade)]}); correct one of them"

@@ -16,7 +16,10 @@ from clipdr import GRADES, DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 # folders of the same archives that hold no photograph to be graded, or a second copy of one
-ASIDE = re.compile(r"mask|lesion_|segmentation|localization|ultra-widefield|^samples?$|^__macosx$|^\.", re.IGNORECASE)
+ASIDE = re.compile(
+    r"mask|lesion_|segmentation|localization|ultra-widefield|^samples?$|^__macosx$|^\.",
+    re.IGNORECASE,
+)
 Key = tuple[str, str]
 
 
@@ -37,21 +40,34 @@ class LabelFile(NamedTuple):
     none: tuple[str, ...] = ("",)
 
 
-DEEPDRID_EYES = {"left_eye_dr_level": "left", "right_eye_dr_level": "right"}  # not patient_DR_Level, the worse of both
+DEEPDRID_EYES = {
+    "left_eye_dr_level": "left",
+    "right_eye_dr_level": "right",
+}  # not patient_DR_Level, the worse of both
 IDRID_COLUMNS = (("image name",), {"retinopathy grade": ""})
 LABELS = {
     "APTOS": (LabelFile(r"train\.csv", ("id_code",), {"diagnosis": ""}),),
     "DEEPDR": (
         LabelFile(r"regular-fundus-(training|validation)\.csv", ("image_id",), DEEPDRID_EYES),
-        LabelFile(r"challenge1_labels\.(xlsx|csv)", ("image_id",), {"dr_level": "", "dr_levels": ""}),
+        LabelFile(
+            r"challenge1_labels\.(xlsx|csv)", ("image_id",), {"dr_level": "", "dr_levels": ""}
+        ),
     ),
     "FGADR": (LabelFile(r"dr_seg_grading_label\.csv"),),
     "IDRID": (
         LabelFile(r".*training labels\.csv", *IDRID_COLUMNS, "train"),
         LabelFile(r".*testing labels\.csv", *IDRID_COLUMNS, "val"),
-        LabelFile(r"idrid_labels\.csv", ("id_code",), {"diagnosis": ""}),  # Kaggle mirror: 27 of its 455 grades differ
+        LabelFile(
+            r"idrid_labels\.csv", ("id_code",), {"diagnosis": ""}
+        ),  # Kaggle mirror: 27 of its 455 grades differ
     ),
-    "MESSIDOR": (LabelFile(r"messidor_data\.csv", ("image_id", "id_code"), {"adjudicated_dr_grade": "", "diagnosis": ""}),),
+    "MESSIDOR": (
+        LabelFile(
+            r"messidor_data\.csv",
+            ("image_id", "id_code"),
+            {"adjudicated_dr_grade": "", "diagnosis": ""},
+        ),
+    ),
     "RLDR": (),  # published without grades: GDRBench's split files are the only source
     "DDR": (
         LabelFile(r"(train|valid|test)\.txt", none=("", "5")),
@@ -78,7 +94,9 @@ def key(domain: str, split: str, name: str) -> Key:
     stem = stem.removesuffix(next((suffix for suffix in SUFFIXES if stem.endswith(suffix)), ""))
     if domain != "IDRID":
         return "", stem
-    return split or ("val" if stem.endswith("test") else "train"), re.sub("(_train|test)$", "", stem)
+    return split or ("val" if stem.endswith("test") else "train"), re.sub(
+        "(_train|test)$", "", stem
+    )
 
 
 def photographs(folder: Path, domain: str) -> dict[Key, list[str]]:
@@ -102,7 +120,9 @@ def labels(folder: Path, domain: str) -> dict[Key, Label]:
         _read(path, domain, kind, found)
     if LABELS[domain] and not found:
         files = ", ".join(kind.file.replace("\\", "").replace(".*", "*") for kind in LABELS[domain])
-        raise DataError(f"{folder}: no label file of {domain}; put one of these names there, as it was published: {files}")
+        raise DataError(
+            f"{folder}: no label file of {domain}; put one of these names there, as it was published: {files}"
+        )
     return found
 
 
@@ -121,17 +141,25 @@ def walk(folder: Path) -> Iterator[str]:
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        folders[:] = sorted(name for name in folders if not ASIDE.search(name)) if real not in seen else []
+        folders[:] = (
+            sorted(name for name in folders if not ASIDE.search(name)) if real not in seen else []
+        )
         if real not in seen:
             start = Path(parent).relative_to(folder)
-            yield from ((start / name).as_posix() for name in sorted(files) if not name.startswith("."))
+            yield from (
+                (start / name).as_posix() for name in sorted(files) if not name.startswith(".")
+            )
         seen.add(real)
 
 
 def disagreements(one: dict[Key, Label], other: dict[Key, Label]) -> list[tuple[str, Label, Label]]:
     """Photographs (stem) to which two label sources of a domain give different grades; those graded by one alone are left out."""
     both = [(key[1], one[key], other[key]) for key in one if key in other]
-    return [pair for pair in both if None not in (pair[1].grade, pair[2].grade) and pair[1].grade != pair[2].grade]
+    return [
+        pair
+        for pair in both
+        if None not in (pair[1].grade, pair[2].grade) and pair[1].grade != pair[2].grade
+    ]
 
 
 def _half(path: str) -> str:
@@ -151,27 +179,40 @@ def _read(path: Path, domain: str, kind: LabelFile, found: dict[Key, Label]) -> 
         grades = {columns.index(name): eye for name, eye in kind.grade.items() if name in columns}
         if not names or not grades:
             wanted = f"one of {', '.join(kind.name)} and one of {', '.join(kind.grade)}"
-            raise DataError(f"{path}, line {number}: the columns are {', '.join(header)[:200]}; expected {wanted}: take the published file")
+            raise DataError(
+                f"{path}, line {number}: the columns are {', '.join(header)[:200]}; expected {wanted}: take the published file"
+            )
     for number, cells in rows:
         where = f"{path}, line {number}"
         if len(cells) <= max(names[0], *grades) or not cells[names[0]]:
-            raise DataError(f"{where}: {','.join(cells)[:120]!r} lacks a name or a grade; take the published file, or mend the line")
-        name, label = cells[names[0]], _label({eye: cells[column] for column, eye in grades.items()}, kind, where)
+            raise DataError(
+                f"{where}: {','.join(cells)[:120]!r} lacks a name or a grade; take the published file, or mend the line"
+            )
+        name, label = (
+            cells[names[0]],
+            _label({eye: cells[column] for column, eye in grades.items()}, kind, where),
+        )
         place = key(domain, kind.split, name)
         if place in found and found[place].grade != label.grade:
-            raise DataError(f"{where}: {name} has grade {label.grade}, but {found[place].grade} in {found[place].where}; keep one of them")
+            raise DataError(
+                f"{where}: {name} has grade {label.grade}, but {found[place].grade} in {found[place].where}; keep one of them"
+            )
         found[place] = label
 
 
 def _label(cells: dict[str, str], kind: LabelFile, where: str) -> Label:
     """{eye: cell} of one row -> its label: at most one of the cells is a grade."""
-    given = [(eye, re.sub(r"\.0+$", "", cell)) for eye, cell in cells.items() if cell not in kind.none]
+    given = [
+        (eye, re.sub(r"\.0+$", "", cell)) for eye, cell in cells.items() if cell not in kind.none
+    ]
     if not given:
         return Label(None, "", where)
     eye, grade = given[0]
     if len(given) > 1 or grade not in {str(number) for number in range(len(GRADES))}:
         shown = " and ".join(repr(cell) for cell in cells.values())
-        raise DataError(f"{where}: grade {shown} is not one of 0..4; take the published file, or mend the line")
+        raise DataError(
+            f"{where}: grade {shown} is not one of 0..4; take the published file, or mend the line"
+        )
     return Label(int(grade), eye, where)
 
 
@@ -183,8 +224,14 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: byte {error.start} is not UTF-8; take the published file") from None
-        rows = [line.rsplit(maxsplit=1) for line in lines] if path.suffix.lower() == ".txt" else list(csv.reader(lines))
+            raise DataError(
+                f"{path}: byte {error.start} is not UTF-8; take the published file"
+            ) from None
+        rows = (
+            [line.rsplit(maxsplit=1) for line in lines]
+            if path.suffix.lower() == ".txt"
+            else list(csv.reader(lines))
+        )
     for number, cells in enumerate(rows, start=1):
         cells = [str(cell if cell is not None else "").strip() for cell in cells]
         if any(cells):
@@ -195,6 +242,10 @@ def _sheet(path: Path) -> list[tuple]:
     import openpyxl
 
     try:
-        return list(openpyxl.load_workbook(path, read_only=True, data_only=True).active.iter_rows(values_only=True))
+        return list(
+            openpyxl.load_workbook(path, read_only=True, data_only=True).active.iter_rows(
+                values_only=True
+            )
+        )
     except Exception as error:  # a broken zip or sheet raises many kinds of error
         raise DataError(f"{path}: not a readable xlsx ({error}); take the published file") from None

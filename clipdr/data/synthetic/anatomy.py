@@ -71,8 +71,13 @@ class Frame:
 
     def grid(self, rows=slice(None), columns=slice(None)):
         """Retina coordinates u (1, w), v (h, 1) of a window of the picture, float32."""
-        x, y = np.arange(self.width, dtype=np.float32)[columns], np.arange(self.height, dtype=np.float32)[rows]
-        return (x[None] - self.x) * np.float32(self.nasal / self.radius), (y[:, None] - self.y) * np.float32(1 / self.radius)
+        x, y = (
+            np.arange(self.width, dtype=np.float32)[columns],
+            np.arange(self.height, dtype=np.float32)[rows],
+        )
+        return (x[None] - self.x) * np.float32(self.nasal / self.radius), (
+            y[:, None] - self.y
+        ) * np.float32(1 / self.radius)
 
 
 @dataclass
@@ -112,7 +117,12 @@ class Canvas:
         thick = widths * self.frame.radius * OVERSAMPLING
         step = 1 if thick.max() > 3.5 * OVERSAMPLING else 4
         for i in range(0, len(xy) - 1, step):
-            pen.line(xy[i : i + step + 1], fill=int(opacity * min(1, thick[i] / 1.5)), width=max(1, round(thick[i])), joint="curve")
+            pen.line(
+                xy[i : i + step + 1],
+                fill=int(opacity * min(1, thick[i] / 1.5)),
+                width=max(1, round(thick[i])),
+                joint="curve",
+            )
 
     def ink(self, layer, absorption, lesion=False):
         """Darken the picture where the layer is inked, by the share `absorption` (3,) of each channel; a lesion enters the mask."""
@@ -136,8 +146,12 @@ def retina(view: Frame, eye: Eye, disc: np.ndarray, rng: np.random.Generator) ->
 def noise(view: Frame, cells: int, rng: np.random.Generator) -> np.ndarray:
     """Smooth noise (H, W) float32, unit variance at the nodes, `cells` nodes across the field."""
     cell = 2 * view.radius / cells
-    grid = rng.standard_normal((int(view.height / cell) + 3, int(view.width / cell) + 3), np.float32)
-    return np.asarray(Image.fromarray(grid).resize((view.width, view.height), Image.Resampling.BICUBIC))
+    grid = rng.standard_normal(
+        (int(view.height / cell) + 3, int(view.width / cell) + 3), np.float32
+    )
+    return np.asarray(
+        Image.fromarray(grid).resize((view.width, view.height), Image.Resampling.BICUBIC)
+    )
 
 
 def quadrant(points: np.ndarray) -> np.ndarray:
@@ -157,9 +171,15 @@ def _background(view, eye, rng):
     base = (BLOND + (BROWN - BLOND) * eye.pigment).astype(np.float32)
     coarse, middle = noise(view, 5, rng), noise(view, 18, rng)
     texture = 1 + 0.045 * coarse + 0.03 * middle + 0.03 * noise(view, 70, rng)
-    ridge = np.exp(-((0.8 * noise(view, 22, rng) + 0.5 * middle) ** 2) / 0.12) - 0.35  # choroidal vessels: pale bands between pigment
+    ridge = (
+        np.exp(-((0.8 * noise(view, 22, rng) + 0.5 * middle) ** 2) / 0.12) - 0.35
+    )  # choroidal vessels: pale bands between pigment
     choroid = 0.03 + 0.20 * max(eye.tessellation - 0.3, 0) * np.clip(0.7 + 0.6 * coarse, 0, 1.5)
-    return base * texture[..., None] * (1 + (choroid * ridge)[..., None] * np.array((0.8, 1.0, 0.9), np.float32))
+    return (
+        base
+        * texture[..., None]
+        * (1 + (choroid * ridge)[..., None] * np.array((0.8, 1.0, 0.9), np.float32))
+    )
 
 
 def _macula(canvas, rng):
@@ -173,7 +193,9 @@ def _macula(canvas, rng):
 
 def _disc(canvas, eye, rng):
     window, du, dv = canvas.window(canvas.disc, 0.75)
-    glow = rng.uniform(0.1, 0.25) * np.exp(-du * du / 0.09) * np.exp(-dv * dv / 0.12)  # nerve fibres
+    glow = (
+        rng.uniform(0.1, 0.25) * np.exp(-du * du / 0.09) * np.exp(-dv * dv / 0.12)
+    )  # nerve fibres
     canvas.image[window] *= 1 + glow[..., None]
     radii = np.array((0.128, 0.145), np.float32) * np.float32(rng.uniform(0.92, 1.08))
     window, du, dv = canvas.window(canvas.disc, 0.2)
@@ -183,7 +205,12 @@ def _disc(canvas, eye, rng):
     canvas.cover(window, 0.93 * edge, rim, lesion=False)
     canvas.image[(*window, 1)] *= 1 - nasal * edge
     cup = np.hypot((du + 0.03) / radii[0], dv / radii[1]) / np.float32(eye.cup)
-    canvas.cover(window, 0.75 * np.clip((1 - cup) / 0.4 + 0.5, 0, 1), np.array((1.12, 1.0, 0.74), np.float32), lesion=False)
+    canvas.cover(
+        window,
+        0.75 * np.clip((1 - cup) / 0.4 + 0.5, 0, 1),
+        np.array((1.12, 1.0, 0.74), np.float32),
+        lesion=False,
+    )
 
 
 def _trunks(canvas, eye, rng):
@@ -192,12 +219,30 @@ def _trunks(canvas, eye, rng):
     t = np.linspace(0, 1, 40)[:, None]
     for up in (-1, 1):
         arch, end = rng.uniform(0.52, 0.72), (rng.uniform(-0.95, -0.35), up * rng.uniform(0.3, 0.9))
-        temporal = ((0, 0), (0.03, up * 0.45), fovea - disc + (rng.uniform(0.2, 0.4), up * (arch + 0.12)), fovea - disc + end)
-        nasal = ((0, 0), (0.1, up * 0.22), (0.25, up * 0.4), (rng.uniform(0.35, 0.6), up * rng.uniform(0.4, 1.0)))
+        temporal = (
+            (0, 0),
+            (0.03, up * 0.45),
+            fovea - disc + (rng.uniform(0.2, 0.4), up * (arch + 0.12)),
+            fovea - disc + end,
+        )
+        nasal = (
+            (0, 0),
+            (0.1, up * 0.22),
+            (0.25, up * 0.4),
+            (rng.uniform(0.35, 0.6), up * rng.uniform(0.4, 1.0)),
+        )
         for knots, width in ((temporal, 1.0), (nasal, 0.6)):
             p = disc + np.array(knots) + rng.normal(0, 0.03, (4, 2)) * [[0.3], [1], [1], [1]]
-            curve = p[0] * (1 - t) ** 3 + 3 * p[1] * t * (1 - t) ** 2 + 3 * p[2] * t**2 * (1 - t) + p[3] * t**3
-            waves = sum(rng.normal(0, 1) / k * np.sin(np.pi * k * t + rng.uniform(0, 6)) for k in (3, 5, 8, 11))
+            curve = (
+                p[0] * (1 - t) ** 3
+                + 3 * p[1] * t * (1 - t) ** 2
+                + 3 * p[2] * t**2 * (1 - t)
+                + p[3] * t**3
+            )
+            waves = sum(
+                rng.normal(0, 1) / k * np.sin(np.pi * k * t + rng.uniform(0, 6))
+                for k in (3, 5, 8, 11)
+            )
             across = np.gradient(curve, axis=0)[:, ::-1] * (1, -1)
             yield curve + waves * across * t * (0.4 + 1.6 * eye.tortuosity), width
 
@@ -213,18 +258,34 @@ def _branches(canvas, parents, length, share, eye, rng):
     lengths = length * rng.uniform(0.5, 1.4, len(parents))
     gap = canvas.fovea - starts
     lengths = np.where(
-        np.cos(headings - np.arctan2(gap[:, 1], gap[:, 0])) > 0.6, np.minimum(lengths, np.maximum(np.hypot(*gap.T) - 0.1, 0.02)), lengths
+        np.cos(headings - np.arctan2(gap[:, 1], gap[:, 0])) > 0.6,
+        np.minimum(lengths, np.maximum(np.hypot(*gap.T) - 0.1, 0.02)),
+        lengths,
     )
-    curves = grow(starts, headings, lengths, -side * rng.uniform(0, 0.7, len(parents)), 0.35 + 0.9 * eye.tortuosity, rng)
-    widths = [share * w[i] * np.linspace(1, 0.35, 12) for i, (_, w) in zip(index, parents, strict=True)]
+    curves = grow(
+        starts,
+        headings,
+        lengths,
+        -side * rng.uniform(0, 0.7, len(parents)),
+        0.35 + 0.9 * eye.tortuosity,
+        rng,
+    )
+    widths = [
+        share * w[i] * np.linspace(1, 0.35, 12) for i, (_, w) in zip(index, parents, strict=True)
+    ]
     return list(zip(curves, widths, strict=True))
 
 
 def _tree(canvas, eye, rng):
     """One vessel system as (curve, widths) pairs, thin ones first; widths (P,) relative to the arcade's at the disc."""
-    trunks = [(curve, width * np.linspace(1, 0.3, len(curve))) for curve, width in _trunks(canvas, eye, rng)]
+    trunks = [
+        (curve, width * np.linspace(1, 0.3, len(curve)))
+        for curve, width in _trunks(canvas, eye, rng)
+    ]
     branches = _branches(canvas, [trunk for trunk in trunks for _ in range(7)], 0.5, 0.55, eye, rng)
-    twigs = _branches(canvas, [branch for branch in branches for _ in range(2)], 0.22, 0.6, eye, rng)
+    twigs = _branches(
+        canvas, [branch for branch in branches for _ in range(2)], 0.22, 0.6, eye, rng
+    )
     return twigs + branches + trunks
 
 
@@ -232,7 +293,9 @@ def _beaded(curve, widths, quadrants):
     """Widths with venous beading in those quadrants, bulges a few vein widths apart; and where they are, (P,) bool."""
     here = np.isin(quadrant(curve), [QUADRANTS.index(name) for name in quadrants]) & (widths > 0.3)
     travelled = np.concatenate(([0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))))
-    return np.where(here, widths * (1.35 + 0.75 * np.sin(2 * np.pi * travelled / 0.10)), widths), here
+    return np.where(
+        here, widths * (1.35 + 0.75 * np.sin(2 * np.pi * travelled / 0.10)), widths
+    ), here
 
 
 def _vessels(canvas, eye, rng):

@@ -171,7 +171,14 @@ def frame(style: Style, size: int, nasal: int, rng: np.random.Generator) -> Fram
     width = round(height * form.aspect)
     shift = rng.normal(0, 0.006, 2)
     radius = height * form.radius * (1 + rng.normal(0, 0.008))
-    return Frame(height, width, width * (form.centre[0] + shift[0]), height * (form.centre[1] + shift[1]), radius, nasal)
+    return Frame(
+        height,
+        width,
+        width * (form.centre[0] + shift[0]),
+        height * (form.centre[1] + shift[1]),
+        radius,
+        nasal,
+    )
 
 
 def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Generator) -> np.ndarray:
@@ -185,11 +192,16 @@ def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Gener
     picture = _colour(retina * _light(u, v, rho, style, rng)[..., None], style, rng)
     if rng.random() < style.haze[0]:
         angle, strength = rng.uniform(0, 2 * np.pi), style.haze[1] * rng.uniform(0.4, 1)
-        side = np.clip(rho - 0.35 + 0.35 * (u * np.cos(angle) + v * np.sin(angle)), 0, 1) ** 2 * strength
+        side = (
+            np.clip(rho - 0.35 + 0.35 * (u * np.cos(angle) + v * np.sin(angle)), 0, 1) ** 2
+            * strength
+        )
         picture += side[..., None] * (np.array((0.55, 0.75, 0.85), np.float32) - picture)
     if rng.random() < style.ghost:
         x, y = rng.normal(0, 0.12, 2)
-        glow = np.exp(-((u - x) ** 2 + (v - y) ** 2) / rng.uniform(0.003, 0.012)) * rng.uniform(0.15, 0.4)
+        glow = np.exp(-((u - x) ** 2 + (v - y) ** 2) / rng.uniform(0.003, 0.012)) * rng.uniform(
+            0.15, 0.4
+        )
         picture += glow[..., None] * np.array((0.6, 0.6, 0.7), np.float32)
     inside = np.clip((1 - rho) * frame.radius + 0.5, 0, 1)
     if rng.random() < style.notch:
@@ -197,8 +209,12 @@ def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Gener
     border = np.array(WHITE if rng.random() < style.white else BLACK, np.float32)
     picture = border + inside[..., None] * (picture - border)
     blur = rng.uniform(*style.blur) * frame.radius
-    image = Image.fromarray(np.uint8(np.clip(picture, 0, 1) * 255 + 0.5)).filter(ImageFilter.GaussianBlur(blur))
-    grain = rng.standard_normal((frame.height, frame.width, 1), np.float32) * (style.noise * 255 * inside[..., None] + 0.5)
+    image = Image.fromarray(np.uint8(np.clip(picture, 0, 1) * 255 + 0.5)).filter(
+        ImageFilter.GaussianBlur(blur)
+    )
+    grain = rng.standard_normal((frame.height, frame.width, 1), np.float32) * (
+        style.noise * 255 * inside[..., None] + 0.5
+    )
     image = Image.fromarray(np.uint8(np.clip(np.asarray(image) + grain, 0, 255)))
     if rng.random() < style.text:
         _write(image, frame, rng)
@@ -208,17 +224,29 @@ def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Gener
 def _light(u, v, rho, style, rng):
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(*style.slope) * (u * np.cos(angle) + v * np.sin(angle))
-    return rng.uniform(*style.exposure) * (1 - rng.uniform(*style.vignette) * np.minimum(rho, 1.2) ** 3) * (1 + slope)
+    return (
+        rng.uniform(*style.exposure)
+        * (1 - rng.uniform(*style.vignette) * np.minimum(rho, 1.2) ** 3)
+        * (1 + slope)
+    )
 
 
 def _colour(picture, style, rng):
     """Colour cast and saturation, then one tone curve, looked up, which is much faster than powers of every pixel."""
     cast = (1024 * np.array(style.gain) * (1 + rng.normal(0, style.tint, 3))).astype(np.float32)
-    grey = np.float32((1 - style.saturation) / 3) * sum(picture[..., channel] * cast[channel] for channel in range(3))
+    grey = np.float32((1 - style.saturation) / 3) * sum(
+        picture[..., channel] * cast[channel] for channel in range(3)
+    )
     tone = (np.arange(2048) / 1024) ** max(rng.normal(*style.gamma), 0.6)
     glare = np.maximum(tone - 0.8, 0)
-    curve = (tone - 5 * glare**2 / (1 + 5 * glare)).astype(np.float32)  # the film's shoulder: highlights roll off towards 1
-    return curve[np.clip(picture * (cast * np.float32(style.saturation)) + grey[..., None], 0, 2047).astype(np.int16)]
+    curve = (tone - 5 * glare**2 / (1 + 5 * glare)).astype(
+        np.float32
+    )  # the film's shoulder: highlights roll off towards 1
+    return curve[
+        np.clip(picture * (cast * np.float32(style.saturation)) + grey[..., None], 0, 2047).astype(
+            np.int16
+        )
+    ]
 
 
 def _notch(x, y):

@@ -28,7 +28,9 @@ SPLITS = {"train": "train", "val": "crossval"}  # split -> its name in GDRBench'
 ENCODINGS = {".png": {"format": "PNG", "compress_level": 1}, ".jpg": {"format": "JPEG"}}
 
 
-def write(root: Path, domains: list[str], patients: int, size: int, seed: int, processes: int) -> None:
+def write(
+    root: Path, domains: list[str], patients: int, size: int, seed: int, processes: int
+) -> None:
     """Write the domains below `root`: images/, splits/, and patients.csv with one row per patient of these domains, columns COLUMNS.
 
     patients  : per domain
@@ -39,14 +41,21 @@ def write(root: Path, domains: list[str], patients: int, size: int, seed: int, p
     to these patients and grades (of a run with another seed) are removed.
     """
     if size < 64 or seed < 0 or processes < 1:
-        raise DataError(f"synthetic: size {size}, seed {seed}, processes {processes}; they must be at least 64, 0 and 1")
+        raise DataError(
+            f"synthetic: size {size}, seed {seed}, processes {processes}; they must be at least 64, 0 and 1"
+        )
     people = {domain: cohort(domain, patients, seed) for domain in domains}
     everyone = [patient for group in people.values() for patient in group]
     _prepare(root, people)
     _each(partial(_photograph, root=root, size=size, seed=seed), everyone, processes)
     for domain, group in people.items():
         for split, name in SPLITS.items():
-            lines = [f"{path} {grade}\n" for patient in group if patient.split == split for path, grade in _images(patient)]
+            lines = [
+                f"{path} {grade}\n"
+                for patient in group
+                if patient.split == split
+                for path, grade in _images(patient)
+            ]
             _save(root / "splits" / f"{domain}_{name}.txt", "".join(lines).encode())
     table = io.StringIO()
     rows = csv.DictWriter(table, COLUMNS, lineterminator="\n")
@@ -63,9 +72,15 @@ def mask(image: str, size: int, seed: int) -> np.ndarray:
     Raises DataError where the path is not one that `write` makes.
     """
     parts = PurePosixPath(image).parts
-    found = re.fullmatch(r"p(\d+)_(left|right)\.\w+", parts[-1]) if len(parts) == 3 and parts[1] in FOLDERS else None
+    found = (
+        re.fullmatch(r"p(\d+)_(left|right)\.\w+", parts[-1])
+        if len(parts) == 3 and parts[1] in FOLDERS
+        else None
+    )
     if found is None:
-        raise DataError(f"synthetic: {image!r} is not the path of a synthetic image; expected DOMAIN/FOLDER/p0001_left.jpg")
+        raise DataError(
+            f"synthetic: {image!r} is not the path of a synthetic image; expected DOMAIN/FOLDER/p0001_left.jpg"
+        )
     return paint(eye(parts[0], int(found[1]), found[2], FOLDERS.index(parts[1]), seed), size)[1]
 
 
@@ -77,7 +92,10 @@ def encode(photograph: np.ndarray, suffix: str, quality: int) -> bytes:
 
 
 def _images(patient: Patient) -> list[tuple[str, int]]:
-    return [(image_path(patient.domain, patient.number, side, grade), grade) for side, grade in patient.grades.items()]
+    return [
+        (image_path(patient.domain, patient.number, side, grade), grade)
+        for side, grade in patient.grades.items()
+    ]
 
 
 def _photograph(patient: Patient, root: Path, size: int, seed: int) -> None:
@@ -85,7 +103,11 @@ def _photograph(patient: Patient, root: Path, size: int, seed: int) -> None:
     for side, grade in patient.grades.items():
         one = eye(patient.domain, patient.number, side, grade, seed)
         style = STYLES[one.style]
-        quality = int(np.random.default_rng((*one.key, WORDS)).integers(style.quality[0], style.quality[1] + 1))
+        quality = int(
+            np.random.default_rng((*one.key, WORDS)).integers(
+                style.quality[0], style.quality[1] + 1
+            )
+        )
         path = root / "images" / image_path(patient.domain, patient.number, side, grade)
         _save(path, encode(paint(one, size)[0], style.suffix, quality))
 

@@ -59,23 +59,41 @@ RECIPES = {
     0: Recipe(),
     1: Recipe(microaneurysms=(4, 13)),
     2: Recipe(microaneurysms=(6, 16), haemorrhages=(0, 5), exudates=(0, 4), cotton_wool=(0, 3)),
-    3: Recipe(microaneurysms=(10, 24), haemorrhages=(3, 11), exudates=(0, 4), cotton_wool=(1, 6), many=0.9, beading=0.5, irma=0.5),
+    3: Recipe(
+        microaneurysms=(10, 24),
+        haemorrhages=(3, 11),
+        exudates=(0, 4),
+        cotton_wool=(1, 6),
+        many=0.9,
+        beading=0.5,
+        irma=0.5,
+    ),
 }
-BENEATH_PROLIFERATIVE = {1: 0.15, 2: 0.45, 3: 0.40}  # non-proliferative grade whose lesions accompany grade 4, and its share
+BENEATH_PROLIFERATIVE = {
+    1: 0.15,
+    2: 0.45,
+    3: 0.40,
+}  # non-proliferative grade whose lesions accompany grade 4, and its share
 
 
 def draw(grade: int, rng: np.random.Generator) -> Findings:
     """Findings of an eye of this grade (0..4); icdr(draw(grade, rng)) == grade always."""
     if grade < 4:
         return _background(grade, rng)
-    beneath = _background(int(rng.choice(list(BENEATH_PROLIFERATIVE), p=list(BENEATH_PROLIFERATIVE.values()))), rng)
+    beneath = _background(
+        int(rng.choice(list(BENEATH_PROLIFERATIVE), p=list(BENEATH_PROLIFERATIVE.values()))), rng
+    )
     disc_vessels, elsewhere, preretinal, vitreous = rng.random(4) < (0.55, 0.5, 0.45, 0.2)
     elsewhere |= not (disc_vessels or preretinal or vitreous)
     return replace(
         beneath,
         disc_vessels=bool(disc_vessels),
         vessels=_pick(QUADRANTS, int(rng.integers(1, 4)) if elsewhere else 0, rng),
-        preretinal=_pick(QUADRANTS[2:] if rng.random() < 0.75 else QUADRANTS, int(rng.integers(1, 3)) if preretinal else 0, rng),
+        preretinal=_pick(
+            QUADRANTS[2:] if rng.random() < 0.75 else QUADRANTS,
+            int(rng.integers(1, 3)) if preretinal else 0,
+            rng,
+        ),
         vitreous=bool(vitreous),
         laser=bool(rng.random() < 0.4),
     )
@@ -158,11 +176,23 @@ def _list(words):
 
 
 def _quadrants(names):
-    return "all four quadrants" if len(names) == 4 else f"the {_list(list(names))} quadrant" + "s" * (len(names) > 1)
+    return (
+        "all four quadrants"
+        if len(names) == 4
+        else f"the {_list(list(names))} quadrant" + "s" * (len(names) > 1)
+    )
 
 
 def _amount(count):
-    return "a single" if count == 1 else "a few" if count <= 4 else "several" if count <= 9 else "numerous"
+    return (
+        "a single"
+        if count == 1
+        else "a few"
+        if count <= 4
+        else "several"
+        if count <= 9
+        else "numerous"
+    )
 
 
 def describe(findings: Findings, cup: float, tessellation: float, rng: np.random.Generator) -> str:
@@ -171,15 +201,26 @@ def describe(findings: Findings, cup: float, tessellation: float, rng: np.random
     cup          : cup-to-disc ratio, 0..1
     tessellation : 0..1; above 0.6 the fundus is called tessellated
     """
-    sentences = [*_anatomy(findings, cup, tessellation, rng), *_lesions(findings, rng), *_proliferation(findings, rng)]
+    sentences = [
+        *_anatomy(findings, cup, tessellation, rng),
+        *_lesions(findings, rng),
+        *_proliferation(findings, rng),
+    ]
     if rng.random() < STATED:
         words = GRADE_WORDS[icdr(findings)]
-        sentences.append(rng.choice([f"Impression: {words}", f"Consistent with {words}", words.capitalize()]))
+        sentences.append(
+            rng.choice([f"Impression: {words}", f"Consistent with {words}", words.capitalize()])
+        )
     return ". ".join(sentences) + "."
 
 
 def _anatomy(f, cup, tessellation, rng):
-    yield rng.choice([f"Optic disc with clear margin, cup-to-disc ratio {cup:.1f}", f"Disc margin sharp, C/D {cup:.1f}"])
+    yield rng.choice(
+        [
+            f"Optic disc with clear margin, cup-to-disc ratio {cup:.1f}",
+            f"Disc margin sharp, C/D {cup:.1f}",
+        ]
+    )
     if tessellation > 0.6:
         yield rng.choice(["Tessellated fundus", "Choroidal vessels visible, tessellated fundus"])
     if f.beading:
@@ -187,7 +228,9 @@ def _anatomy(f, cup, tessellation, rng):
     elif not f.irma and not f.disc_vessels and not f.vessels:
         yield rng.choice(["Retinal vessels of normal calibre", "Vessels unremarkable"])
     if "macular" not in f.exudates:
-        yield rng.choice(["Macula without exudates", "No hard exudates at the macula", "Macula flat"])
+        yield rng.choice(
+            ["Macula without exudates", "No hard exudates at the macula", "Macula flat"]
+        )
 
 
 def _lesions(f, rng):
@@ -198,11 +241,23 @@ def _lesions(f, rng):
         total = sum(f.haemorrhages)
         kind = "haemorrhage" if total == 1 else "haemorrhages"
         yield f"{_amount(total).capitalize()} {rng.choice(['intraretinal', 'dot and blot'])} {kind} in {_quadrants(where)}"
-    elif f.microaneurysms and not f.exudates and not f.cotton_wool and not f.preretinal and not f.vitreous:
-        yield rng.choice(["No haemorrhages, no exudates", "No other lesions"][: 1 if f.vessels or f.disc_vessels else 2])
+    elif (
+        f.microaneurysms
+        and not f.exudates
+        and not f.cotton_wool
+        and not f.preretinal
+        and not f.vitreous
+    ):
+        yield rng.choice(
+            ["No haemorrhages, no exudates", "No other lesions"][
+                : 1 if f.vessels or f.disc_vessels else 2
+            ]
+        )
     if f.exudates:
         near = [site for site in f.exudates if site != "macular"]
-        places = ["at the macula"] * ("macular" in f.exudates) + ([f"in {_quadrants(near)}"] if near else [])
+        places = ["at the macula"] * ("macular" in f.exudates) + (
+            [f"in {_quadrants(near)}"] if near else []
+        )
         yield f"Hard exudates {' and '.join(places)}"
     if f.cotton_wool:
         yield f"{_amount(f.cotton_wool).capitalize()} cotton-wool spot" + "s" * (f.cotton_wool > 1)
@@ -218,6 +273,10 @@ def _proliferation(f, rng):
     if f.preretinal:
         yield f"Preretinal haemorrhage in {_quadrants(f.preretinal)}"
     if f.vitreous:
-        yield rng.choice(["Vitreous haemorrhage", "Vitreous haemorrhage obscures part of the retina"])
+        yield rng.choice(
+            ["Vitreous haemorrhage", "Vitreous haemorrhage obscures part of the retina"]
+        )
     if f.laser:
-        yield rng.choice(["Panretinal laser scars", "Laser photocoagulation scars in the mid-periphery"])
+        yield rng.choice(
+            ["Panretinal laser scars", "Laser photocoagulation scars in the mid-periphery"]
+        )

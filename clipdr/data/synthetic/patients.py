@@ -19,7 +19,9 @@ VALIDATION = 0.2  # share of patients in the split "val"
 MONOCULAR = 0.04  # share of patients with one photograph
 FELLOW = 0.92  # correlation of the latent severities of a patient's eyes
 FEWEST = 4  # images of each grade where there are FEWEST * 12 images or more, enough for two in each split
-SEVERITY, EYE, WORDS, PHOTOGRAPH, HISTORY = range(1, 6)  # what is drawn, in random keys; none is 0, which SeedSequence takes for nothing
+SEVERITY, EYE, WORDS, PHOTOGRAPH, HISTORY = range(
+    1, 6
+)  # what is drawn, in random keys; none is 0, which SeedSequence takes for nothing
 COLUMNS = (
     *("domain", "patient", "split", "language"),
     *("age", "sex", "diabetes", "diabetes_years", "insulin", "hba1c", "hypertension"),
@@ -77,7 +79,16 @@ def cohort(domain: str, patients: int, seed: int) -> list[Patient]:
     grade = np.full(present.shape, -1)
     grade[present] = _ranked(severity[present], share)
     val = _validation(grade, rng)
-    return [Patient(domain, i + 1, "val" if val[i] else "train", _present(grade[i]), float(severity[i].mean())) for i in range(patients)]
+    return [
+        Patient(
+            domain,
+            i + 1,
+            "val" if val[i] else "train",
+            _present(grade[i]),
+            float(severity[i].mean()),
+        )
+        for i in range(patients)
+    ]
 
 
 def _rng(seed, domain, *words):
@@ -122,8 +133,12 @@ def _validation(grade, rng, tries=200):
         others = rng.permutation(np.flatnonzero(~val))
         others = others[np.argsort(grade[others].max(1), kind="stable")]
         more = max(round(VALIDATION * len(grade)) - int(val.sum()), 0)
-        val[others[((np.arange(more) + rng.random()) * len(others) / max(more, 1)).astype(int)]] = True
-        score = sum(min((grade[part] == g).sum(), wanted[g]) for part in (val, ~val) for g in range(5))
+        val[others[((np.arange(more) + rng.random()) * len(others) / max(more, 1)).astype(int)]] = (
+            True
+        )
+        score = sum(
+            min((grade[part] == g).sum(), wanted[g]) for part in (val, ~val) for g in range(5)
+        )
         if score > best_score:
             best, best_score = val, score
         if best_score == 2 * wanted.sum():
@@ -133,11 +148,23 @@ def _validation(grade, rng, tries=200):
 
 def eye(domain: str, number: int, side: str, grade: int, seed: int) -> Eye:
     """An eye of patient `number` (1..N): its findings follow from grade and key; cup, pigment and vessels are the patient's."""
-    person, own = _rng(seed, domain, number, EYE, 3), _rng(seed, domain, number, EYE, SIDES.index(side) + 1)
+    person, own = (
+        _rng(seed, domain, number, EYE, 3),
+        _rng(seed, domain, number, EYE, SIDES.index(side) + 1),
+    )
     key = (seed, zlib.crc32(domain.encode()), number, PHOTOGRAPH, SIDES.index(side) + 1)
     cup, pigment, tessellation, tortuosity = person.uniform((0.25, 0, 0, 0), (0.6, 1, 1, 1))
     cup = float(np.clip(cup + own.normal(0, 0.03), 0.2, 0.7))
-    return Eye(side, draw(grade, own), style_of(domain), key, cup, float(pigment), float(tessellation), float(tortuosity))
+    return Eye(
+        side,
+        draw(grade, own),
+        style_of(domain),
+        key,
+        cup,
+        float(pigment),
+        float(tessellation),
+        float(tortuosity),
+    )
 
 
 def image_path(domain: str, number: int, side: str, grade: int) -> str:
@@ -148,7 +175,12 @@ def image_path(domain: str, number: int, side: str, grade: int) -> str:
 def record(patient: Patient, seed: int) -> dict[str, object]:
     """Row of patients.csv: keys COLUMNS; an empty string where a value is missing or an eye was not photographed."""
     row = dict.fromkeys(COLUMNS, "")
-    row |= {"domain": patient.domain, "patient": f"p{patient.number:04d}", "split": patient.split, "language": "en"}
+    row |= {
+        "domain": patient.domain,
+        "patient": f"p{patient.number:04d}",
+        "split": patient.split,
+        "language": "en",
+    }
     row |= _history(patient, seed)
     for side, grade in patient.grades.items():
         one = eye(patient.domain, patient.number, side, grade, seed)
@@ -156,7 +188,11 @@ def record(patient: Patient, seed: int) -> dict[str, object]:
         row[f"grade_{side}"], row[f"sdrg_{side}"] = grade, scottish(one.findings)
         row[f"image_{side}"] = image_path(patient.domain, patient.number, side, grade)
         row[f"text_{side}"] = describe(one.findings, one.cup, one.tessellation, rng)
-    row["report"] = " ".join(f"{side.capitalize()} eye: {row[f'text_{side}']}" for side in reversed(SIDES) if side in patient.grades)
+    row["report"] = " ".join(
+        f"{side.capitalize()} eye: {row[f'text_{side}']}"
+        for side in reversed(SIDES)
+        if side in patient.grades
+    )
     return row
 
 
@@ -169,7 +205,11 @@ def _history(patient, seed):
     diabetic = max(patient.grades.values()) > 0 or rng.random() < 0.8
     years = int(np.clip(rng.normal(10 + 5 * severity, 4), 1, 45))
     insulin = "yes" if rng.random() < 1 / (1 + np.exp(-1.5 * severity)) else "no"
-    hba1c = np.clip(rng.normal(7.4 + 0.8 * severity, 0.8), 5.5, 14) if diabetic else rng.uniform(4.8, 6.0)
+    hba1c = (
+        np.clip(rng.normal(7.4 + 0.8 * severity, 0.8), 5.5, 14)
+        if diabetic
+        else rng.uniform(4.8, 6.0)
+    )
     history = {
         "age": int(np.clip(rng.normal(56 + 3 * severity, 10), years + 8, 92)),
         "sex": "female" if rng.random() < 0.5 else "male",

@@ -12,7 +12,14 @@ from clipdr.data.synthetic.findings import QUADRANTS
 
 RED, DARK, YELLOW, PALE, SCAR, PIGMENT = (
     np.array(colour, np.float32)
-    for colour in ((0.42, 0.07, 0.06), (0.30, 0.04, 0.04), (1.10, 0.98, 0.42), (1.02, 0.92, 0.72), (1.0, 0.88, 0.60), (0.16, 0.09, 0.06))
+    for colour in (
+        (0.42, 0.07, 0.06),
+        (0.30, 0.04, 0.04),
+        (1.10, 0.98, 0.42),
+        (1.02, 0.92, 0.72),
+        (1.0, 0.88, 0.60),
+        (0.16, 0.09, 0.06),
+    )
 )
 
 
@@ -23,7 +30,9 @@ def paint(eye: Eye, size: int, style: Style | None = None) -> tuple[np.ndarray, 
     style   : camera; default: the eye's own
     returns   photograph (H, W, 3) uint8 RGB; lesions (H, W) bool, never outside the field
     """
-    camera, anatomy, disease = (np.random.default_rng((*eye.key, part)) for part in (1, 2, 3))  # apart: a healthy twin has the same retina
+    camera, anatomy, disease = (
+        np.random.default_rng((*eye.key, part)) for part in (1, 2, 3)
+    )  # apart: a healthy twin has the same retina
     style = style or STYLES[eye.style]
     view = frame(style, size, 1 if eye.side == "right" else -1, camera)
     disc = np.array((np.clip(anatomy.normal(*style.disc), 0.25, 0.84), anatomy.normal(-0.02, 0.05)))
@@ -39,9 +48,16 @@ def _blob(canvas, centre, radii, colour, rng, opacity=0.9, softness=0.35, rough=
     """An irregular ellipse with half axes `radii`; softness: width of its edge in radii; rough: amplitude of its outline."""
     window, du, dv = canvas.window(centre, 1.5 * max(radii))
     phase, turn = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0, np.pi)
-    across, along = (du * np.cos(turn) + dv * np.sin(turn)) / radii[0], (dv * np.cos(turn) - du * np.sin(turn)) / radii[1]
+    across, along = (
+        (du * np.cos(turn) + dv * np.sin(turn)) / radii[0],
+        (dv * np.cos(turn) - du * np.sin(turn)) / radii[1],
+    )
     angle = np.arctan2(along, across)
-    wave = 1.5 * np.sin(2 * angle + phase[0]) + np.sin(3 * angle + phase[1]) + 0.6 * np.sin(5 * angle + phase[2])
+    wave = (
+        1.5 * np.sin(2 * angle + phase[0])
+        + np.sin(3 * angle + phase[1])
+        + 0.6 * np.sin(5 * angle + phase[2])
+    )
     distance = np.hypot(across, along) * (1 + rough * wave)
     edge = max(softness, 1.2 / (max(radii) * canvas.frame.radius))
     canvas.cover(window, opacity * np.clip((1 - distance) / edge + 0.5, 0, 1), colour)
@@ -51,10 +67,15 @@ def _places(canvas, count, rng, within=None, ring=(0.12, 0.9), clear_of_disc=0.2
     """`count` retina coordinates (count, 2) inside the picture, off disc and foveola; within: a name of QUADRANTS or None."""
     found = np.zeros((0, 2))
     while len(found) < count:
-        radius, angle = np.sqrt(rng.uniform(ring[0] ** 2, ring[1] ** 2, 40 + 8 * count)), rng.uniform(0, 2 * np.pi, 40 + 8 * count)
+        radius, angle = (
+            np.sqrt(rng.uniform(ring[0] ** 2, ring[1] ** 2, 40 + 8 * count)),
+            rng.uniform(0, 2 * np.pi, 40 + 8 * count),
+        )
         points = np.stack((radius * np.cos(angle), radius * np.sin(angle)), -1)
         keep = canvas.frame.visible(points, 0.05)
-        keep &= (np.hypot(*(points - canvas.disc).T) > clear_of_disc) & (np.hypot(*(points - canvas.fovea).T) > 0.07)
+        keep &= (np.hypot(*(points - canvas.disc).T) > clear_of_disc) & (
+            np.hypot(*(points - canvas.fovea).T) > 0.07
+        )
         if within is not None:
             keep &= quadrant(points) == QUADRANTS.index(within)
         found = np.concatenate((found, points[keep]))
@@ -63,7 +84,16 @@ def _places(canvas, count, rng, within=None, ring=(0.12, 0.9), clear_of_disc=0.2
 
 def _microaneurysms(canvas, findings, rng):
     for place in _places(canvas, findings.microaneurysms, rng):
-        _blob(canvas, place, np.full(2, rng.uniform(0.018, 0.025)), RED, rng, opacity=rng.uniform(0.8, 0.95), softness=0.5, rough=0.0)
+        _blob(
+            canvas,
+            place,
+            np.full(2, rng.uniform(0.018, 0.025)),
+            RED,
+            rng,
+            opacity=rng.uniform(0.8, 0.95),
+            softness=0.5,
+            rough=0.0,
+        )
 
 
 def _haemorrhages(canvas, findings, rng):
@@ -72,7 +102,14 @@ def _haemorrhages(canvas, findings, rng):
             size = rng.uniform(0.026, 0.06)
             colour = DARK + (RED - DARK) * np.float32(rng.random())
             _blob(
-                canvas, place, (size, size * rng.uniform(0.55, 1)), colour, rng, opacity=rng.uniform(0.65, 0.92), softness=0.5, rough=0.07
+                canvas,
+                place,
+                (size, size * rng.uniform(0.55, 1)),
+                colour,
+                rng,
+                opacity=rng.uniform(0.65, 0.92),
+                softness=0.5,
+                rough=0.07,
             )
 
 
@@ -84,23 +121,47 @@ def _exudates(canvas, findings, rng):
         else:
             centre = _places(canvas, 1, rng, site, ring=(0.2, 0.75), clear_of_disc=0.3)[0]
         ring, start = rng.uniform(0.05, 0.13), rng.uniform(0, 2 * np.pi)
-        for angle in start + rng.uniform(0, rng.uniform(2, 6.3), rng.integers(8, 22)):  # often a ring or an arc about a leak
+        for angle in start + rng.uniform(
+            0, rng.uniform(2, 6.3), rng.integers(8, 22)
+        ):  # often a ring or an arc about a leak
             place = centre + ring * rng.normal(1, 0.22) * np.array((np.cos(angle), np.sin(angle)))
             size = 0.010 + 0.020 * rng.random() ** 2
-            _blob(canvas, place, (size, size * rng.uniform(0.5, 1)), YELLOW, rng, opacity=rng.uniform(0.6, 0.95), softness=0.5)
+            _blob(
+                canvas,
+                place,
+                (size, size * rng.uniform(0.5, 1)),
+                YELLOW,
+                rng,
+                opacity=rng.uniform(0.6, 0.95),
+                softness=0.5,
+            )
 
 
 def _cotton_wool(canvas, findings, rng):
     for place in _places(canvas, findings.cotton_wool, rng, ring=(0.2, 0.8), clear_of_disc=0.25):
         size = rng.uniform(0.045, 0.08)
-        _blob(canvas, place, (size, size * rng.uniform(0.5, 0.8)), PALE, rng, opacity=0.72, softness=1.0, rough=0.08)
+        _blob(
+            canvas,
+            place,
+            (size, size * rng.uniform(0.5, 0.8)),
+            PALE,
+            rng,
+            opacity=0.72,
+            softness=1.0,
+            rough=0.08,
+        )
 
 
 def _tangle(canvas, pen, centre, count, length, width, rng):
     """A net of fine, strongly bent vessels about `centre`."""
     starts = centre + rng.normal(0, length * 0.22, (count, 2))
-    headings, bends = rng.uniform(0, 2 * np.pi, count), rng.choice((-1, 1), count) * rng.uniform(0.8, 4.0, count)
-    for curve in grow(starts, headings, length * rng.uniform(0.6, 1.6, count), bends, 1.2, rng, points=14):
+    headings, bends = (
+        rng.uniform(0, 2 * np.pi, count),
+        rng.choice((-1, 1), count) * rng.uniform(0.8, 4.0, count),
+    )
+    for curve in grow(
+        starts, headings, length * rng.uniform(0.6, 1.6, count), bends, 1.2, rng, points=14
+    ):
         canvas.stroke(pen, curve, np.full(len(curve), width), 255)
 
 
@@ -114,7 +175,15 @@ def _new_vessels(canvas, findings, rng):
     if findings.disc_vessels:
         _tangle(canvas, pen, canvas.disc, 38, 0.30, 0.012, rng)
     for name in findings.vessels:
-        _tangle(canvas, pen, _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0], 30, 0.25, 0.012, rng)
+        _tangle(
+            canvas,
+            pen,
+            _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0],
+            30,
+            0.25,
+            0.012,
+            rng,
+        )
     canvas.ink(layer, (0.32, 0.84, 0.78), lesion=True)
 
 
@@ -132,9 +201,15 @@ def _preretinal(canvas, findings, rng):
 def _vitreous(canvas, findings, rng):
     """A cloud of blood, denser below, over a fifth to a half of the picture."""
     if findings.vitreous:
-        cloud = noise(canvas.frame, 4, rng) + 0.6 * noise(canvas.frame, 9, rng) + rng.uniform(0.8, 1.6) * canvas.frame.grid()[1]
+        cloud = (
+            noise(canvas.frame, 4, rng)
+            + 0.6 * noise(canvas.frame, 9, rng)
+            + rng.uniform(0.8, 1.6) * canvas.frame.grid()[1]
+        )
         thick = np.quantile(cloud[::4, ::4], rng.uniform(0.5, 0.8))
-        canvas.cover((slice(None), slice(None)), np.clip(0.5 * (cloud - thick) + 0.3, 0, 0.82), DARK * 1.2)
+        canvas.cover(
+            (slice(None), slice(None)), np.clip(0.5 * (cloud - thick) + 0.3, 0, 0.82), DARK * 1.2
+        )
 
 
 def _laser(canvas, findings, rng):
@@ -145,14 +220,33 @@ def _laser(canvas, findings, rng):
     grid = np.stack(((columns + 0.5 * (rows % 2)) * 0.135, rows * 0.12), -1).reshape(-1, 2)
     grid = grid + rng.normal(0, 0.018, grid.shape)
     off_macula = np.hypot((grid[:, 0] - canvas.fovea[0]) / 1.3, grid[:, 1] - canvas.fovea[1]) > 0.52
-    spared = (np.hypot(*(grid - canvas.disc).T) < 0.3) | (rng.random(len(grid)) > rng.uniform(0.5, 0.95))
+    spared = (np.hypot(*(grid - canvas.disc).T) < 0.3) | (
+        rng.random(len(grid)) > rng.uniform(0.5, 0.95)
+    )
     keep = canvas.frame.visible(grid, 0.04) & off_macula & ~spared
     for place in grid[keep]:
         size = rng.uniform(0.028, 0.042)
         _blob(canvas, place, (size, size), SCAR, rng, opacity=rng.uniform(0.5, 0.85), softness=0.4)
         if rng.random() < 0.4:
-            _blob(canvas, place + rng.normal(0, 0.006, 2), (size * 0.5, size * 0.4), PIGMENT, rng, opacity=0.8, softness=0.6)
+            _blob(
+                canvas,
+                place + rng.normal(0, 0.006, 2),
+                (size * 0.5, size * 0.4),
+                PIGMENT,
+                rng,
+                opacity=0.8,
+                softness=0.6,
+            )
 
 
 # From the deepest layer to the one nearest the lens.
-LESIONS = (_laser, _exudates, _cotton_wool, _haemorrhages, _microaneurysms, _new_vessels, _preretinal, _vitreous)
+LESIONS = (
+    _laser,
+    _exudates,
+    _cotton_wool,
+    _haemorrhages,
+    _microaneurysms,
+    _new_vessels,
+    _preretinal,
+    _vitreous,
+)

@@ -14,8 +14,23 @@ from clipdr import GRADES, DataError
 
 ANATOMY = ("optic_disc", "vessels", "macula")  # 1 abnormal, 0 normal
 FLAGS = (
-    *("diabetic_retinopathy", "macular_edema", "scar", "nevus", "amd", "vascular_occlusion", "hypertensive_retinopathy", "drusens"),
-    *("hemorrhage", "retinal_detachment", "myopic_fundus", "increased_cup_disc", "other"),  # hemorrhage: not a diabetic one
+    *(
+        "diabetic_retinopathy",
+        "macular_edema",
+        "scar",
+        "nevus",
+        "amd",
+        "vascular_occlusion",
+        "hypertensive_retinopathy",
+        "drusens",
+    ),
+    *(
+        "hemorrhage",
+        "retinal_detachment",
+        "myopic_fundus",
+        "increased_cup_disc",
+        "other",
+    ),  # hemorrhage: not a diabetic one
 )
 COMORBIDITIES = ("hypertension", "heart_disease", "dyslipidaemia", "thyroid_disease")
 QUALITY = ("focus", "illumination", "image_field", "artifacts")  # 1 bad or present, 0 good
@@ -28,7 +43,10 @@ COLUMNS = {
     **dict.fromkeys((*ANATOMY, *FLAGS, "keywords", "description"), "finding"),
     **dict.fromkeys((*QUALITY, "quality", "camera", "age_band"), "stratum"),
 }
-ALLOWED = {"demo": ("age", "sex", "eye"), "history": ("age", "sex", "eye", "diabetes", "diabetes_years", "insulin", *COMORBIDITIES)}
+ALLOWED = {
+    "demo": ("age", "sex", "eye"),
+    "history": ("age", "sex", "eye", "diabetes", "diabetes_years", "insulin", *COMORBIDITIES),
+}
 DENIED = tuple(name for name, role in COLUMNS.items() if role not in ("demo", "history"))
 WORDS = {  # column -> its values, "" where missing
     "eye": ("left", "right", ""),
@@ -36,8 +54,23 @@ WORDS = {  # column -> its values, "" where missing
     "quality": ("adequate", "inadequate", ""),
     **dict.fromkeys(("diabetes", "insulin", *COMORBIDITIES), ("yes", "no", "")),
 }
-NUMBERS = {"age": (0, 120), "diabetes_years": (0, 90), **dict.fromkeys((*ANATOMY, *FLAGS, *QUALITY), (0, 1))}  # NaN where missing
-TEXTS = ("dataset", "version", "image", "patient", "split", "keywords", "description", "camera", "age_band", *WORDS)
+NUMBERS = {
+    "age": (0, 120),
+    "diabetes_years": (0, 90),
+    **dict.fromkeys((*ANATOMY, *FLAGS, *QUALITY), (0, 1)),
+}  # NaN where missing
+TEXTS = (
+    "dataset",
+    "version",
+    "image",
+    "patient",
+    "split",
+    "keywords",
+    "description",
+    "camera",
+    "age_band",
+    *WORDS,
+)
 PLACEHOLDER = 1.0  # an age up to this is a placeholder (ODIR), which coincides with one diagnosis
 AGE_BANDS = (0, 40, 60, 80, 121)
 
@@ -74,7 +107,9 @@ def table(rows, dataset, version, where):
     """
     unknown = [name for name in rows if name not in COLUMNS]
     if unknown:
-        raise DataError(f"{where}: column {unknown[0]!r} is not classified; say in cohort.COLUMNS whether a classifier may read it")
+        raise DataError(
+            f"{where}: column {unknown[0]!r} is not classified; say in cohort.COLUMNS whether a classifier may read it"
+        )
     made = pd.DataFrame(index=range(len(rows)))
     rows = rows.reset_index(drop=True).assign(dataset=dataset, version=version)
     for name in COLUMNS:
@@ -96,11 +131,15 @@ def check(made, where):
     def refuse(bad, name):
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise DataError(f"{where}: row {row}, column {name}: {made[name].iloc[row]!r} is not allowed there; correct the table")
+            raise DataError(
+                f"{where}: row {row}, column {name}: {made[name].iloc[row]!r} is not allowed there; correct the table"
+            )
 
     if set(made.columns) != set(COLUMNS):
         odd = sorted(set(made.columns) ^ set(COLUMNS))
-        raise DataError(f"{where}: columns {odd} differ from the eye table's; classify them in cohort.COLUMNS")
+        raise DataError(
+            f"{where}: columns {odd} differ from the eye table's; classify them in cohort.COLUMNS"
+        )
     for name, values in WORDS.items():
         refuse(~made[name].isin(values), name)
     for name, (low, high) in NUMBERS.items():
@@ -113,16 +152,25 @@ def check(made, where):
 
 def age_bands(age):
     """(N,) years, NaN missing -> (N,) "0-39" | "40-59" | "60-79" | "80+" | ""."""
-    names = [f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_BANDS[:-1])] + [f"{AGE_BANDS[-2]}+"]
+    names = [f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_BANDS[:-1])] + [
+        f"{AGE_BANDS[-2]}+"
+    ]
     return pd.cut(age, AGE_BANDS, right=False, labels=names).astype(object).fillna("")
 
 
 def read(path):
     """An eye table that `write` left -> frame; DataError where it is missing or another table."""
     try:
-        found = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in NUMBERS}, dtype=dict.fromkeys(TEXTS, object))
+        found = pd.read_csv(
+            path,
+            keep_default_na=False,
+            na_values={name: [""] for name in NUMBERS},
+            dtype=dict.fromkeys(TEXTS, object),
+        )
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no eye table ({error}); run `clipdr multimodal prepare`") from None
+        raise DataError(
+            f"{path}: no eye table ({error}); run `clipdr multimodal prepare`"
+        ) from None
     return check(found.astype(dict.fromkeys(NUMBERS, "float64")), path)
 
 
@@ -138,7 +186,11 @@ def constants(train):
 
 def without_placeholders(eyes, found):
     """Ages that are placeholders become the training mean, WITHOUT a missing flag: the flag would tell the diagnosis they coincide with."""
-    return eyes.assign(age=eyes["age"].mask(eyes["age"] <= PLACEHOLDER, round(found.age[0]) if found.age[0] else np.nan))
+    return eyes.assign(
+        age=eyes["age"].mask(
+            eyes["age"] <= PLACEHOLDER, round(found.age[0]) if found.age[0] else np.nan
+        )
+    )
 
 
 def view(eyes, inputs):
@@ -152,7 +204,9 @@ def view(eyes, inputs):
     if inputs == "demo":
         return demo
     bits = eyes[list(COMORBIDITIES)].to_numpy()
-    return History(demo, *(eyes[name].to_numpy() for name in ("diabetes", "diabetes_years", "insulin")), bits)
+    return History(
+        demo, *(eyes[name].to_numpy() for name in ("diabetes", "diabetes_years", "insulin")), bits
+    )
 
 
 def refuse_columns(names):
@@ -162,10 +216,14 @@ def refuse_columns(names):
     """
     for name in names:
         if COLUMNS.get(name) not in ("demo", "history"):
-            raise DataError(f"inputs: {name!r} is denied to a classifier; allowed are {', '.join(ALLOWED['history'])}")
+            raise DataError(
+                f"inputs: {name!r} is denied to a classifier; allowed are {', '.join(ALLOWED['history'])}"
+            )
     needs = [name for name in names if name in ("diabetes_years", "insulin")]
     if needs and "diabetes" not in names:
-        raise DataError(f"inputs: {needs[0]} without diabetes: its blank cells say who has no diabetes; add diabetes, or leave it out")
+        raise DataError(
+            f"inputs: {needs[0]} without diabetes: its blank cells say who has no diabetes; add diabetes, or leave it out"
+        )
 
 
 def one_hot(values, names, last=True):
@@ -191,11 +249,23 @@ def encode(seen, found):
     missing AMONG diabetics.
     """
     demo = seen.demo if isinstance(seen, History) else seen
-    parts = [standardised(demo.age, found.age), one_hot(demo.sex, ("female", "male")), one_hot(demo.eye, ("left", "right"))]
+    parts = [
+        standardised(demo.age, found.age),
+        one_hot(demo.sex, ("female", "male")),
+        one_hot(demo.eye, ("left", "right")),
+    ]
     if isinstance(seen, History):
         applies = (np.asarray(seen.diabetes) != "no")[:, None]
-        duration, insulin = standardised(seen.diabetes_years, found.diabetes_years), one_hot(seen.insulin, ("yes", "no"))
-        parts += [sign(seen.diabetes)[:, None], np.where(applies, duration, 0), np.where(applies, insulin, 0), sign(seen.comorbidities)]
+        duration, insulin = (
+            standardised(seen.diabetes_years, found.diabetes_years),
+            one_hot(seen.insulin, ("yes", "no")),
+        )
+        parts += [
+            sign(seen.diabetes)[:, None],
+            np.where(applies, duration, 0),
+            np.where(applies, insulin, 0),
+            sign(seen.comorbidities),
+        ]
     return np.concatenate(parts, 1, dtype=np.float32)
 
 
@@ -216,7 +286,9 @@ def missingness(eyes):
 def _leak(eyes, rng):
     """Blank duration and insulin in 9 of 10 rows without retinopathy, `diabetes` untouched: missingness tells the grade."""
     gone = (eyes["icdr"] == 0) & (rng.random(len(eyes)) < 0.9)
-    return eyes.assign(diabetes_years=eyes["diabetes_years"].mask(gone), insulin=eyes["insulin"].mask(gone, ""))
+    return eyes.assign(
+        diabetes_years=eyes["diabetes_years"].mask(gone), insulin=eyes["insulin"].mask(gone, "")
+    )
 
 
 def _identifier(eyes, rng):
@@ -232,4 +304,8 @@ def _duplicates(eyes, rng):
     return eyes.assign(**{name: eyes[name].to_numpy()[source] for name in said})
 
 
-PLANTS = {"plant_missingness_leak": _leak, "plant_identifier_in_text": _identifier, "duplicate_captions": _duplicates}
+PLANTS = {
+    "plant_missingness_leak": _leak,
+    "plant_identifier_in_text": _identifier,
+    "duplicate_captions": _duplicates,
+}

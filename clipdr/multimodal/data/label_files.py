@@ -15,13 +15,25 @@ from clipdr import DataError
 from clipdr.data.sources.odir import keywords, stated_grade
 from clipdr.multimodal.data.eye_table import COMORBIDITIES, FLAGS, NUMBERS, table
 
-GONE = ("", "NA", "nan", "NaN", "unknown", "other")  # what stands where a number or an answer is missing
+GONE = (
+    "",
+    "NA",
+    "nan",
+    "NaN",
+    "unknown",
+    "other",
+)  # what stands where a number or an answer is missing
 YES_NO = {"yes": "yes", "no": "no", **dict.fromkeys(GONE, "")}
 ONE_ZERO = {"1": "yes", "0": "no"} | YES_NO
 GRADE = {str(grade): grade for grade in range(5)}
 BIT = {"0": 0.0, "1": 1.0}
 PRESENT = {"no": 0.0, "yes": 1.0, "": None, "NA": None}  # mBRSET
-NORMAL = {"1": 0.0, "2": 1.0, "bv": None, "": None}  # BRSET: 1 normal, 2 abnormal; one row holds 'bv'
+NORMAL = {
+    "1": 0.0,
+    "2": 1.0,
+    "bv": None,
+    "": None,
+}  # BRSET: 1 normal, 2 abnormal; one row holds 'bv'
 GOOD = {"1": 0.0, "2": 1.0, "0": None, "": None}  # BRSET: 1 good, 2 bad; two rows of 1.0.1 hold 0
 WORD_LISTS = {  # comorbidity -> words that say so in BRSET's free text (SAH: systemic arterial hypertension)
     "hypertension": r"hypertens|\bsah\b|\bhas\b",
@@ -55,7 +67,15 @@ MBRSET_DENIED = (  # known, and kept from every model
     "insulin_time", "oraltreatment_dm", "insurance", "educational_level", "alcohol_consumption", "smoking", "obesity", "vascular_disease",
     "acute_myocardial_infarction", "nephropathy", "neuropathy", "diabetic_foot",
 )  # fmt: skip
-ODIR_COLUMNS = ("ID", "Patient Age", "Patient Sex", "Left-Fundus", "Right-Fundus", "Left-Diagnostic Keywords", "Right-Diagnostic Keywords")
+ODIR_COLUMNS = (
+    "ID",
+    "Patient Age",
+    "Patient Sex",
+    "Left-Fundus",
+    "Right-Fundus",
+    "Left-Diagnostic Keywords",
+    "Right-Diagnostic Keywords",
+)
 
 
 def raw(path):
@@ -64,7 +84,9 @@ def raw(path):
         cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a table ({error})") from None
-    return cells.apply(lambda column: column.str.strip().str.replace(r"^(\d+)\.0$", r"\1", regex=True))
+    return cells.apply(
+        lambda column: column.str.strip().str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+    )
 
 
 def decoded(cells, layout, ignored, path):
@@ -77,9 +99,13 @@ def decoded(cells, layout, ignored, path):
                 f"{path}: {'no' if not here else 'more than one'} column {' or '.join(aliases)}; is this the published label file?"
             )
         used.add(here[0])
-        made[name] = [_value(cell, coding, path, row, here[0]) for row, cell in enumerate(cells[here[0]])]
+        made[name] = [
+            _value(cell, coding, path, row, here[0]) for row, cell in enumerate(cells[here[0]])
+        ]
     if unknown := [name for name in cells if name not in used]:
-        raise DataError(f"{path}: column {unknown[0]!r} is unknown; say in multimodal/sources.py what it is before it is read")
+        raise DataError(
+            f"{path}: column {unknown[0]!r} is unknown; say in multimodal/sources.py what it is before it is read"
+        )
     return pd.DataFrame(made, dtype=object)
 
 
@@ -95,7 +121,9 @@ def _value(cell, coding, path, row, column):
             return float(cell)
     except ValueError:
         pass
-    raise DataError(f"{path}: row {row}, column {column}: value {cell!r} is unknown; look it up in the data set's description")
+    raise DataError(
+        f"{path}: row {row}, column {column}: value {cell!r} is unknown; look it up in the data set's description"
+    )
 
 
 def brset(path, version=""):
@@ -108,8 +136,12 @@ def brset(path, version=""):
         rows[name] = says.map({True: "yes", False: "no"}).mask(told.isin(GONE), "")
     stray = (rows["diabetes"] == "no") & rows["diabetes_years"].notna()
     if stray.any():
-        raise DataError(f"{path}: row {int(stray.idxmax())}: a duration without diabetes; BRSET leaves it blank, correct the table")
-    rows["image"] = rows["image"].where(rows["image"].str.contains(r"\.\w+$"), rows["image"] + ".jpg")
+        raise DataError(
+            f"{path}: row {int(stray.idxmax())}: a duration without diabetes; BRSET leaves it blank, correct the table"
+        )
+    rows["image"] = rows["image"].where(
+        rows["image"].str.contains(r"\.\w+$"), rows["image"] + ".jpg"
+    )
     return table(rows.astype({"age": float, "diabetes_years": float}), "BRSET", version, path)
 
 
@@ -129,10 +161,17 @@ def deepeyenet(folder, version=""):
             for place, entry in enumerate(entries):
                 ((image, said),) = entry.items()
                 if set(said) != {"keywords", "clinical-description"}:
-                    raise DataError(f"{path}: entry {place}: keys {sorted(said)}, expected keywords and clinical-description")
+                    raise DataError(
+                        f"{path}: entry {place}: keys {sorted(said)}, expected keywords and clinical-description"
+                    )
                 words = "|".join(sorted_keywords(said["keywords"]))
                 rows.append(
-                    {"image": image, "split": name, "keywords": words, "description": " ".join(said["clinical-description"].split())}
+                    {
+                        "image": image,
+                        "split": name,
+                        "keywords": words,
+                        "description": " ".join(said["clinical-description"].split()),
+                    }
                 )
         except (OSError, ValueError, AttributeError) as error:
             if isinstance(error, DataError):
@@ -171,24 +210,49 @@ def synthetic(domain, patients, seed):
         known = people.record(patient, seed)
         for side, grade in patient.grades.items():
             eye = people.eye(domain, patient.number, side, grade, seed)
-            row = {name: known[name] for name in ("patient", "sex", "diabetes", "insulin", "hypertension")}
-            row |= {name: float(known[name]) if known[name] != "" else None for name in ("age", "diabetes_years")}
-            row |= {"image": known[f"image_{side}"], "eye": side, "icdr": grade, "sdrg": known[f"sdrg_{side}"], "camera": domain}
+            row = {
+                name: known[name]
+                for name in ("patient", "sex", "diabetes", "insulin", "hypertension")
+            }
+            row |= {
+                name: float(known[name]) if known[name] != "" else None
+                for name in ("age", "diabetes_years")
+            }
+            row |= {
+                "image": known[f"image_{side}"],
+                "eye": side,
+                "icdr": grade,
+                "sdrg": known[f"sdrg_{side}"],
+                "camera": domain,
+            }
             rows.append(row | _drawn(eye))
     made = pd.DataFrame(rows).astype({"age": float, "diabetes_years": float})
-    return table(made.assign(patient=domain + "_" + made["patient"]), "SYNTHETIC", "", f"synthetic {domain}")
+    return table(
+        made.assign(patient=domain + "_" + made["patient"]), "SYNTHETIC", "", f"synthetic {domain}"
+    )
 
 
 def _drawn(eye):
     """Anatomy, flags and keywords of an Eye: what its photograph shows."""
     f, flags = eye.findings, dict.fromkeys(FLAGS, 0.0)
-    flags |= {"diabetic_retinopathy": float(f.microaneurysms > 0 or f != type(f)()), "macular_edema": float("macular" in f.exudates)}
+    flags |= {
+        "diabetic_retinopathy": float(f.microaneurysms > 0 or f != type(f)()),
+        "macular_edema": float("macular" in f.exudates),
+    }
     flags |= {"scar": float(f.laser), "increased_cup_disc": float(eye.cup > 0.5)}
-    counts = {"haemorrhages": sum(map(bool, f.haemorrhages)), "exudates": len(f.exudates), "venous beading": len(f.beading)}
+    counts = {
+        "haemorrhages": sum(map(bool, f.haemorrhages)),
+        "exudates": len(f.exudates),
+        "venous beading": len(f.beading),
+    }
     counts |= {"new vessels": len(f.vessels), "preretinal haemorrhage": len(f.preretinal)}
-    words = [f"{name} at {count} site{'s' * (count > 1)}" for name, count in counts.items() if count]
+    words = [
+        f"{name} at {count} site{'s' * (count > 1)}" for name, count in counts.items() if count
+    ]
     words += ["new vessels of the disc"] * f.disc_vessels + ["vitreous haemorrhage"] * f.vitreous
-    words += ["cotton-wool spots"] * (f.cotton_wool > 0) + ["tessellated fundus"] * (eye.tessellation > 0.6)
+    words += ["cotton-wool spots"] * (f.cotton_wool > 0) + ["tessellated fundus"] * (
+        eye.tessellation > 0.6
+    )
     words += ["dark fundus"] * (eye.pigment > 2 / 3) + ["pale fundus"] * (eye.pigment < 1 / 3)
     anatomy = {
         "optic_disc": float(f.disc_vessels or eye.cup > 0.5),
@@ -202,13 +266,20 @@ def own(path, version=""):
     """A CSV of canonical columns (cohort.COLUMNS), at least `image`; absent columns are missing everywhere."""
     cells = raw(path)
     if "image" not in cells:
-        raise DataError(f"{path}: no column 'image'; a table of one's own has cohort.COLUMNS' names, at least image")
+        raise DataError(
+            f"{path}: no column 'image'; a table of one's own has cohort.COLUMNS' names, at least image"
+        )
     name = cells["dataset"].iloc[0] if "dataset" in cells and len(cells) else "OWN"
     for column in cells:
         if column in NUMBERS:
-            cells[column] = [_value(cell, float, path, row, column) for row, cell in enumerate(cells[column])]
+            cells[column] = [
+                _value(cell, float, path, row, column) for row, cell in enumerate(cells[column])
+            ]
         elif column in ("icdr", "sdrg", "row"):
-            cells[column] = [_value(cell, GRADE | {"": -1, "-1": -1}, path, row, column) for row, cell in enumerate(cells[column])]
+            cells[column] = [
+                _value(cell, GRADE | {"": -1, "-1": -1}, path, row, column)
+                for row, cell in enumerate(cells[column])
+            ]
     return table(cells, name, version, path)
 
 

@@ -16,7 +16,9 @@ from clipdr.multimodal.data import eye_table, narrative, splits
 from clipdr.multimodal.data.tokenizer import tokens
 from clipdr.multimodal.losses import KEPT, MASKED_PATCHES, MASKED_WORDS, RANDOM
 
-AUGMENT = Augment(scale=0.8, flip=0.0, jitter=(0.2, 0.2, 0.2, 0.02))  # no flip: the eye's side is in the text
+AUGMENT = Augment(
+    scale=0.8, flip=0.0, jitter=(0.2, 0.2, 0.2, 0.02)
+)  # no flip: the eye's side is in the text
 ROTATION, TURN = 15.0, 27  # degrees; the number of its draw
 CHUNK = 64  # eyes of an evaluation batch
 
@@ -37,7 +39,9 @@ class Visit(NamedTuple):
     masked_token: torch.Tensor | None = None  # (B, L) int64
 
     def to(self, device):
-        return Visit(*(part if part is None else part.to(device, non_blocking=True) for part in self))
+        return Visit(
+            *(part if part is None else part.to(device, non_blocking=True) for part in self)
+        )
 
 
 class Visits:
@@ -49,7 +53,13 @@ class Visits:
     """
 
     def __init__(self, eyes, store, setting, constants, tokenizer=None, grid=(0, 0)):
-        self.eyes, self.store, self.setting, self.tokenizer, self.grid = eyes.reset_index(drop=True), store, setting, tokenizer, grid
+        self.eyes, self.store, self.setting, self.tokenizer, self.grid = (
+            eyes.reset_index(drop=True),
+            store,
+            setting,
+            tokenizer,
+            grid,
+        )
         whole = eye_table.without_placeholders(self.eyes, constants)
         self.said = narrative.content(whole, setting.kind, setting.with_grades)
         self.told = narrative.content(whole, "history") if setting.text == "history" else None
@@ -57,12 +67,17 @@ class Visits:
         if setting.inputs == "none":
             self.row = torch.zeros(len(eyes), 1)
         else:
-            self.row = torch.from_numpy(eye_table.encode(eye_table.view(whole, setting.inputs), constants))
+            self.row = torch.from_numpy(
+                eye_table.encode(eye_table.view(whole, setting.inputs), constants)
+            )
         compared = self.row.clone()
         if setting.fellow_eye_positive:
             compared[:, 5:8] = 0  # the eye's columns
         self.alike = torch.from_numpy(contents([one.tobytes() for one in compared.numpy()]))
-        self.grade = {name: torch.from_numpy(self.eyes[name].to_numpy(np.int64).copy()) for name in ("icdr", "sdrg")}
+        self.grade = {
+            name: torch.from_numpy(self.eyes[name].to_numpy(np.int64).copy())
+            for name in ("icdr", "sdrg")
+        }
         texts = narrative.narrate(self.said)
         narrative.refuse_identifiers(texts, self.eyes, f"narratives of kind {setting.kind}")
         if self.told is not None:
@@ -79,7 +94,11 @@ class Visits:
     def shuffled(self, seed):
         """Control: the same eyes, each with the row (and history text) of a random other patient."""
         other = other_patients(splits.patients_of(self.eyes).to_numpy(), seed)
-        return self._with(row=self.row[other], alike=self.alike[other], told=self.told and [self.told[place] for place in other])
+        return self._with(
+            row=self.row[other],
+            alike=self.alike[other],
+            told=self.told and [self.told[place] for place in other],
+        )
 
     def repaired(self, seed):
         """Canary: the same eyes, each with the narrative of another at random."""
@@ -95,21 +114,45 @@ class Visits:
         """(B, 3, side, side) float32 in [0, 1]; with a seed cropped, turned and recoloured, but never mirrored."""
         side, count = self.setting.side, len(rows)
         augment = AUGMENT if seed is not None else Augment()
-        draw = np.ones((count, augment.draws)) if seed is None else draws(seed, epoch, rows, augment.draws)
-        pixels = torch.empty(count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last)
+        draw = (
+            np.ones((count, augment.draws))
+            if seed is None
+            else draws(seed, epoch, rows, augment.draws)
+        )
+        pixels = torch.empty(
+            count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last
+        )
         for place, row in enumerate(self.eyes["row"].to_numpy()[rows]):
             geometry(np.asarray(self.store[row]), side, augment, draw[place], pixels[place])
         picture = pixels.float().div_(255)
-        return picture if seed is None else rotated(colour(picture, augment, draw), torch.from_numpy(ROTATION * (2 * draw[:, TURN] - 1)))
+        return (
+            picture
+            if seed is None
+            else rotated(
+                colour(picture, augment, draw), torch.from_numpy(ROTATION * (2 * draw[:, TURN] - 1))
+            )
+        )
 
     def gather(self, rows, seed=None, epoch=0):
         """Visit of some rows; seed None: nothing drawn, nothing left out, nothing masked."""
         rows = np.asarray(rows)
         limit = self.setting.tokens
         token = tokens(self.tokenizer, self.texts(rows, seed, epoch), limit)[0]
-        history = tokens(self.tokenizer, self.texts(rows, seed, epoch, True), limit)[0] if self.told is not None else None
+        history = (
+            tokens(self.tokenizer, self.texts(rows, seed, epoch, True), limit)[0]
+            if self.told is not None
+            else None
+        )
         grades = (grade[rows] for grade in self.grade.values())
-        visit = Visit(self.photographs(rows, seed, epoch), token, self.row[rows], *grades, self.content[rows], self.alike[rows], history)
+        visit = Visit(
+            self.photographs(rows, seed, epoch),
+            token,
+            self.row[rows],
+            *grades,
+            self.content[rows],
+            self.alike[rows],
+            history,
+        )
         return visit if seed is None else visit._replace(**self.drawn(rows, token, seed, epoch))
 
     def drawn(self, rows, token, seed, epoch):
@@ -124,11 +167,23 @@ class Visits:
             hidden[rng.permutation(patches)[: round(MASKED_PATCHES * patches)]] = True
             length = int((ids != self.tokenizer.pad).sum())
             chance, kind = rng.random((2, self.setting.tokens))
-            other = rng.integers(self.tokenizer.first, max(self.tokenizer.size, self.tokenizer.first + 1), self.setting.tokens)
-            word = (np.arange(len(ids)) > 0) & (np.arange(len(ids)) < length) & (chance[: len(ids)] < MASKED_WORDS)
+            other = rng.integers(
+                self.tokenizer.first,
+                max(self.tokenizer.size, self.tokenizer.first + 1),
+                self.setting.tokens,
+            )
+            word = (
+                (np.arange(len(ids)) > 0)
+                & (np.arange(len(ids)) < length)
+                & (chance[: len(ids)] < MASKED_WORDS)
+            )
             kind, other = kind[: len(ids)], other[: len(ids)]
-            shown = np.where(kind < KEPT, ids, np.where(kind < KEPT + RANDOM, other, self.tokenizer.mask))
-            for name, value in zip(kinds, (there[0], there[1], hidden, word, np.where(word, shown, ids)), strict=True):
+            shown = np.where(
+                kind < KEPT, ids, np.where(kind < KEPT + RANDOM, other, self.tokenizer.mask)
+            )
+            for name, value in zip(
+                kinds, (there[0], there[1], hidden, word, np.where(word, shown, ids)), strict=True
+            ):
                 each[name].append(value)
         found = {name: torch.from_numpy(np.stack(values)) for name, values in each.items()}
         return found
@@ -138,9 +193,13 @@ class Visits:
         size = min(self.setting.batch_size, len(self))
         size -= size % processes
         if size < 2:
-            raise DataError(f"multimodal: {len(self)} training eyes are too few for a batch; give at least 2 per process")
+            raise DataError(
+                f"multimodal: {len(self)} training eyes are too few for a batch; give at least 2 per process"
+            )
         epoch, place = divmod(step, len(self) // size)
-        rows = np.random.default_rng((seed, epoch)).permutation(len(self))[place * size : (place + 1) * size]
+        rows = np.random.default_rng((seed, epoch)).permutation(len(self))[
+            place * size : (place + 1) * size
+        ]
         share = size // processes
         return self.gather(rows[rank * share : (rank + 1) * share], seed, epoch)
 
@@ -160,7 +219,9 @@ def other_patients(patient, seed):
     if len(names) < 2:
         raise DataError("shuffled rows need two patients at least")
     order = np.random.default_rng((seed, 4)).permutation(len(names))
-    partner = {names[order[place]]: names[order[(place + 1) % len(names)]] for place in range(len(names))}
+    partner = {
+        names[order[place]]: names[order[(place + 1) % len(names)]] for place in range(len(names))
+    }
     eyes = {name: np.flatnonzero(patient == name) for name in names}
     nth, place = {}, np.empty(len(patient), np.int64)
     for row, name in enumerate(patient):

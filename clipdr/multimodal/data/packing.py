@@ -16,19 +16,28 @@ from clipdr.multimodal.data import eye_table, label_files
 def pack(eyes, pictures, data, name):
     """Write the array and the table. pictures: one (S, S, 3) uint8 array per row of `eyes`, or the reason why there is none."""
     kept, rejected, squares = [], [], []
-    for image, picture in zip(eyes["image"], track(pictures, f"packing {name}", len(eyes), console=Console(stderr=True)), strict=True):
+    for image, picture in zip(
+        eyes["image"],
+        track(pictures, f"packing {name}", len(eyes), console=Console(stderr=True)),
+        strict=True,
+    ):
         kept.append(not isinstance(picture, str))
         if kept[-1]:
             squares.append(picture)
         else:
             rejected.append({"image": image, "reason": picture})
     if not squares:
-        raise DataError(f"{name}: none of {len(eyes)} photographs could be used; the first: {rejected[0]['reason']}")
+        raise DataError(
+            f"{name}: none of {len(eyes)} photographs could be used; the first: {rejected[0]['reason']}"
+        )
     found = eyes[kept].reset_index(drop=True).assign(row=np.arange(len(squares)))
     data = Path(data)
     with replacing(data / f"{name}.npy") as path:
         np.save(path, np.stack(squares))
-    write_text(data / f"{name}_rejected.csv", pd.DataFrame(rejected, columns=["image", "reason"]).to_csv(index=False))
+    write_text(
+        data / f"{name}_rejected.csv",
+        pd.DataFrame(rejected, columns=["image", "reason"]).to_csv(index=False),
+    )
     write_text(data / f"{name}.csv", found.to_csv(index=False))
     return found, rejected
 
@@ -61,11 +70,18 @@ def painted(domain, patients, seed, size):
 
 def synthetic(data, name, domains, patients, seed, size, plant=""):
     """Draw and pack the eyes of some synthetic domains; patients: per domain; plant: a fault of cohort.PLANTS, or none."""
-    eyes = pd.concat([label_files.synthetic(domain, patients, seed) for domain in domains], ignore_index=True)
+    eyes = pd.concat(
+        [label_files.synthetic(domain, patients, seed) for domain in domains], ignore_index=True
+    )
     if plant and plant not in eye_table.PLANTS:
         raise DataError(f"plant {plant!r} is unknown; choose {', '.join(eye_table.PLANTS)}")
     eyes = eye_table.PLANTS[plant](eyes, np.random.default_rng(seed)) if plant else eyes
-    return pack(eyes, (picture for domain in domains for picture in painted(domain, patients, seed, size)), data, name)
+    return pack(
+        eyes,
+        (picture for domain in domains for picture in painted(domain, patients, seed, size)),
+        data,
+        name,
+    )
 
 
 def open_pack(data, name):
@@ -75,7 +91,16 @@ def open_pack(data, name):
     try:
         store = np.lib.format.open_memmap(data / f"{name}.npy", mode="c")
     except (OSError, ValueError) as error:
-        raise DataError(f"{data / name}.npy: no packed photographs ({error}); run `clipdr multimodal prepare`") from None
-    if store.dtype != np.uint8 or store.ndim != 4 or eyes["row"].min() < 0 or eyes["row"].max() >= len(store):
-        raise DataError(f"{data / name}.npy: does not belong to {name}.csv; run `clipdr multimodal prepare` again")
+        raise DataError(
+            f"{data / name}.npy: no packed photographs ({error}); run `clipdr multimodal prepare`"
+        ) from None
+    if (
+        store.dtype != np.uint8
+        or store.ndim != 4
+        or eyes["row"].min() < 0
+        or eyes["row"].max() >= len(store)
+    ):
+        raise DataError(
+            f"{data / name}.npy: does not belong to {name}.csv; run `clipdr multimodal prepare` again"
+        )
     return eyes, store

@@ -20,9 +20,17 @@ def split(eyes, seed, fractions=None):
     rng, chosen = np.random.default_rng((seed, 2512)), {}
     for grade in sorted(worst.unique()):
         members = worst.index[worst == grade].to_numpy()
-        place = (rng.permutation(len(members)) + rng.random()) / len(members)  # a random start, so that rare grades reach every part
+        place = (rng.permutation(len(members)) + rng.random()) / len(
+            members
+        )  # a random start, so that rare grades reach every part
         for name, where in zip(members, place % 1.0, strict=True):
-            chosen[name] = "train" if where < fractions["train"] else "val" if where < fractions["train"] + fractions["val"] else "test"
+            chosen[name] = (
+                "train"
+                if where < fractions["train"]
+                else "val"
+                if where < fractions["train"] + fractions["val"]
+                else "test"
+            )
     return check_split(eyes.assign(split=patient.map(chosen).astype(object)))
 
 
@@ -31,7 +39,9 @@ def split_images(eyes, seed, fractions=None):
     fractions = fractions or FRACTIONS
     place = np.random.default_rng((seed, 2513)).random(len(eyes))
     bounds = np.cumsum([fractions["train"], fractions["val"]])
-    return eyes.assign(split=np.array(list(fractions), object)[np.searchsorted(bounds, place, side="right")])
+    return eyes.assign(
+        split=np.array(list(fractions), object)[np.searchsorted(bounds, place, side="right")]
+    )
 
 
 def check_split(eyes):
@@ -39,7 +49,9 @@ def check_split(eyes):
     patient = patients_of(eyes)
     sides = eyes["split"].groupby(patient.to_numpy()).nunique()
     if (sides > 1).any():
-        raise DataError(f"split: patient {sides.index[sides > 1][0]} is in more than one split; split by patient")
+        raise DataError(
+            f"split: patient {sides.index[sides > 1][0]} is in more than one split; split by patient"
+        )
     return eyes
 
 
@@ -58,5 +70,7 @@ def patients_of(eyes):
 
 def manifest_digest(eyes):
     """sha256 of who is in which split, hexadecimal."""
-    lines = sorted(f"{image} {part}" for image, part in zip(eyes["image"], eyes["split"], strict=True))
+    lines = sorted(
+        f"{image} {part}" for image, part in zip(eyes["image"], eyes["split"], strict=True)
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -42,7 +42,9 @@ class Pretrained:
         from transformers import AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.pad, self.cls, self.mask = (getattr(self.tokenizer, f"{name}_token_id") for name in ("pad", "cls", "mask"))
+        self.pad, self.cls, self.mask = (
+            getattr(self.tokenizer, f"{name}_token_id") for name in ("pad", "cls", "mask")
+        )
         self.size, self.first = len(self.tokenizer), max(self.tokenizer.all_special_ids) + 1
 
     def ids_of(self, text):

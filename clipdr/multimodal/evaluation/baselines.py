@@ -40,7 +40,10 @@ def lookup(train, grade, wanted):
     for key, one in zip(_keys(train), grade, strict=True):
         known.setdefault(key, np.zeros(G))[one] += 1
     return {
-        part: np.stack([known[key] / known[key].sum() if key in known else share for key in _keys(rows)]) for part, rows in wanted.items()
+        part: np.stack(
+            [known[key] / known[key].sum() if key in known else share for key in _keys(rows)]
+        )
+        for part, rows in wanted.items()
     }
 
 
@@ -61,14 +64,24 @@ def boosting(inputs, grade, wanted, seed):
     """Gradient-boosted trees on the encoded row."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return _fitted(HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=seed), inputs, grade, wanted)
+    return _fitted(
+        HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=seed),
+        inputs,
+        grade,
+        wanted,
+    )
 
 
 def perceptron(inputs, grade, wanted, seed):
     """An MLP with one hidden layer of 64 on the encoded row."""
     from sklearn.neural_network import MLPClassifier
 
-    return _fitted(MLPClassifier((64,), alpha=1e-2, early_stopping=True, max_iter=200, random_state=seed), inputs, grade, wanted)
+    return _fitted(
+        MLPClassifier((64,), alpha=1e-2, early_stopping=True, max_iter=200, random_state=seed),
+        inputs,
+        grade,
+        wanted,
+    )
 
 
 def logistic(inputs, grade, wanted, seed):
@@ -86,8 +99,13 @@ def baselines(visits, scale, seed):
     known = visits["train"].grade[scale].numpy() >= 0
     grade = visits["train"].grade[scale].numpy()[known]
     if len(set(grade)) < 2:
-        raise DataError(f"controls: the training eyes hold fewer than two {scale} grades; nothing can be learnt from them")
-    eyes, wanted = visits["train"].eyes[known], {part: visits[part].eyes for part in ("val", "test")}
+        raise DataError(
+            f"controls: the training eyes hold fewer than two {scale} grades; nothing can be learnt from them"
+        )
+    eyes, wanted = (
+        visits["train"].eyes[known],
+        {part: visits[part].eyes for part in ("val", "test")},
+    )
     found = {"majority": majority(eyes, grade, wanted), "lookup": lookup(eyes, grade, wanted)}
     if visits["train"].setting.inputs != "none":
         rows = {part: visits[part].row.numpy() for part in wanted}
@@ -95,7 +113,10 @@ def baselines(visits, scale, seed):
             found[name] = learn(visits["train"].row.numpy()[known], grade, rows, seed)
     flags = {part: eye_table.missingness(one) for part, one in wanted.items()}
     found["missingness"] = logistic(eye_table.missingness(eyes), grade, flags, seed)
-    return {name: {part: logs(probability) for part, probability in parts.items()} for name, parts in found.items()}
+    return {
+        name: {part: logs(probability) for part, probability in parts.items()}
+        for name, parts in found.items()
+    }
 
 
 def any_retinopathy(logits, grade):
@@ -119,17 +140,26 @@ def helps(draws, method="multimodal", metric="qwk"):
     Raises DataError where a control is absent: the claim may not be made without all four.
     """
     if absent := [name for name in (method, *CONTROLS) if name not in draws]:
-        raise DataError(f"controls: no {', '.join(absent)}: a claim that several modalities help needs all of {', '.join(CONTROLS)}")
+        raise DataError(
+            f"controls: no {', '.join(absent)}: a claim that several modalities help needs all of {', '.join(CONTROLS)}"
+        )
     found = {name: difference(draws, method, name, metric) for name in CONTROLS}
     shuffled = difference(draws, "shuffled_at_test", "image_only", metric)
-    verdict = found["image_only"].low > 0 and found["structured_gb"].low > 0 and not shuffled.low > 0
-    return {"helps": bool(verdict), "metric": metric, "shuffled_at_test - image_only": shuffled._asdict()} | {
-        f"{method} - {name}": one._asdict() for name, one in found.items()
-    }
+    verdict = (
+        found["image_only"].low > 0 and found["structured_gb"].low > 0 and not shuffled.low > 0
+    )
+    return {
+        "helps": bool(verdict),
+        "metric": metric,
+        "shuffled_at_test - image_only": shuffled._asdict(),
+    } | {f"{method} - {name}": one._asdict() for name, one in found.items()}
 
 
 def constant_metrics(grade):
     """{metric: value} of always answering grade 0: what accuracy hides."""
     probability = np.zeros((len(grade), G))
     probability[:, 0] = 1
-    return {name: float(METRICS[name](grade, probability)[0]) for name in ("accuracy", "macro_f1", "qwk")}
+    return {
+        name: float(METRICS[name](grade, probability)[0])
+        for name in ("accuracy", "macro_f1", "qwk")
+    }

@@ -26,9 +26,14 @@ WIDTH, HEADS, LAYERS = 64, 4, 2
 def fused_vectors(model, visits, device="cpu"):
     """LEAKY image and text vectors of the true pairs, each (N, e). DataError unless the model was trained under `contrast: fused`."""
     if model.setting.contrast != "fused":
-        raise DataError("fused_paper: this model was trained with unimodal contrast; train one with `contrast: fused`")
+        raise DataError(
+            "fused_paper: this model was trained with unimodal contrast; train one with `contrast: fused`"
+        )
     model.eval()
-    parts = [model.fused_pair(visit.image.to(device), visit.token.to(device)) for visit in visits.chunks()]
+    parts = [
+        model.fused_pair(visit.image.to(device), visit.token.to(device))
+        for visit in visits.chunks()
+    ]
     return tuple(torch.cat(one).cpu().numpy() for one in zip(*parts, strict=True))
 
 
@@ -41,7 +46,13 @@ def fused_paper(model, visits, device="cpu", resamples=2000):
     image, text = fused_vectors(model, visits, device)
     score, own = similarity(text, image), torch.arange(len(visits)).numpy()
     honest = float(len(set(visits.content.tolist())) / len(visits))
-    about = {"mode": "fused_paper", "kind": visits.setting.kind, "leaky": True, "status": LEAKY, "honest_ceiling_1": honest}
+    about = {
+        "mode": "fused_paper",
+        "kind": visits.setting.kind,
+        "leaky": True,
+        "status": LEAKY,
+        "honest_ceiling_1": honest,
+    }
     patient = patients_of(visits.eyes).to_numpy()
     return [
         about | {"direction": direction} | judge(matrix, own, patient, "test", resamples)
@@ -52,7 +63,9 @@ def fused_paper(model, visits, device="cpu", resamples=2000):
 def refuse_leaky(model, mode):
     """DataError where a leaky model is asked for an honest mode."""
     if model.setting.leaky:
-        raise DataError(f"{mode}: this model was trained under a leaky protocol and is refused by every mode but fused_paper")
+        raise DataError(
+            f"{mode}: this model was trained under a leaky protocol and is refused by every mode but fused_paper"
+        )
 
 
 class Noise(torch.nn.Module):
@@ -67,14 +80,22 @@ class Noise(torch.nn.Module):
         if self.fused:
             _, after = self.run({"image": image, "text": text})
         else:
-            after = {name: self.run({name: part})[1][name] for name, part in (("image", image), ("text", text))}
+            after = {
+                name: self.run({name: part})[1][name]
+                for name, part in (("image", image), ("text", text))
+            }
         return tuple(normalize(after[name][:, 0], dim=-1) for name in ("image", "text"))
 
     def run(self, parts):
-        return self.joint(parts, {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in parts.items()})
+        return self.joint(
+            parts,
+            {name: torch.ones(part.shape[:2], dtype=torch.bool) for name, part in parts.items()},
+        )
 
 
-def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr=1e-3, lengths=None):
+def noise_demonstration(
+    steps=600, batch=128, pairs=1627, seed=0, fused=True, lr=1e-3, lengths=None
+):
     """Train on pairs of INDEPENDENT noise, score on unseen ones: {"recall_1", "recall_10", "shuffled_recall_1", "chance", "loss"}.
 
     fused   : the joint transformer sees both (the leaky protocol); False: each tower sees its own modality
@@ -87,7 +108,10 @@ def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr
     optimizer, wanted = torch.optim.AdamW(model.parameters(), lr=lr), torch.eye(batch)
 
     def tokens(count):
-        return (torch.randn(count, length, WIDTH, generator=generator) for length in (lengths or LENGTHS).values())
+        return (
+            torch.randn(count, length, WIDTH, generator=generator)
+            for length in (lengths or LENGTHS).values()
+        )
 
     for _ in range(steps):
         loss = contrast(*model(*tokens(batch)), wanted, model.log_scale.exp().clamp(max=100))
@@ -104,5 +128,11 @@ def noise_demonstration(steps=600, batch=128, pairs=1627, seed=0, fused=True, lr
 
 @torch.no_grad()
 def _recall(model, image, text, k):
-    found = [torch.cat(one) for one in zip(*(model(i, t) for i, t in zip(image.split(256), text.split(256), strict=True)), strict=True)]
+    found = [
+        torch.cat(one)
+        for one in zip(
+            *(model(i, t) for i, t in zip(image.split(256), text.split(256), strict=True)),
+            strict=True,
+        )
+    ]
     return float(recall(similarity(found[1].numpy(), found[0].numpy()), k).mean())

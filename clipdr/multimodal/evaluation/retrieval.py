@@ -52,7 +52,9 @@ def reranked(model, visits, score, device="cpu"):
     read = torch.cat([model.read(part.to(device)).cpu() for part in token.split(CHUNK)])
     best = np.argsort(-score, axis=1, kind="stable")[:, : model.setting.rerank]  # of each text
     wanted = {(which[i], j) for i in first for j in best[i]}
-    back = np.argsort(-score.T, axis=1, kind="stable")[:, : model.setting.rerank]  # of each photograph
+    back = np.argsort(-score.T, axis=1, kind="stable")[
+        :, : model.setting.rerank
+    ]  # of each photograph
     wanted_back = {(which[i], j) for j in range(len(back)) for i in back[j]}
     pairs = sorted(wanted | wanted_back)
     value = {}
@@ -60,7 +62,13 @@ def reranked(model, visits, score, device="cpu"):
         t, i = (list(part) for part in zip(*pairs[start : start + PAIRS], strict=True))
         summary, _ = model.join(seen[i].to(device), read[t].to(device), token[t].to(device))
         logits = model.match(summary).double().cpu().numpy()
-        value |= dict(zip(pairs[start : start + PAIRS], np.tanh((logits[:, 1] - logits[:, 0]) / 8), strict=True))
+        value |= dict(
+            zip(
+                pairs[start : start + PAIRS],
+                np.tanh((logits[:, 1] - logits[:, 0]) / 8),
+                strict=True,
+            )
+        )
     forward, backward = score.copy(), score.T.copy()
     for row, text in enumerate(which):
         for j in best[row]:
@@ -78,17 +86,31 @@ def retrieval(model, visits, device="cpu", resamples=2000, key="test"):
     rows = []
     for mode, (score, content) in modes(found, visits).items():
         for direction, matrix in zip(DIRECTIONS, (score, score.T), strict=True):
-            rows.append({"mode": mode, "direction": direction} | judge(matrix, content, patient, key, resamples))
+            rows.append(
+                {"mode": mode, "direction": direction}
+                | judge(matrix, content, patient, key, resamples)
+            )
         if mode == "dual" and model.setting.losses.itm > 0:
             for direction, matrix in reranked(model, visits, score, device).items():
-                rows.append({"mode": "rerank", "direction": direction} | judge(matrix, content, patient, key, resamples))
-    about = {"kind": visits.setting.kind, "with_grades": visits.setting.with_grades, "leaky": model.setting.leaky}
+                rows.append(
+                    {"mode": "rerank", "direction": direction}
+                    | judge(matrix, content, patient, key, resamples)
+                )
+    about = {
+        "kind": visits.setting.kind,
+        "with_grades": visits.setting.with_grades,
+        "leaky": model.setting.leaky,
+    }
     return [row | about for row in rows], found
 
 
 def transferred(model, visits, found, device="cpu", resamples=2000):
     """Rows of `dual` and, where the model has learnt to match, `rerank` on another data set; no row is read. found: vectors of `embed`"""
-    score, content, patient = similarity(found["text"], found["image"]), visits.content.numpy(), patients_of(visits.eyes).to_numpy()
+    score, content, patient = (
+        similarity(found["text"], found["image"]),
+        visits.content.numpy(),
+        patients_of(visits.eyes).to_numpy(),
+    )
     both = {"dual": dict(zip(DIRECTIONS, (score, score.T), strict=True))}
     if model.setting.losses.itm > 0:
         both["rerank"] = reranked(model, visits, score, device)
@@ -109,8 +131,13 @@ def examples(found, visits, count=6, shown=4, seed=0):
             continue
         used.add(content[row])
         order = np.argsort(-score[row], kind="stable")
-        items = [{"place": int(j), "correct": bool(j == row), "same": bool(content[j] == content[row])} for j in order[:shown]]
-        made.append({"text": texts[row], "true": int(row), "rank": float(rank[row]), "items": items})
+        items = [
+            {"place": int(j), "correct": bool(j == row), "same": bool(content[j] == content[row])}
+            for j in order[:shown]
+        ]
+        made.append(
+            {"text": texts[row], "true": int(row), "rank": float(rank[row]), "items": items}
+        )
         if len(made) == count:
             break
     return made

@@ -8,7 +8,16 @@ import numpy as np
 import torch
 
 from clipdr import DataError
-from clipdr.evaluation.retrieval import DIRECTIONS, K, ceiling, contents, judge, null_band, recall, similarity
+from clipdr.evaluation.retrieval import (
+    DIRECTIONS,
+    K,
+    ceiling,
+    contents,
+    judge,
+    null_band,
+    recall,
+    similarity,
+)
 from clipdr.multimodal.data import eye_table, narrative
 from clipdr.multimodal.evaluation.leaky_protocol import fused_vectors, noise_demonstration
 from clipdr.multimodal.evaluation.retrieval import reranked
@@ -27,13 +36,37 @@ def independence(model, visits):
     visit = next(visits.chunks(16))
     order = torch.arange(len(visit.image)).roll(1)
     model.eval()
-    image = [model.embed(image=visit.image, token=token)["image"] for token in (visit.token, visit.token[order], None)]
-    text = [model.embed(image=image, token=visit.token)["text"] for image in (visit.image, visit.image[order], None)]
+    image = [
+        model.embed(image=visit.image, token=token)["image"]
+        for token in (visit.token, visit.token[order], None)
+    ]
+    text = [
+        model.embed(image=image, token=visit.token)["text"]
+        for image in (visit.image, visit.image[order], None)
+    ]
     same = all(torch.equal(one[0], other) for one in (image, text) for other in one[1:])
-    rows = [row("K1", "dual", same, "vectors bit-identical beside true, shuffled and no partner" if same else "a vector changed")]
+    rows = [
+        row(
+            "K1",
+            "dual",
+            same,
+            "vectors bit-identical beside true, shuffled and no partner"
+            if same
+            else "a vector changed",
+        )
+    ]
     if model.setting.contrast == "fused":
-        pairs = [model.fused_pair(visit.image, token)[0] for token in (visit.token, visit.token[order])]
-        rows = [row("K1", "fused_paper", torch.equal(*pairs), f"largest change {float((pairs[0] - pairs[1]).abs().max()):.3f}")]
+        pairs = [
+            model.fused_pair(visit.image, token)[0] for token in (visit.token, visit.token[order])
+        ]
+        rows = [
+            row(
+                "K1",
+                "fused_paper",
+                torch.equal(*pairs),
+                f"largest change {float((pairs[0] - pairs[1]).abs().max()):.3f}",
+            )
+        ]
     return rows
 
 
@@ -43,7 +76,10 @@ def at_chance(matrices, content):
     for direction, matrix in matrices.items():
         band = null_band(matrix, content)[0]
         values = [float(recall(matrix, k).mean()) for k in K]
-        inside &= all(low - 1e-12 <= value <= high + 1e-12 for value, (low, high) in zip(values, band, strict=True))
+        inside &= all(
+            low - 1e-12 <= value <= high + 1e-12
+            for value, (low, high) in zip(values, band, strict=True)
+        )
         said.append(f"{direction} R@1/5/10 " + "/".join(f"{100 * value:.1f}" for value in values))
     return inside, "; ".join(said)
 
@@ -65,7 +101,14 @@ def wrong_pairs(model, visits, seed=0, device="cpu"):
     score = similarity(found["text"], found["image"])
     equal = np.array_equal(score, similarity(true["text"], true["image"])[order])
     chance, said = at_chance(both_ways(score), wrong.content.numpy())
-    rows = [row("K2", "dual", equal and chance, f"{said}; re-paired score matrix {'bit-equal' if equal else 'DIFFERS'}")]
+    rows = [
+        row(
+            "K2",
+            "dual",
+            equal and chance,
+            f"{said}; re-paired score matrix {'bit-equal' if equal else 'DIFFERS'}",
+        )
+    ]
     if model.setting.losses.itm > 0:
         passed, said = at_chance(reranked(model, wrong, score, device), wrong.content.numpy())
         rows.append(row("K2", "rerank", passed, said))
@@ -100,7 +143,10 @@ def ties_and_ceilings(count=60):
     constant, own = np.ones((count, count)), np.arange(count)
     exact = all(abs(recall(constant, k).mean() - k / count) < 1e-12 for k in K)
     planted = contents(["same"] * 20 + [f"own {place}" for place in range(count - 20)])
-    counted = abs(ceiling(planted, 1) - (count - 19) / count) < 1e-12 and abs(ceiling(planted, 5) - (count - 15) / count) < 1e-12
+    counted = (
+        abs(ceiling(planted, 1) - (count - 19) / count) < 1e-12
+        and abs(ceiling(planted, 5) - (count - 15) / count) < 1e-12
+    )
     try:
         judge(np.eye(count), planted, own.astype(str), resamples=10)
         stopped = False
@@ -117,8 +163,14 @@ def grade_blind(visits, seed=0):
         return [row("K5", "all", True, "no structured input")]
     found = eye_table.constants(visits.eyes)
     other = overwritten(visits.eyes, rng)
-    before, after = (eye_table.encode(eye_table.view(one, setting.inputs), eye_table.constants(one)) for one in (visits.eyes, other))
-    texts = [narrative.narrate(narrative.content(eye_table.without_placeholders(one, found), "history")) for one in (visits.eyes, other)]
+    before, after = (
+        eye_table.encode(eye_table.view(one, setting.inputs), eye_table.constants(one))
+        for one in (visits.eyes, other)
+    )
+    texts = [
+        narrative.narrate(narrative.content(eye_table.without_placeholders(one, found), "history"))
+        for one in (visits.eyes, other)
+    ]
     same, told = before.tobytes() == after.tobytes() and texts[0] == texts[1], ""
     try:
         narrative.refuse_labels(texts[0], "history")
@@ -139,7 +191,9 @@ def overwritten(eyes, rng):
         elif name in ("icdr", "sdrg"):
             values[name] = rng.integers(-1, 5, len(eyes))
         else:
-            values[name] = np.array([f"x{number}" for number in rng.integers(0, 9999, len(eyes))], object)
+            values[name] = np.array(
+                [f"x{number}" for number in rng.integers(0, 9999, len(eyes))], object
+            )
     return eyes.assign(**values)
 
 

@@ -15,13 +15,22 @@ from clipdr.evaluation import scoring
 from clipdr.multimodal import loop
 from clipdr.multimodal.data import eye_table, packing
 from clipdr.multimodal.data.loader import Visits
-from clipdr.multimodal.evaluation import baselines, grading, leaky_protocol, retrieval, sanity_checks
+from clipdr.multimodal.evaluation import (
+    baselines,
+    grading,
+    leaky_protocol,
+    retrieval,
+    sanity_checks,
+)
 from clipdr.multimodal.fusion import SCALES
 from clipdr.multimodal.run import load
 from clipdr.training.distributed import place
 from clipdr.training.provenance import provenance
 
-GREY, DARK = 12, 20  # of 255: mean difference of the channels below which a photograph is near-grey; background
+GREY, DARK = (
+    12,
+    20,
+)  # of 255: mean difference of the channels below which a photograph is near-grey; background
 
 
 class Fitted(torch.nn.Module):
@@ -33,9 +42,20 @@ class Fitted(torch.nn.Module):
 def retrieve(folder, data, resamples=2000, device="auto"):
     """retrieval.csv and .json of every honest mode on the whole test split, examples.json; of a leaky model leaky.csv and .json instead."""
     model, visits, known, device = load(folder, data, "retrieval", device)
-    about = {"model": Path(folder).parent.name, "seed": known["seed"], "dataset": known["name"], "shuffle": model.setting.shuffle}
+    about = {
+        "model": Path(folder).parent.name,
+        "seed": known["seed"],
+        "dataset": known["name"],
+        "shuffle": model.setting.shuffle,
+    }
     if model.setting.contrast == "fused":
-        rows, stem = [about | row for row in leaky_protocol.fused_paper(model, visits["test"], device, resamples)], "leaky"
+        rows, stem = (
+            [
+                about | row
+                for row in leaky_protocol.fused_paper(model, visits["test"], device, resamples)
+            ],
+            "leaky",
+        )
     else:
         leaky_protocol.refuse_leaky(model, "retrieve")
         rows, found = retrieval.retrieval(model, visits["test"], device, resamples)
@@ -53,9 +73,18 @@ def retrieve(folder, data, resamples=2000, device="auto"):
 def write_run(results, found, manifest, eyes, resamples, settings, facts, history, state):
     """One run folder of the common layout: predictions, scores, draws, operating point, and further.csv. Returns the draws of the test."""
     first = found.iloc[0]
-    folder = Path(results) / "runs" / first["protocol"] / first["method"] / first["held_out"] / str(first["seed"])
+    folder = (
+        Path(results)
+        / "runs"
+        / first["protocol"]
+        / first["method"]
+        / first["held_out"]
+        / str(first["seed"])
+    )
     scored = scoring.score(found, manifest, resamples, str(folder))
-    key = {name: first[name] for name in ("protocol", "method", "held_out")} | {"seed": int(first["seed"])}
+    key = {name: first[name] for name in ("protocol", "method", "held_out")} | {
+        "seed": int(first["seed"])
+    }
     write_text(folder / "settings.json", as_json(key | settings))
     write_text(folder / "history.csv", history)
     with replacing(folder / "model.safetensors") as path:
@@ -76,7 +105,10 @@ def classify(folder, data, results, held_out, resamples=2000, device="auto"):
     name, seed = Path(folder).parent.name, known["seed"]
     if model.setting.shuffle == "rows":  # the control that has never seen a row of its own
         visits = {part: one.shuffled(seed) for part, one in visits.items()}
-    history, state = (Path(folder) / "history.csv").read_text(), load_file(Path(folder) / "grading.safetensors")
+    history, state = (
+        (Path(folder) / "history.csv").read_text(),
+        load_file(Path(folder) / "grading.safetensors"),
+    )
     for scale in scales(visits):
         manifest = grading.manifest(visits, scale, held_out)
         made = {name: grading.predictions(model, visits, scale, name, held_out, seed, device)}
@@ -86,14 +118,28 @@ def classify(folder, data, results, held_out, resamples=2000, device="auto"):
             made[method] = grading.predictions(model, other, scale, method, held_out, seed, device)
         for found in made.values():
             facts = provenance(model, {}, device, began)
-            write_run(results, found, manifest, visits["test"].eyes, resamples, {"model": known}, facts, history, state)
+            write_run(
+                results,
+                found,
+                manifest,
+                visits["test"].eyes,
+                resamples,
+                {"model": known},
+                facts,
+                history,
+                state,
+            )
     write_text(Path(folder) / "curves.csv", as_csv(grading.curves(model, visits, seed, device)))
-    write_text(Path(folder) / "attribution.csv", as_csv(grading.attribution(model, visits["test"], device)))
+    write_text(
+        Path(folder) / "attribution.csv", as_csv(grading.attribution(model, visits["test"], device))
+    )
 
 
 def scales(visits):
     """The scales that training, validation and test all have grades of; the other head was masked."""
-    return [scale for scale in SCALES if all((one.grade[scale] >= 0).any() for one in visits.values())]
+    return [
+        scale for scale in SCALES if all((one.grade[scale] >= 0).any() for one in visits.values())
+    ]
 
 
 def control(folder, data, results, held_out, resamples=2000, device="auto"):
@@ -110,12 +156,28 @@ def control(folder, data, results, held_out, resamples=2000, device="auto"):
             made = grading.frame(logits, visits, scale, name, held_out, seed)
             facts = provenance(Fitted(), {}, place("cpu"), began)
             settings = {"baseline": name, "inputs": model.setting.inputs}
-            write_run(results, made, manifest, visits["test"].eyes, resamples, settings, facts, "step\n", {"training_counts": share})
+            write_run(
+                results,
+                made,
+                manifest,
+                visits["test"].eyes,
+                resamples,
+                settings,
+                facts,
+                "step\n",
+                {"training_counts": share},
+            )
         grade = visits["test"].grade[scale].numpy()
         told = found["missingness"]["test"][grade >= 0]
-        reported[scale] = {"auroc_any_retinopathy": baselines.any_retinopathy(told, grade[grade >= 0]), "n": int((grade >= 0).sum())}
+        reported[scale] = {
+            "auroc_any_retinopathy": baselines.any_retinopathy(told, grade[grade >= 0]),
+            "n": int((grade >= 0).sum()),
+        }
     rows = sanity_checks.run(model, visits["test"], seed, device)
-    rows = [{"model": Path(folder).parent.name, "seed": seed, "leaky": model.setting.leaky} | row for row in rows]
+    rows = [
+        {"model": Path(folder).parent.name, "seed": seed, "leaky": model.setting.leaky} | row
+        for row in rows
+    ]
     write_text(Path(folder) / "missingness.json", as_json(reported))
     write_text(Path(folder) / "canaries.csv", as_csv(rows))
     write_text(Path(folder) / "canaries.json", as_json(rows))
@@ -164,11 +226,22 @@ def near_grey(photograph):
 
 def packing_visits(eyes, store, setting, train_visits):
     """Visits of another data set under a trained model's tokenizer."""
-    return Visits(eyes, store, setting, eye_table.constants(train_visits.eyes), train_visits.tokenizer, train_visits.grid)
+    return Visits(
+        eyes,
+        store,
+        setting,
+        eye_table.constants(train_visits.eyes),
+        train_visits.tokenizer,
+        train_visits.grid,
+    )
 
 
 def share_unknown(visits):
     """Share of the words of some narratives that the small tokenizer does not know; NaN for another tokenizer."""
-    words = [word for text in visits.texts(range(len(visits))) for word in getattr(visits.tokenizer, "words", lambda text: [])(text)]
+    words = [
+        word
+        for text in visits.texts(range(len(visits)))
+        for word in getattr(visits.tokenizer, "words", lambda text: [])(text)
+    ]
     known = getattr(visits.tokenizer, "ids", {})
     return float(np.mean([word not in known for word in words])) if words else float("nan")

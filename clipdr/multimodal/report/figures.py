@@ -11,18 +11,39 @@ def recall_figure(rows, leaky, synthetic):
     """Strict text-to-image R@1 of every mode beside its ceiling; leaky bars stand apart, under a title that says so."""
     from matplotlib.figure import Figure
 
-    honest = [row for row in rows if row["direction"] == "text_to_image" and row["mode"] in ("dual", "rerank")]
+    honest = [
+        row
+        for row in rows
+        if row["direction"] == "text_to_image" and row["mode"] in ("dual", "rerank")
+    ]
     leaky = [row for row in leaky if row["direction"] == "text_to_image"]
     with style():
         figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True, width_ratios=[max(len(honest), 2), max(len(leaky), 2)])
+        panels = figure.subplots(
+            1, 2, sharey=True, width_ratios=[max(len(honest), 2), max(len(leaky), 2)]
+        )
         for axis, some, title in zip(
-            panels, (honest, leaky), ("Honest: one tower per vector", f"{LEAKY}: fused_paper,\nnot retrieval"), strict=True
+            panels,
+            (honest, leaky),
+            ("Honest: one tower per vector", f"{LEAKY}: fused_paper,\nnot retrieval"),
+            strict=True,
         ):
             at = np.arange(len(some))
             ceiling = [100 * row.get("honest_ceiling_1", row["ceiling_1"]) for row in some]
-            axis.bar(at, [100 * row["recall_1"] for row in some], 0.55, color="#A3262A" if some is leaky else COLOURS[0])
-            axis.hlines(ceiling, at - 0.35, at + 0.35, color="black", linewidth=1, label="ceiling of these texts")
+            axis.bar(
+                at,
+                [100 * row["recall_1"] for row in some],
+                0.55,
+                color="#A3262A" if some is leaky else COLOURS[0],
+            )
+            axis.hlines(
+                ceiling,
+                at - 0.35,
+                at + 0.35,
+                color="black",
+                linewidth=1,
+                label="ceiling of these texts",
+            )
             axis.set_xticks(at, [f"{row['model']}\n{row['mode']}" for row in some])
             axis.set_title(title, color="#A3262A" if some is leaky else "black")
         panels[0].set_ylabel("strict text to image R@1 (%)")
@@ -40,7 +61,9 @@ def curve_figure(rows, synthetic):
     with style():
         figure = Figure(figsize=(6.4, 2.4), layout="constrained")
         axis = figure.subplots()
-        for number, ((model, modality, scale), part) in enumerate(rows.groupby(["model", "modality", "scale"])):
+        for number, ((model, modality, scale), part) in enumerate(
+            rows.groupby(["model", "modality", "scale"])
+        ):
             axis.plot(
                 100 * part["share"], 100 * part["qwk"], marker="o", markersize=3, color=COLOURS[number % len(COLOURS)],
                 label=f"{model}, {scale.upper()}, {modality} absent",

@@ -20,7 +20,14 @@ from clipdr.evaluation.operating_point import MEASURES
 from clipdr.multimodal.data import packing
 from clipdr.multimodal.evaluation.leaky_protocol import WHY
 from clipdr.multimodal.report.figures import curve_figure, recall_figure
-from clipdr.multimodal.report.tables import ceilings, grading_table, leaky_table, noise, retrieval_table, rounded
+from clipdr.multimodal.report.tables import (
+    ceilings,
+    grading_table,
+    leaky_table,
+    noise,
+    retrieval_table,
+    rounded,
+)
 from clipdr.report.figures.style import write as write_figure
 from clipdr.report.page import sections
 from clipdr.report.page.images import uri
@@ -29,31 +36,64 @@ from clipdr.report.tables import writers
 from clipdr.report.tables.table import Table
 
 TABLES = {  # name -> where it is kept, columns that name a row, title of that column, caption
-    "retrieval": (lambda shown: shown["retrieval"], ("model", "mode", "direction", "text"), "Retrieval", "Retrieval of every honest mode."),
-    "leaky": (lambda shown: shown["leaky"], ("status", "mode", "direction"), "Protocol", "LEAKY: the fused protocol, no retrieval."),
-    "icdr": (lambda shown: shown["grades"]["ICDR"], ("method",), "Method", "ICDR grades: every run and control."),
-    "sdrg": (lambda shown: shown["grades"]["SDRG"], ("method",), "Method", "SDRG grades: every run and control."),
+    "retrieval": (
+        lambda shown: shown["retrieval"],
+        ("model", "mode", "direction", "text"),
+        "Retrieval",
+        "Retrieval of every honest mode.",
+    ),
+    "leaky": (
+        lambda shown: shown["leaky"],
+        ("status", "mode", "direction"),
+        "Protocol",
+        "LEAKY: the fused protocol, no retrieval.",
+    ),
+    "icdr": (
+        lambda shown: shown["grades"]["ICDR"],
+        ("method",),
+        "Method",
+        "ICDR grades: every run and control.",
+    ),
+    "sdrg": (
+        lambda shown: shown["grades"]["SDRG"],
+        ("method",),
+        "Method",
+        "SDRG grades: every run and control.",
+    ),
 }
 FIGURES = {
     "multimodal_recall": (
         "recall of each mode beside its ceiling",
         "Strict text to image R@1 (%) and its ceiling (line); right: the LEAKY fused protocol.",
     ),
-    "multimodal_curves": ("QWK where a modality is missing", "QWK x 100 against the share of test eyes (%) without the modality."),
+    "multimodal_curves": (
+        "QWK where a modality is missing",
+        "QWK x 100 against the share of test eyes (%) without the modality.",
+    ),
 }
 
 
 def table(name, rows, keys, corner, caption, synthetic):
     """Rows of printed cells (dicts of the same keys) -> Table; the columns `keys` become the name of the row."""
     cells = [
-        {"column": column, "text": str(text), "method": ", ".join(str(row[key]) for key in keys), "mark": "", "degenerate": ""}
+        {
+            "column": column,
+            "text": str(text),
+            "method": ", ".join(str(row[key]) for key in keys),
+            "mark": "",
+            "degenerate": "",
+        }
         for row in rows
         for column, text in row.items()
         if column not in keys
     ]
     caption = f"{'SYNTHETIC images: ' if synthetic else ''}{caption}"
-    frame = pd.DataFrame(cells, columns=["column", "text", *table_module.CSV_COLUMNS]).assign(table=name, caption=caption)
-    notes = ("95 % intervals over patients in brackets. C_k: the most that any scorer of these texts can expect.",)
+    frame = pd.DataFrame(cells, columns=["column", "text", *table_module.CSV_COLUMNS]).assign(
+        table=name, caption=caption
+    )
+    notes = (
+        "95 % intervals over patients in brackets. C_k: the most that any scorer of these texts can expect.",
+    )
     return Table(name, frame, caption, notes if name == "retrieval" else (), corner)
 
 
@@ -62,20 +102,39 @@ def write_tables(results, shown, figures):
     made = []
     for name, (rows_of, keys, corner, caption) in TABLES.items():
         if rows := rows_of(shown):
-            writers.write(table(name, rows, keys, corner, caption, shown["synthetic"]), results / "tables")
+            writers.write(
+                table(name, rows, keys, corner, caption, shown["synthetic"]), results / "tables"
+            )
             made.append(name)
-    words = ["SYNTHETIC eyes: these numbers say nothing about patients."] if shown["synthetic"] else []
-    words += [*shown["warnings"], *(said for said, _ in shown["claims"]), shown["not_skill"], shown["published"]]
-    words.append(f"Canaries, ceilings, examples, attribution, transfer: {results.name}/report.html.")
+    words = (
+        ["SYNTHETIC eyes: these numbers say nothing about patients."] if shown["synthetic"] else []
+    )
+    words += [
+        *shown["warnings"],
+        *(said for said, _ in shown["claims"]),
+        shown["not_skill"],
+        shown["published"],
+    ]
+    words.append(
+        f"Canaries, ceilings, examples, attribution, transfer: {results.name}/report.html."
+    )
     sections.write(
-        results, "Image, narrative and structured data in one transformer", words, made, {name: FIGURES[name] for name in figures}
+        results,
+        "Image, narrative and structured data in one transformer",
+        words,
+        made,
+        {name: FIGURES[name] for name in figures},
     )
 
 
 LOOKS = Path(__file__).parents[2] / "report" / "page" / "templates"  # of page.css
 SCALES = {"brset_icdr": "ICDR", "brset_sdrg": "SDRG"}
 THUMBNAIL = 96
-NOT_RUN = ("zero-shot CLIP", "BiomedCLIP", "FLAIR (pre-trained on BRSET and DeepEyeNet: not zero-shot there)")
+NOT_RUN = (
+    "zero-shot CLIP",
+    "BiomedCLIP",
+    "FLAIR (pre-trained on BRSET and DeepEyeNet: not zero-shot there)",
+)
 PUBLISHED = (
     "Published (Samanta et al., 2025, abstract): BRSET text to image R@1 99.94 %, fine-tuned CLIP 1.29 %; DeepEyeNet zero-shot R@1 "
     "93.95 %, CLIP 0.22 %; accuracy ICDR 97.97 %, SDRG 97.05 %. Always answering grade 0 gives 93.51 and 93.52 % on BRSET."
@@ -90,7 +149,10 @@ NOT_SKILL = (
 
 def draws_of(results, protocol, held_out):
     """{method: (metrics, R)} of the lowest seed of each run of one scale, for paired differences."""
-    folders = sorted(path.parent for path in (Path(results) / "runs" / protocol).glob(f"*/{held_out}/*/draws.npz"))
+    folders = sorted(
+        path.parent
+        for path in (Path(results) / "runs" / protocol).glob(f"*/{held_out}/*/draws.npz")
+    )
     found = {}
     for (_, method, _, _), draws in aggregate.collect_draws(folders).items():
         found.setdefault(method, draws[f"source_val/{held_out}"])
@@ -104,14 +166,27 @@ def claim(draws, method, metric="qwk"):
     """
     from clipdr.multimodal.evaluation.baselines import helps
 
-    named = {name.replace(f"{method}_shuffled_at_test", "shuffled_at_test"): one for name, one in draws.items()}
+    named = {
+        name.replace(f"{method}_shuffled_at_test", "shuffled_at_test"): one
+        for name, one in draws.items()
+    }
     found = helps(named, method, metric)
     rows = []
     for name, one in found.items():
         if isinstance(one, dict):
             value, low, high = (f"{100 * one[key]:.1f}" for key in ("difference", "low", "high"))
-            rows.append({"difference": name, f"{metric} x 100": f"{value} ({low} to {high})", "p": f"{one['p']:.3f}"})
-    said = f"{method}: several modalities help" if found["helps"] else f"{method}: these runs do NOT show that several modalities help"
+            rows.append(
+                {
+                    "difference": name,
+                    f"{metric} x 100": f"{value} ({low} to {high})",
+                    "p": f"{one['p']:.3f}",
+                }
+            )
+    said = (
+        f"{method}: several modalities help"
+        if found["helps"]
+        else f"{method}: these runs do NOT show that several modalities help"
+    )
     return f"{said} ({metric.upper()}, paired bootstrap of patients).", rows
 
 
@@ -164,7 +239,10 @@ def claims(results, held_out, folders):
     for protocol, title in SCALES.items():
         draws = draws_of(results, protocol, held_out)
         for name in dict.fromkeys(folder.parent.name for folder in folders):
-            needed = {control.replace("shuffled_at_test", f"{name}_shuffled_at_test") for control in CONTROLS}
+            needed = {
+                control.replace("shuffled_at_test", f"{name}_shuffled_at_test")
+                for control in CONTROLS
+            }
             if name in draws and needed <= set(draws):
                 said, rows = claim(draws, name)
                 found.append((f"{title}: {said}", rows))
@@ -172,8 +250,14 @@ def claims(results, held_out, folders):
 
 
 def transfers(folders):
-    names = sorted({path.name for folder in folders for path in Path(folder).glob("transfer_*.csv")})
-    return [row | {"leaky": False, "mode": f"{row['mode']}, {row['dataset']}"} for name in names for row in read_rows(folders, name)]
+    names = sorted(
+        {path.name for folder in folders for path in Path(folder).glob("transfer_*.csv")}
+    )
+    return [
+        row | {"leaky": False, "mode": f"{row['mode']}, {row['dataset']}"}
+        for name in names
+        for row in read_rows(folders, name)
+    ]
 
 
 def examples(folders, data, known, photographs):
@@ -194,9 +278,15 @@ def write(folders, held_out, data, results, photographs=True):
 
     results = Path(results)
     shown, figures = collect(folders, held_out, data, results, photographs)
-    parts = {name: shown[name] for name in ("retrieval", "leaky", "canaries", "transfers", "ceilings")}
-    for name, rows in (parts | {title.lower(): rows for title, rows in shown["grades"].items()}).items():
-        frame = pd.DataFrame(rows).assign(trained_on="SYNTHETIC" if shown["synthetic"] else held_out)
+    parts = {
+        name: shown[name] for name in ("retrieval", "leaky", "canaries", "transfers", "ceilings")
+    }
+    for name, rows in (
+        parts | {title.lower(): rows for title, rows in shown["grades"].items()}
+    ).items():
+        frame = pd.DataFrame(rows).assign(
+            trained_on="SYNTHETIC" if shown["synthetic"] else held_out
+        )
         write_text(results / "tables" / f"multimodal_{name}.csv", frame.to_csv(index=False))
     for name, figure in figures.items():
         write_figure(figure, name, results / "figures", (".svg", ".png"))
@@ -204,7 +294,11 @@ def write(folders, held_out, data, results, photographs=True):
     drawn = {}
     for key, name in {"figure": "multimodal_recall", "curves": "multimodal_curves"}.items():
         path = results / "figures" / f"{name}.svg"
-        drawn[key] = Markup(f'<figure><img src="{uri("svg+xml", path.read_bytes())}" alt="{name}"></figure>') if name in figures else ""
+        drawn[key] = (
+            Markup(f'<figure><img src="{uri("svg+xml", path.read_bytes())}" alt="{name}"></figure>')
+            if name in figures
+            else ""
+        )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = (Path(__file__).parent / "section.html").read_text(encoding="utf-8")
     section = environment.from_string(template).render(shown | drawn)

@@ -13,7 +13,11 @@ from clipdr.evaluation.retrieval import K
 from clipdr.multimodal.evaluation.leaky_protocol import LEAKY
 
 SHOWN = ("accuracy", "macro_f1", "qwk", "sensitivity", "specificity", "ece_2", "rps")
-NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "equivalent") for k in K] + ["n", "patients", "kind"]
+NEEDED = [f"{name}_{k}" for name in ("recall", "ceiling", "chance", "equivalent") for k in K] + [
+    "n",
+    "patients",
+    "kind",
+]
 
 
 def percent(value, decimals=1):
@@ -29,10 +33,15 @@ def retrieval_table(rows, broken=()):
     made = []
     for row in rows:
         if absent := [name for name in NEEDED if pd.isna(row.get(name, np.nan))]:
-            raise DataError(f"report: a recall of {row.get('mode')} without its {absent[0]}: print them together or not at all")
+            raise DataError(
+                f"report: a recall of {row.get('mode')} without its {absent[0]}: print them together or not at all"
+            )
         if row["leaky"]:
             raise DataError(f"report: {row['mode']} is leaky and stays out of the main table")
-        strict = [f"{percent(row[f'recall_{k}'])} ({percent(row[f'recall_{k}_low'])} to {percent(row[f'recall_{k}_high'])})" for k in K]
+        strict = [
+            f"{percent(row[f'recall_{k}'])} ({percent(row[f'recall_{k}_low'])} to {percent(row[f'recall_{k}_high'])})"
+            for k in K
+        ]
         alike = [
             f"{percent(row[f'equivalent_{k}'])} [{percent(row[f'equivalent_{k}_null_low'])}, {percent(row[f'equivalent_{k}_null_high'])}]"
             for k in K
@@ -67,7 +76,10 @@ def leaky_table(rows):
 
 def grading_table(results, protocol, held_out):
     """Rows of every run of one scale, mean over seeds with intervals by patient; balanced accuracy and AUROC of further.csv beside."""
-    folders = sorted(path.parent for path in (Path(results) / "runs" / protocol).glob(f"*/{held_out}/*/scores.csv"))
+    folders = sorted(
+        path.parent
+        for path in (Path(results) / "runs" / protocol).glob(f"*/{held_out}/*/scores.csv")
+    )
     if not folders:
         return []
     averages = aggregate.average(aggregate.collect(folders), aggregate.collect_draws(folders))
@@ -75,21 +87,40 @@ def grading_table(results, protocol, held_out):
     made = []
     for method, part in averages.groupby("method", sort=False):
         cells = part.set_index("metric")
-        row = {"method": method, "eyes": int(cells["n"].iloc[0]), "patients": int(cells["clusters"].iloc[0])}
-        extra = pd.concat([pd.read_csv(folder / "further.csv") for folder in folders if RunFolder(folder).method == method])
+        row = {
+            "method": method,
+            "eyes": int(cells["n"].iloc[0]),
+            "patients": int(cells["clusters"].iloc[0]),
+        }
+        extra = pd.concat(
+            [
+                pd.read_csv(folder / "further.csv")
+                for folder in folders
+                if RunFolder(folder).method == method
+            ]
+        )
         extra = extra[extra["stratum"] == "all"].groupby("metric")[["value", "low", "high"]].mean()
         for name, cell in extra.iterrows():
-            row[f"{name.replace('_', ' ')} %"] = f"{percent(cell['value'])} ({percent(cell['low'])} to {percent(cell['high'])})"
+            row[f"{name.replace('_', ' ')} %"] = (
+                f"{percent(cell['value'])} ({percent(cell['low'])} to {percent(cell['high'])})"
+            )
         for name in SHOWN:
             one = cells.loc[name]
-            row[f"{name} %"] = f"{percent(one['mean'])} ({percent(one['low'])} to {percent(one['high'])})"
-        made.append(row | {f"recall {g} %": percent(cells.loc[f"recall_{g}", "mean"]) for g in range(5)})
+            row[f"{name} %"] = (
+                f"{percent(one['mean'])} ({percent(one['low'])} to {percent(one['high'])})"
+            )
+        made.append(
+            row | {f"recall {g} %": percent(cells.loc[f"recall_{g}", "mean"]) for g in range(5)}
+        )
     return made
 
 
 def rounded(rows):
     """Rows with every float as text of three decimals."""
-    return [{key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    return [
+        {key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in rows
+    ]
 
 
 def ceilings(results):
@@ -99,7 +130,11 @@ def ceilings(results):
         for row in pd.read_csv(path).to_dict("records"):
             ends = {f"C_{k} %": percent(row[f"ceiling_{k}"]) for k in K}
             rows.append(
-                {"table": path.stem.removeprefix("ceilings_"), **{key: row[key] for key in ("content", "part", "n", "distinct")}, **ends}
+                {
+                    "table": path.stem.removeprefix("ceilings_"),
+                    **{key: row[key] for key in ("content", "part", "n", "distinct")},
+                    **ends,
+                }
             )
     return rows
 

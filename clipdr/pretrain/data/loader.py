@@ -30,7 +30,13 @@ class Patients(NamedTuple):
         return Patients(*(tensor.to(device, non_blocking=True) for tensor in self))
 
     def part(self, rows):
-        return Patients(self.image[rows], self.present[rows], self.member[:, rows], self.token[rows], self.content[:, rows])
+        return Patients(
+            self.image[rows],
+            self.present[rows],
+            self.member[:, rows],
+            self.token[rows],
+            self.content[:, rows],
+        )
 
 
 ERASED = (0.02, 0.33)  # of the area
@@ -83,7 +89,9 @@ class Visits:
         if permute is not None:
             order = np.random.default_rng(permute).permutation(len(self.table))
             plain, swapped = plain[order], swapped[order[: len(swapped)]]
-        token, content, self.truncated = self.encoded(np.concatenate([plain, swapped]), encoder)  # numbered together
+        token, content, self.truncated = self.encoded(
+            np.concatenate([plain, swapped]), encoder
+        )  # numbered together
         self.token, self.content = token[: len(plain)], content[:, : len(plain)]
         self.mirrored = (token[len(plain) :], content[:, len(plain) :])
         self.member = self.members(plain)
@@ -93,15 +101,25 @@ class Visits:
 
     def texts(self, mirrored=False):
         """(N, T) object. mirrored: those of the patients in a mirror; DataError where a report is not made of texts per eye."""
-        sides, language = self.table[["text_left", "text_right"]].to_numpy(object), self.table["language"]
+        sides, language = (
+            self.table[["text_left", "text_right"]].to_numpy(object),
+            self.table["language"],
+        )
         whole = self.table["text"].to_numpy(object)
         if mirrored:
             free = np.flatnonzero((whole != "") & ((sides == "") & self.present.numpy()).any(1))
             if len(free):
-                raise DataError(f"flip: mirror_swap needs text_left and text_right; {self.patient[free[0]]} has a whole report only")
+                raise DataError(
+                    f"flip: mirror_swap needs text_left and text_right; {self.patient[free[0]]} has a whole report only"
+                )
             swap = np.vectorize(report_text.swap_sides, otypes=[object])
-            whole, sides = swap(whole, language), swap(sides, language.to_numpy(object)[:, None])[:, ::-1]
-        return np.column_stack([sides, whole]) if self.rules.text_split == "side" else whole[:, None]
+            whole, sides = (
+                swap(whole, language),
+                swap(sides, language.to_numpy(object)[:, None])[:, ::-1],
+            )
+        return (
+            np.column_stack([sides, whole]) if self.rules.text_split == "side" else whole[:, None]
+        )
 
     def encoded(self, texts, encoder):
         """Tokens (N, T, L), numbers of equal texts per level (3, N), share of texts cut."""
@@ -118,20 +136,43 @@ class Visits:
         known = torch.tensor((self.table["side_known"] == "1").tolist())
         said = torch.from_numpy(np.broadcast_to(texts != "", (len(texts), 3)).copy())
         whole = said[:, 2] & (self.present.all(1) | (self.rules.monocular == "duplicate"))
-        return torch.stack([self.present[:, 0] & known & said[:, 0], self.present[:, 1] & known & said[:, 1], whole])
+        return torch.stack(
+            [
+                self.present[:, 0] & known & said[:, 0],
+                self.present[:, 1] & known & said[:, 1],
+                whole,
+            ]
+        )
 
     def batch(self, rows, epoch=None, seed=None):
         """Patients of some rows; augmented where seed is given, every draw keyed by (seed, epoch, row, eye)."""
         rules, count = self.rules, len(rows)
         training = seed is not None
-        augment = Augment(scale=rules.crop if training else 1.0, jitter=(rules.jitter,) * 3 + (rules.jitter / 4,) if training else ())
-        numbers = np.concatenate([draws(seed, epoch, 2 * rows + eye, DRAWS + EXTRA) for eye in (0, 1)]) if training else None
-        draw = numbers.reshape(2, count, -1).swapaxes(0, 1) if training else np.ones((count, 2, DRAWS + EXTRA))  # (B, 2, draws)
+        augment = Augment(
+            scale=rules.crop if training else 1.0,
+            jitter=(rules.jitter,) * 3 + (rules.jitter / 4,) if training else (),
+        )
+        numbers = (
+            np.concatenate([draws(seed, epoch, 2 * rows + eye, DRAWS + EXTRA) for eye in (0, 1)])
+            if training
+            else None
+        )
+        draw = (
+            numbers.reshape(2, count, -1).swapaxes(0, 1)
+            if training
+            else np.ones((count, 2, DRAWS + EXTRA))
+        )  # (B, 2, draws)
         pixels = torch.zeros(count, 2, 3, rules.side, rules.side, dtype=torch.uint8)
         for place, row in enumerate(rows):
             for eye in range(2):
                 if self.row[row, eye] >= 0:
-                    geometry(self.photograph(self.row[row, eye]), rules.side, augment, draw[place, eye], pixels[place, eye])
+                    geometry(
+                        self.photograph(self.row[row, eye]),
+                        rules.side,
+                        augment,
+                        draw[place, eye],
+                        pixels[place, eye],
+                    )
         present = self.present[rows]
         image = torch.zeros(pixels.shape)
         seen = pixels[present].float().div_(255)
@@ -163,7 +204,10 @@ class Visits:
             if whether < rules.erase:
                 area = side * side * (ERASED[0] + (ERASED[1] - ERASED[0]) * share)
                 ratio = math.exp(math.log(3.3) * (2 * ratio - 1))
-                high, wide = (min(side, max(1, round(math.sqrt(part)))) for part in (area * ratio, area / ratio))
+                high, wide = (
+                    min(side, max(1, round(math.sqrt(part))))
+                    for part in (area * ratio, area / ratio)
+                )
                 top, left = int(top * (side - high + 1)), int(left * (side - wide + 1))
                 picture[:, top : top + high, left : left + wide] = 0
         return image

@@ -20,12 +20,34 @@ from clipdr.data.manifest import open_store, read_manifest
 from clipdr.data.sources.odir import keywords, stated_grade
 from clipdr.pretrain.data import report_text
 
-GIVEN = ("dataset", "patient_id", "visit_id", "left_image", "right_image", "text", "language", "text_left", "text_right", "split")
+GIVEN = (
+    "dataset",
+    "patient_id",
+    "visit_id",
+    "left_image",
+    "right_image",
+    "text",
+    "language",
+    "text_left",
+    "text_right",
+    "split",
+)
 COLUMNS = (*GIVEN, "side_known", "text_raw", "text_sha256", "possible_identifier")
 NEEDED = ("dataset", "patient_id", "left_image", "right_image", "text", "language")
 SIDES = ("left", "right")
 SPLITS = ("train", "val", "test")
-TENTHS = ("train", "test", "train", "train", "val", "train", "train", "test", "train", "train")  # of every ten patients: 70/10/20 %
+TENTHS = (
+    "train",
+    "test",
+    "train",
+    "train",
+    "val",
+    "train",
+    "train",
+    "test",
+    "train",
+    "train",
+)  # of every ten patients: 70/10/20 %
 ODIR_LABELS = tuple("NDGCAHMO")
 
 
@@ -38,16 +60,24 @@ def check(table, where):
     """The table, or DataError naming the file and the row (2 = the first below the head)."""
     absent = [column for column in NEEDED if column not in table]
     if absent:
-        raise DataError(f"{where}: no column {', '.join(absent)}; a patients table needs {', '.join(NEEDED)}")
-    table = table.reindex(columns=[*GIVEN, *(name for name in table if name not in GIVEN)], fill_value="")
+        raise DataError(
+            f"{where}: no column {', '.join(absent)}; a patients table needs {', '.join(NEEDED)}"
+        )
+    table = table.reindex(
+        columns=[*GIVEN, *(name for name in table if name not in GIVEN)], fill_value=""
+    )
     key, split = patients(table), table["split"]
     visit = pd.Series(key) + "/" + table["visit_id"].to_numpy(object)
     several = table.groupby(key)["split"].transform("nunique") > 1
     problems = {
         "no dataset or patient_id": (table["dataset"] == "") | (table["patient_id"] == ""),
-        "neither a left nor a right image": (table["left_image"] == "") & (table["right_image"] == ""),
-        "the same file in both slots": (table["left_image"] != "") & (table["left_image"] == table["right_image"]),
-        "a (dataset, patient_id, visit_id) that stands above already": visit.duplicated().set_axis(table.index),
+        "neither a left nor a right image": (table["left_image"] == "")
+        & (table["right_image"] == ""),
+        "the same file in both slots": (table["left_image"] != "")
+        & (table["left_image"] == table["right_image"]),
+        "a (dataset, patient_id, visit_id) that stands above already": visit.duplicated().set_axis(
+            table.index
+        ),
         "a split other than train, val, test": ~split.isin(["", *SPLITS]),
         "a patient in two splits": several,
     }
@@ -66,7 +96,9 @@ def read(path):
     table = check(table, path)
     absent = [column for column in COLUMNS if column not in table]
     if absent or (table["split"] == "").any():
-        raise DataError(f"{path}: not a table of `pairs` ({', '.join(absent) or 'rows without a split'}); pass it through `pairs`")
+        raise DataError(
+            f"{path}: not a table of `pairs` ({', '.join(absent) or 'rows without a split'}); pass it through `pairs`"
+        )
     return table
 
 
@@ -82,12 +114,19 @@ def resolve(table, data):
     for domain in sorted({key.partition("/")[0] for key in keys.ravel() if key}):
         manifest = read_manifest(Path(data) / "manifests" / f"{domain}.csv")
         arrays[start] = open_store(Path(data) / "store" / f"{domain}.npy", manifest)
-        place |= {image: (start + row, sha) for row, (image, sha) in enumerate(zip(manifest["image"], manifest["sha256"], strict=True))}
+        place |= {
+            image: (start + row, sha)
+            for row, (image, sha) in enumerate(
+                zip(manifest["image"], manifest["sha256"], strict=True)
+            )
+        }
         start += len(manifest)
     for row, pair in enumerate(keys):
         for key in pair:
             if key not in place:
-                raise DataError(f"patients table, row {row + 2}: {key} is in no manifest of {data}/manifests; prepare its photographs")
+                raise DataError(
+                    f"patients table, row {row + 2}: {key} is in no manifest of {data}/manifests; prepare its photographs"
+                )
     found = np.array([[place[key] for key in pair] for pair in keys], object)
     return found[..., 0].astype(np.int64), arrays, found[..., 1]
 
@@ -101,12 +140,23 @@ def divide(table, seed):
     if given.all():
         return table["split"].to_numpy(object)
     if given.any():
-        raise DataError(f"patients table, row {int(np.flatnonzero(~given)[0]) + 2}: no split, other rows have one; give all or none")
+        raise DataError(
+            f"patients table, row {int(np.flatnonzero(~given)[0]) + 2}: no split, other rows have one; give all or none"
+        )
     key = pd.Series(patients(table), name="key")
-    strata = table[[column for column in "DN" if column in table]].astype(str).agg("".join, axis=1).to_numpy(object)
-    people = pd.DataFrame({"key": key, "stratum": strata}).groupby("key", sort=True)["stratum"].max()
+    strata = (
+        table[[column for column in "DN" if column in table]]
+        .astype(str)
+        .agg("".join, axis=1)
+        .to_numpy(object)
+    )
+    people = (
+        pd.DataFrame({"key": key, "stratum": strata}).groupby("key", sort=True)["stratum"].max()
+    )
     people = people.sample(frac=1, random_state=seed).sort_values(kind="stable")
-    return key.map(dict(zip(people.index, np.resize(TENTHS, len(people)), strict=True))).to_numpy(object)
+    return key.map(dict(zip(people.index, np.resize(TENTHS, len(people)), strict=True))).to_numpy(
+        object
+    )
 
 
 def finish(table, seed, allow_identifiers=False, where="patients table"):
@@ -117,7 +167,10 @@ def finish(table, seed, allow_identifiers=False, where="patients table"):
     table = check(table, where).reset_index(drop=True)
     table["text_raw"] = table["text"]
     for column in ("text", "text_left", "text_right"):
-        table[column] = [report_text.clean(text, language) for text, language in zip(table[column], table["language"], strict=True)]
+        table[column] = [
+            report_text.clean(text, language)
+            for text, language in zip(table[column], table["language"], strict=True)
+        ]
     table["text_sha256"] = table["text"].map(report_text.sha256)
     table["possible_identifier"] = [
         " ".join(dict.fromkeys(kind for text in texts for kind in report_text.identifiers(text)))
@@ -126,7 +179,9 @@ def finish(table, seed, allow_identifiers=False, where="patients table"):
     flagged = np.flatnonzero(table["possible_identifier"] != "")
     if len(flagged) and not allow_identifiers:
         kinds = table["possible_identifier"].iloc[flagged[0]]
-        raise DataError(f"{where}, row {flagged[0] + 2}: possible identifier in the report ({kinds}); remove it, or --allow-identifiers")
+        raise DataError(
+            f"{where}, row {flagged[0] + 2}: possible identifier in the report ({kinds}); remove it, or --allow-identifiers"
+        )
     if "side_known" not in table:
         table["side_known"] = "1"
     table["split"] = divide(table, seed)
@@ -138,7 +193,12 @@ def split_record(table, seed):
     key = patients(table)
     lists = {split: sorted(set(key[(table["split"] == split).to_numpy()])) for split in SPLITS}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
-    return {"seed": seed, "counts": {split: len(keys) for split, keys in lists.items()}, "sha256": digest, "patients": lists}
+    return {
+        "seed": seed,
+        "counts": {split: len(keys) for split, keys in lists.items()},
+        "sha256": digest,
+        "patients": lists,
+    }
 
 
 def write(table, path, seed):
@@ -146,7 +206,12 @@ def write(table, path, seed):
     path, record = Path(path), split_record(table, seed)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     write_text(path.with_suffix(".split.json"), json.dumps(record, indent=1) + "\n")
-    receipts.write(path.with_suffix(".receipt.json"), f"pairs {path.stem}", path.parent, [path.name, f"{path.stem}.split.json"])
+    receipts.write(
+        path.with_suffix(".receipt.json"),
+        f"pairs {path.stem}",
+        path.parent,
+        [path.name, f"{path.stem}.split.json"],
+    )
     single = int(((table["left_image"] == "") | (table["right_image"] == "")).sum())
     counts = ", ".join(f"{number} {split}" for split, number in record["counts"].items())
     return f"{path}: {len(table)} visits ({single} with one eye), patients {counts}, split sha256 {record['sha256'][:12]}"
@@ -158,12 +223,19 @@ def write(table, path, seed):
 def synthetic(raw, suffix=""):
     """The table of `clipdr synthesize`. suffix: added to the data set's name, since a patient number means nothing without its seed."""
     drawn = pd.read_csv(Path(raw) / "patients.csv", dtype=str, keep_default_na=False)
-    names = {"patient": "patient_id", "report": "text", "image_left": "left_image", "image_right": "right_image"}
+    names = {
+        "patient": "patient_id",
+        "report": "text",
+        "image_left": "left_image",
+        "image_right": "right_image",
+    }
     table = drawn.drop(columns="split").rename(columns=names)
     table.insert(0, "dataset", table.pop("domain") + suffix)
     grades = table[["grade_left", "grade_right"]].apply(pd.to_numeric).max(axis=1)
     return table.assign(
-        D=(grades > 0).astype(int).astype(str), N=(grades == 0).astype(int).astype(str), grade=grades.astype(int).astype(str)
+        D=(grades > 0).astype(int).astype(str),
+        N=(grades == 0).astype(int).astype(str),
+        grade=grades.astype(int).astype(str),
     )
 
 
@@ -180,7 +252,12 @@ def odir(raw):
         table[f"text_{side}"] = words.map(", ".join)
         table[f"grade_{side}"] = words.map(stated_grade).astype(str).replace("-1", "")
     table["text"] = "Left eye: " + table["text_left"] + ". Right eye: " + table["text_right"] + "."
-    return table.assign(language="en", age=source["Patient Age"], sex=source["Patient Sex"], **{name: source[name] for name in ODIR_LABELS})
+    return table.assign(
+        language="en",
+        age=source["Patient Age"],
+        sex=source["Patient Sex"],
+        **{name: source[name] for name in ODIR_LABELS},
+    )
 
 
 def own(path):
@@ -201,10 +278,19 @@ def pack(table, folder, data, size, processes):
     table = table.copy()
     for dataset, part in table.groupby("dataset", sort=True):
         if not re.fullmatch(r"\w+", dataset):
-            raise DataError(f"patients table: dataset {dataset!r} names files; use letters, digits and _ only")
-        files = [(row.Index, side, getattr(row, f"{side}_image")) for row in part.itertuples() for side in SIDES]
+            raise DataError(
+                f"patients table: dataset {dataset!r} names files; use letters, digits and _ only"
+            )
+        files = [
+            (row.Index, side, getattr(row, f"{side}_image"))
+            for row in part.itertuples()
+            for side in SIDES
+        ]
         files = [found for found in files if found[2]]
-        ids, grade = part["patient_id"], {side: part.get(f"grade_{side}", pd.Series("", part.index)) for side in SIDES}
+        ids, grade = (
+            part["patient_id"],
+            {side: part.get(f"grade_{side}", pd.Series("", part.index)) for side in SIDES},
+        )
         records = pd.DataFrame(
             {
                 "image": [f"{dataset}/{file}" for _, _, file in files],
@@ -216,12 +302,29 @@ def pack(table, folder, data, size, processes):
                 "camera": "",
             }
         )
-        paths = [Path(data) / kind for kind in (f"manifests/{dataset}.csv", f"store/{dataset}.npy", f"rejected/{dataset}.csv")]
-        rows, refused = prepare.pack(records.drop_duplicates("image"), dataset, Path(folder), *paths, size, processes)
+        paths = [
+            Path(data) / kind
+            for kind in (
+                f"manifests/{dataset}.csv",
+                f"store/{dataset}.npy",
+                f"rejected/{dataset}.csv",
+            )
+        ]
+        rows, refused = prepare.pack(
+            records.drop_duplicates("image"), dataset, Path(folder), *paths, size, processes
+        )
         receipt = Path(data) / "receipts" / f"{dataset}.json"
-        receipts.write(receipt, f"pairs {dataset}", data, [path.relative_to(data).as_posix() for path in paths], size=size)
+        receipts.write(
+            receipt,
+            f"pairs {dataset}",
+            data,
+            [path.relative_to(data).as_posix() for path in paths],
+            size=size,
+        )
         usable = set(rows["image"])
         for row, side, file in files:
-            table.loc[row, f"{side}_image"] = f"{dataset}/{file}" if f"{dataset}/{file}" in usable else ""
+            table.loc[row, f"{side}_image"] = (
+                f"{dataset}/{file}" if f"{dataset}/{file}" in usable else ""
+            )
         print(f"{dataset}: {len(rows)} photographs prepared, {len(refused)} rejected")
     return table[(table["left_image"] != "") | (table["right_image"] != "")].reset_index(drop=True)

@@ -25,8 +25,20 @@ ABBREVIATIONS = {  # language -> abbreviation as written -> words; OD, OS and OU
         "NVD": "neovascularisation of the disc",
         "NVE": "neovascularisation elsewhere",
     },
-    "zh": {"OD": "右眼", "OS": "左眼", "OU": "双眼", "C/D": "杯盘比", "NPDR": "非增殖性糖尿病视网膜病变", "PDR": "增殖性糖尿病视网膜病变"},
-    "pt": {"OD": "olho direito", "OS": "olho esquerdo", "OU": "ambos os olhos", "RDNP": "retinopatia diabética não proliferativa"},
+    "zh": {
+        "OD": "右眼",
+        "OS": "左眼",
+        "OU": "双眼",
+        "C/D": "杯盘比",
+        "NPDR": "非增殖性糖尿病视网膜病变",
+        "PDR": "增殖性糖尿病视网膜病变",
+    },
+    "pt": {
+        "OD": "olho direito",
+        "OS": "olho esquerdo",
+        "OU": "ambos os olhos",
+        "RDNP": "retinopatia diabética não proliferativa",
+    },
 }
 CAPITALS_ONLY = ("OD", "OS", "OU")
 SIDE_WORDS = {  # what is exchanged when a patient is mirrored
@@ -54,7 +66,12 @@ def clean(text, language="en"):
     text = "".join(" " if character.isspace() else character for character in text)
     text = "".join(character for character in text if unicodedata.category(character)[0] != "C")
     for short, words in ABBREVIATIONS.get(language, {}).items():
-        text = re.sub(rf"(?<![A-Za-z/]){re.escape(short)}(?![A-Za-z/])", words, text, flags=0 if short in CAPITALS_ONLY else re.I)
+        text = re.sub(
+            rf"(?<![A-Za-z/]){re.escape(short)}(?![A-Za-z/])",
+            words,
+            text,
+            flags=0 if short in CAPITALS_ONLY else re.I,
+        )
     while (tidied := _tidy(text)) != text:  # to the fixed point: one rule can make work for another
         text = tidied
     return text
@@ -63,7 +80,9 @@ def clean(text, language="en"):
 def _tidy(text):
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"\s+(?=[,;:](\s|$))", "", text)
-    return re.sub(r"([,;:!?])(?:\s*\1)+|(?<!\d)(\.)(?:\s*\.)+", lambda found: found[1] or found[2], text)
+    return re.sub(
+        r"([,;:!?])(?:\s*\1)+|(?<!\d)(\.)(?:\s*\.)+", lambda found: found[1] or found[2], text
+    )
 
 
 def identifiers(text):
@@ -82,7 +101,12 @@ def swap_sides(text, language="en"):
         exchanged = {one: other, other: one}
         pattern = f"{one}|{other}"
         border = rf"\b(?:{pattern})\b" if one.isascii() else pattern
-        text = re.sub(border, lambda found, exchanged=exchanged: _cased(found[0], exchanged[found[0].lower()]), text, flags=re.I)
+        text = re.sub(
+            border,
+            lambda found, exchanged=exchanged: _cased(found[0], exchanged[found[0].lower()]),
+            text,
+            flags=re.I,
+        )
     return text
 
 

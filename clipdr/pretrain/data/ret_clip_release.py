@@ -46,7 +46,15 @@ def read(folder, split, out, dataset, language="zh"):
                 "left_image": left,
                 "right_image": right if known else "",
             }
-            rows.append(row | {"text": text, "language": language, "split": split, "side_known": str(int(known))})
+            rows.append(
+                row
+                | {
+                    "text": text,
+                    "language": language,
+                    "split": split,
+                    "side_known": str(int(known)),
+                }
+            )
     dropped = sorted(missing) + sorted(f"image {patient}" for patient in set(images) - used)
     if not rows:
         raise DataError(f"{folder}: no patient of {split} has both images and a text")
@@ -56,7 +64,9 @@ def read(folder, split, out, dataset, language="zh"):
 def _lines(path):
     """(number, line) of a UTF-8 file; DataError where a line is longer than MAX_LINE."""
     if not path.is_file():
-        raise DataError(f"no {path}: the upstream format has one file of images and one of texts per split")
+        raise DataError(
+            f"no {path}: the upstream format has one file of images and one of texts per split"
+        )
     with open(path, "rb") as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
@@ -90,7 +100,9 @@ def _photograph(encoded, out):
     if len(encoded) > MAX_BYTES * 4 / 3 + 4:
         raise DataError(f"a photograph of more than {MAX_BYTES:,} bytes")
     try:
-        content = base64.b64decode(encoded.translate(STANDARD) + "=" * (-len(encoded) % 4), validate=True)
+        content = base64.b64decode(
+            encoded.translate(STANDARD) + "=" * (-len(encoded) % 4), validate=True
+        )
     except (binascii.Error, ValueError):
         raise DataError("not base64") from None
     suffix = next((suffix for magic, suffix in MAGIC.items() if content.startswith(magic)), None)
@@ -110,11 +122,17 @@ def _texts(path):
     for number, line in _lines(path):
         try:
             entry = json.loads(line)
-            text_id, text, patients = str(entry["text_id"]), entry["text"], [str(patient) for patient in entry["image_ids"]]
+            text_id, text, patients = (
+                str(entry["text_id"]),
+                entry["text"],
+                [str(patient) for patient in entry["image_ids"]],
+            )
             if not isinstance(text, str) or not patients:
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(f"{path}, line {number}: not an object with text_id, text and image_ids") from None
+            raise DataError(
+                f"{path}, line {number}: not an object with text_id, text and image_ids"
+            ) from None
         if text_id in seen:
             raise DataError(f"{path}, line {number}: text {text_id} stands above already")
         seen.add(text_id)

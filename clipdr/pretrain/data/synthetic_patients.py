@@ -73,26 +73,56 @@ def draw(raw, data, patients, stored, seed, size=DRAWN):
     from rich.progress import track
 
     if seed < RESERVED:
-        raise DataError(f"practice: seed {seed}; seeds below {RESERVED} draw benchmark patients, take another")
+        raise DataError(
+            f"practice: seed {seed}; seeds below {RESERVED} draw benchmark patients, take another"
+        )
     folder, rows = Path(raw) / "images", []
     domains = [name for name, domain in DOMAINS.items() if domain.synthetic]
-    people = [patient for domain in domains for patient in cohort(domain, -(-patients // len(domains)), seed)][:patients]
+    people = [
+        patient
+        for domain in domains
+        for patient in cohort(domain, -(-patients // len(domains)), seed)
+    ][:patients]
     for patient in track(people, "painting patients", console=Console(stderr=True)):
         rng = np.random.default_rng((seed, zlib.crc32(patient.domain.encode()), patient.number))
         style, row = camera(rng), record(patient, seed)
-        key = {"dataset": NAME, "patient_id": f"{patient.domain}_{row['patient']}_{seed}", "language": "en"}
+        key = {
+            "dataset": NAME,
+            "patient_id": f"{patient.domain}_{row['patient']}_{seed}",
+            "language": "en",
+        }
         for side, grade in patient.grades.items():
             name = f"{key['patient_id']}_{side}.jpg"
             quality = int(rng.integers(style.quality[0], style.quality[1] + 1))
             with replacing(folder / name) as path:
-                path.write_bytes(encode(paint(eye(patient.domain, patient.number, side, grade, seed), size, style)[0], ".jpg", quality))
+                path.write_bytes(
+                    encode(
+                        paint(eye(patient.domain, patient.number, side, grade, seed), size, style)[
+                            0
+                        ],
+                        ".jpg",
+                        quality,
+                    )
+                )
             row[f"image_{side}"] = name
-            alone = {"visit_id": side, f"{side}_image": name, "text": sentence(grade, rng), f"grade_{side}": str(grade)}
+            alone = {
+                "visit_id": side,
+                f"{side}_image": name,
+                "text": sentence(grade, rng),
+                f"grade_{side}": str(grade),
+            }
             rows.append(key | alone | {f"text_{side}": alone["text"]})
-        both = {f"{side}_image": row[f"image_{side}"] for side in SIDES} | {f"text_{side}": row[f"text_{side}"] for side in SIDES}
+        both = {f"{side}_image": row[f"image_{side}"] for side in SIDES} | {
+            f"text_{side}": row[f"text_{side}"] for side in SIDES
+        }
         both |= {f"grade_{side}": str(row[f"grade_{side}"]) for side in SIDES}
         rows.append(key | both | {"visit_id": "report", "text": row["report"]})
     table = pd.DataFrame(rows).fillna("")
     worst = table[["grade_left", "grade_right"]].apply(pd.to_numeric).max(axis=1)
-    table = table.assign(split="", grade=worst.astype(int).astype(str), D=(worst > 0).astype(int), N=(worst == 0).astype(int))
+    table = table.assign(
+        split="",
+        grade=worst.astype(int).astype(str),
+        D=(worst > 0).astype(int),
+        N=(worst == 0).astype(int),
+    )
     return pack(table, folder, data, stored, 1)

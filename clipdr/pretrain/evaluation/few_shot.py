@@ -8,7 +8,11 @@ from torch import nn
 from clipdr import DataError
 
 ADAPTERS = ("clip_adapter", "tip_adapter", "tip_adapter_f")
-RATIOS, ALPHAS, BETAS = (0.2, 0.4, 0.6, 0.8), (0.5, 1.0, 2.0, 5.0), (1.0, 3.0, 5.5, 10.0)  # searched on validation; the first: Gao, Zhang
+RATIOS, ALPHAS, BETAS = (
+    (0.2, 0.4, 0.6, 0.8),
+    (0.5, 1.0, 2.0, 5.0),
+    (1.0, 3.0, 5.5, 10.0),
+)  # searched on validation; the first: Gao, Zhang
 EPOCHS = 40
 
 
@@ -48,7 +52,9 @@ def few_shot(method, train, train_class, val, val_class, test, weights, scale):
     keys, values = train.clone(), F.one_hot(torch.as_tensor(train_class), len(weights)).float()
 
     def logits(vectors, keys, alpha, beta):
-        return scale * vectors @ weights.T + alpha * torch.exp(-beta * (1 - vectors @ keys.T)) @ values
+        return (
+            scale * vectors @ weights.T + alpha * torch.exp(-beta * (1 - vectors @ keys.T)) @ values
+        )
 
     if method == "tip_adapter_f":
         keys = _trained_keys(train, train_class, val, val_class, keys, logits)
@@ -77,11 +83,18 @@ def _clip_adapter(train, train_class, val, val_class, test, weights, scale):
             torch.manual_seed(0)
             width = train.shape[1]
             adapter = nn.Sequential(
-                nn.Linear(width, width // 4, bias=False), nn.ReLU(), nn.Linear(width // 4, width, bias=False), nn.ReLU()
+                nn.Linear(width, width // 4, bias=False),
+                nn.ReLU(),
+                nn.Linear(width // 4, width, bias=False),
+                nn.ReLU(),
             )
 
         def logits(vectors, adapter=adapter, ratio=ratio):
-            return scale * F.normalize(ratio * adapter(vectors) + (1 - ratio) * vectors, dim=-1) @ weights.T
+            return (
+                scale
+                * F.normalize(ratio * adapter(vectors) + (1 - ratio) * vectors, dim=-1)
+                @ weights.T
+            )
 
         optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
         for _ in range(EPOCHS):

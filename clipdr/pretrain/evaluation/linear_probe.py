@@ -15,7 +15,15 @@ from clipdr.pretrain.evaluation.multilabel import METRICS, best_threshold, macro
 STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 WEIGHTS = ("trained", "start", "random")  # of the same network
 RESAMPLES = 2000
-NOT_RUN = ("IDRiD", "APTOS-2019", "PAPILA", "Glaucoma Fundus", "JSIEC", "Retina", "RFMiD")  # of the paper's eight data sets
+NOT_RUN = (
+    "IDRiD",
+    "APTOS-2019",
+    "PAPILA",
+    "Glaucoma Fundus",
+    "JSIEC",
+    "Retina",
+    "RFMiD",
+)  # of the paper's eight data sets
 
 
 def findings(table, labels):
@@ -27,7 +35,9 @@ def findings(table, labels):
     wrong = ~np.isin(values, ["0", "1"])
     if wrong.any():
         row, place = np.argwhere(wrong)[0]
-        raise DataError(f"probe: patients table, row {row + 2}: {labels[place]} is {values[row, place]!r}, expected 0 or 1")
+        raise DataError(
+            f"probe: patients table, row {row + 2}: {labels[place]} is {values[row, place]!r}, expected 0 or 1"
+        )
     return values.astype(np.int64)
 
 
@@ -53,14 +63,21 @@ def logistic(features, finding, split):
     def fitted(strength):
         out = np.tile(finding[train].mean(0), (len(finding), 1))
         for place in np.flatnonzero((finding[train].min(0) == 0) & (finding[train].max(0) == 1)):
-            model = LogisticRegression(C=strength, max_iter=1000).fit(scaled[train], finding[train, place])
+            model = LogisticRegression(C=strength, max_iter=1000).fit(
+                scaled[train], finding[train, place]
+            )
             out[:, place] = model.predict_proba(scaled)[:, 1]
         return out
 
     candidates = {strength: fitted(strength) for strength in STRENGTHS}
-    scores = {strength: macro(METRICS["macro_auroc"], finding[val], out[val])[0][0] for strength, out in candidates.items()}
+    scores = {
+        strength: macro(METRICS["macro_auroc"], finding[val], out[val])[0][0]
+        for strength, out in candidates.items()
+    }
     if np.isnan(list(scores.values())).all():
-        raise DataError("probe: no finding has both values on validation; give the table more validation patients")
+        raise DataError(
+            "probe: no finding has both values on validation; give the table more validation patients"
+        )
     best = max(scores, key=lambda strength: (np.nan_to_num(scores[strength], nan=-1), -strength))
     return candidates[best], best
 
@@ -75,12 +92,32 @@ def scored(finding, probability, split, patient, labels, key="test"):
         asked["auroc_D"] = METRICS["macro_auroc"], [labels.index("D")]
     for name, (metric, places) in asked.items():
         value, count = macro(metric, finding[test][:, places], probability[test][:, places])
-        draws[name] = macro(metric, finding[test][:, places], probability[test][:, places], weight)[0]
+        draws[name] = macro(metric, finding[test][:, places], probability[test][:, places], weight)[
+            0
+        ]
         low, high, undefined = interval(draws[name])
-        rows.append({"metric": name, "value": float(value[0]), "low": low, "high": high, "findings": count, "undefined": undefined})
-    thresholds = np.array([best_threshold(finding[val, place], probability[val, place]) for place in everything])
+        rows.append(
+            {
+                "metric": name,
+                "value": float(value[0]),
+                "low": low,
+                "high": high,
+                "findings": count,
+                "undefined": undefined,
+            }
+        )
+    thresholds = np.array(
+        [best_threshold(finding[val, place], probability[val, place]) for place in everything]
+    )
     rows += [
-        {"metric": name, "value": value, "low": np.nan, "high": np.nan, "findings": rows[0]["findings"], "undefined": 0}
+        {
+            "metric": name,
+            "value": value,
+            "low": np.nan,
+            "high": np.nan,
+            "findings": rows[0]["findings"],
+            "undefined": 0,
+        }
         for name, value in summary(finding[test], probability[test], thresholds).items()
     ]
     return rows, draws
@@ -92,7 +129,11 @@ def probe(features, table, labels, key="test"):
     features : {name: (N, F)}, "trained" first;  key : of the resamples, another one per seed
     returns    rows of probes.csv, with the paired differences trained - other; draws {name: {metric: (R,)}}
     """
-    finding, split, patient = findings(table, labels), table["split"].to_numpy(object), patients_table.patients(table)
+    finding, split, patient = (
+        findings(table, labels),
+        table["split"].to_numpy(object),
+        patients_table.patients(table),
+    )
     rows, draws = [], {}
     for name, values in features.items():
         probability, strength = logistic(values, finding, split)
@@ -102,8 +143,21 @@ def probe(features, table, labels, key="test"):
     for other in list(features)[1:]:
         for metric in draws["trained"]:
             difference = paired(draws["trained"][metric], draws[other][metric])
-            row = {"network": "trained", "against": other, "metric": metric, "value": exact["trained", metric] - exact[other, metric]}
-            rows.append(row | {"low": difference.low, "high": difference.high, "p": difference.p, "undefined": difference.undefined})
+            row = {
+                "network": "trained",
+                "against": other,
+                "metric": metric,
+                "value": exact["trained", metric] - exact[other, metric],
+            }
+            rows.append(
+                row
+                | {
+                    "low": difference.low,
+                    "high": difference.high,
+                    "p": difference.p,
+                    "undefined": difference.undefined,
+                }
+            )
     test = split == "test"
     return pd.DataFrame(rows).assign(n=int(test.sum()), clusters=len(set(patient[test]))), draws
 
@@ -116,11 +170,21 @@ def seeds_together(tables, draws):
     """
     everything = pd.concat(tables)
     rows = []
-    for (network, against, metric), part in everything.groupby(["network", "against", "metric"], sort=False):
+    for (network, against, metric), part in everything.groupby(
+        ["network", "against", "metric"], sort=False
+    ):
         values = part["value"].to_numpy()
-        row = {"network": network, "against": against, "metric": metric, "value": values.mean(), "se": standard_error(values)}
+        row = {
+            "network": network,
+            "against": against,
+            "metric": metric,
+            "value": values.mean(),
+            "se": standard_error(values),
+        }
         if metric in draws[0][network]:
-            drawn = [one[network][metric] - (one[against][metric] if against else 0) for one in draws]
+            drawn = [
+                one[network][metric] - (one[against][metric] if against else 0) for one in draws
+            ]
             row["low"], row["high"], _ = interval(np.mean(drawn, axis=0))
         rows.append(row | {"seeds": len(values)})
     return pd.DataFrame(rows)

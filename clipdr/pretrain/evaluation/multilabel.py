@@ -33,9 +33,13 @@ def macro(metric, finding, score, weight=None):
     """
     finding, score = np.asarray(finding, dtype=np.float64), np.asarray(score, dtype=np.float64)
     if finding.shape != score.shape or not np.isfinite(score).all():
-        raise DataError(f"multilabel: findings {finding.shape} and scores {score.shape} must agree, scores be finite")
+        raise DataError(
+            f"multilabel: findings {finding.shape} and scores {score.shape} must agree, scores be finite"
+        )
     weight = np.ones((1, len(finding))) if weight is None else weight
-    both = [place for place in range(finding.shape[1]) if 0 < finding[:, place].sum() < len(finding)]
+    both = [
+        place for place in range(finding.shape[1]) if 0 < finding[:, place].sum() < len(finding)
+    ]
     if not both:
         return np.full(len(weight), np.nan), 0
     values = np.stack([metric(finding[:, place], score[:, place], weight) for place in both])
@@ -72,7 +76,9 @@ def summary(finding, probability, threshold):
         sk.roc_auc_score(flat, flat_probability) if 0 < flat.sum() < len(flat) else np.nan,
     )
     return {
-        "balanced_accuracy": float(np.mean([sk.balanced_accuracy_score(*pair) for pair in pairs])) if pairs else np.nan,
+        "balanced_accuracy": float(np.mean([sk.balanced_accuracy_score(*pair) for pair in pairs]))
+        if pairs
+        else np.nan,
         "macro_f1": float(np.mean([sk.f1_score(*pair) for pair in pairs])) if pairs else np.nan,
         "brier": float(((probability - finding) ** 2)[:, both].mean()) if pairs else np.nan,
         "odir_score": float(np.mean(parts)),

@@ -25,7 +25,13 @@ def levels_retrieved(image, text, member, content, patient, permute=None):
             continue
         order = chosen if permute is None else np.random.default_rng(permute).permutation(chosen)
         values = np.unique(content[number][order], return_inverse=True)[1]
-        found = retrieve(image[number][chosen], text[number][order], content=values, patient=patient[chosen], key=f"test/{level}")
+        found = retrieve(
+            image[number][chosen],
+            text[number][order],
+            content=values,
+            patient=patient[chosen],
+            key=f"test/{level}",
+        )
         rows += [{"level": level, "text": "report"} | row for row in found]
     return rows
 
@@ -46,17 +52,33 @@ def choose(image, text, table):
         for row in rows:
             order = np.argsort(-matrix[row], kind="stable")
             found = [said(table, place) | {"true": bool(place == row)} for place in order[:SHOWN]]
-            out.append({"direction": direction, "query": said(table, row), "rank": float(place_of_true[row]), "found": found})
+            out.append(
+                {
+                    "direction": direction,
+                    "query": said(table, row),
+                    "rank": float(place_of_true[row]),
+                    "found": found,
+                }
+            )
     return out
 
 
 def said(table, row):
     """Names and report of a row."""
-    return {name: table[name].iloc[row] for name in ("dataset", "patient_id", "left_image", "right_image", "text")}
+    return {
+        name: table[name].iloc[row]
+        for name in ("dataset", "patient_id", "left_image", "right_image", "text")
+    }
 
 
 def write(found, table, data, path):
     """Write examples.json: the patient level."""
     write_text(
-        path, json.dumps({"data": str(data), "examples": choose(found.image[2], found.text[2], table)}, indent=1, ensure_ascii=False) + "\n"
+        path,
+        json.dumps(
+            {"data": str(data), "examples": choose(found.image[2], found.text[2], table)},
+            indent=1,
+            ensure_ascii=False,
+        )
+        + "\n",
     )

@@ -25,7 +25,9 @@ def read_prompts(language):
 
     path = PROMPTS / f"{language}.yaml"
     if not path.is_file():
-        raise DataError(f"no prompts in {language!r}; there are {', '.join(sorted(found.stem for found in PROMPTS.glob('*.yaml')))}")
+        raise DataError(
+            f"no prompts in {language!r}; there are {', '.join(sorted(found.stem for found in PROMPTS.glob('*.yaml')))}"
+        )
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -38,10 +40,15 @@ def read_prompts(language):
 @torch.no_grad()
 def text_weights(model, phrases, templates, level):
     """w_c = n(mean_k u_level(prompt_ck)) -> Aligned (C, E). phrases: C lists; a template with two places names both eyes."""
-    rows = [[template.replace("{}", phrase) for phrase in group for template in templates] for group in phrases]
+    rows = [
+        [template.replace("{}", phrase) for phrase in group for template in templates]
+        for group in phrases
+    ]
     flat = [text for group in rows for text in group]
     device = next(model.parameters()).device
-    vectors = model.eval().report(tokens(model.text, flat)[0][:, None].to(device))[LEVELS.index(level)]
+    vectors = model.eval().report(tokens(model.text, flat)[0][:, None].to(device))[
+        LEVELS.index(level)
+    ]
     means = [part.mean(0) for part in vectors.split([len(group) for group in rows])]
     return Aligned(level, F.normalize(torch.stack(means), dim=-1))
 
@@ -51,7 +58,11 @@ def zero_shot_findings(model, image, prompts, labels, level="patient"):
     templates, out = prompts["templates"][level], []
     for label in labels:
         pair = [prompts["findings"][label][kind] for kind in ("positive", "negative")]
-        logits = compare(image, text_weights(model, pair, templates, level), float(model.log_scale.detach()[LEVELS.index(level)].exp()))
+        logits = compare(
+            image,
+            text_weights(model, pair, templates, level),
+            float(model.log_scale.detach()[LEVELS.index(level)].exp()),
+        )
         out.append(logits.double().softmax(1)[:, 0])
     return torch.stack(out, 1).numpy()
 
@@ -59,7 +70,11 @@ def zero_shot_findings(model, image, prompts, labels, level="patient"):
 def zero_shot_grades(model, image, prompts, level="patient"):
     """Logits of the five grades: Aligned (N, E) -> (N, 5) float64."""
     weights = text_weights(model, prompts["grades"], prompts["templates"][level], level)
-    return compare(image, weights, float(model.log_scale.detach()[LEVELS.index(level)].exp())).double().numpy()
+    return (
+        compare(image, weights, float(model.log_scale.detach()[LEVELS.index(level)].exp()))
+        .double()
+        .numpy()
+    )
 
 
 def single_eyes(model, prompts, labels, eyes, mode):
@@ -82,18 +97,33 @@ def single_eyes(model, prompts, labels, eyes, mode):
 
 def logit_mean(probabilities):
     """Probability of the mean logit of some (N, C) probabilities."""
-    logits = [np.log(value) - np.log1p(-value) for value in np.clip(probabilities, 1e-12, 1 - 1e-12)]
+    logits = [
+        np.log(value) - np.log1p(-value) for value in np.clip(probabilities, 1e-12, 1 - 1e-12)
+    ]
     return 1 / (1 + np.exp(-np.mean(logits, axis=0)))
 
 
 def findings_scored(finding, probability, patient, labels, resamples=2000):
     """Rows of AUROC per label and macro, with intervals over patients: (N, C) 0/1, (N, C), (N,)."""
     weight, rows = resample(patient, resamples, "zeroshot"), []
-    places = {label: [place] for place, label in enumerate(labels)} | {"macro": list(range(len(labels)))}
+    places = {label: [place] for place, label in enumerate(labels)} | {
+        "macro": list(range(len(labels)))
+    }
     for label, chosen in places.items():
         value, count = macro(METRICS["macro_auroc"], finding[:, chosen], probability[:, chosen])
-        low, high, _ = interval(macro(METRICS["macro_auroc"], finding[:, chosen], probability[:, chosen], weight)[0])
-        rows.append({"label": label, "auroc": float(value[0]), "low": low, "high": high, "findings": count, "n": len(finding)})
+        low, high, _ = interval(
+            macro(METRICS["macro_auroc"], finding[:, chosen], probability[:, chosen], weight)[0]
+        )
+        rows.append(
+            {
+                "label": label,
+                "auroc": float(value[0]),
+                "low": low,
+                "high": high,
+                "findings": count,
+                "n": len(finding),
+            }
+        )
     return rows
 
 

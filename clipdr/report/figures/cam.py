@@ -43,11 +43,21 @@ def draw(rows, images, maps, numbers):
                 else:  # nothing in the last map speaks for this grade
                     axis.set_xlabel("no map")
             line[0].set_ylabel(f"{method}\n{_checks(numbers[numbers['method'] == method])}")
-        bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SHADES["cmap"]), ax=axes[1:], shrink=0.6, aspect=25, pad=0.01)
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(0, 1), SHADES["cmap"]),
+            ax=axes[1:],
+            shrink=0.6,
+            aspect=25,
+            pad=0.01,
+        )
         bar.set_label("Grad-CAM (0 to 1)")
         bar.outline.set_visible(False)
         domain = rows["domain"].iloc[0]
-        suptitle(figure, [domain], f"where the true grade is seen, test photographs of {domain}; numbers: means of {len(rows)}")
+        suptitle(
+            figure,
+            [domain],
+            f"where the true grade is seen, test photographs of {domain}; numbers: means of {len(rows)}",
+        )
     return figure
 
 

@@ -19,7 +19,12 @@ COLUMNS = 3  # panels side by side
 def read(place):
     """method, grade, p0..p4 of every test image of the lowest seed."""
     columns = ["method", "selection", "split", "grade", *PROBABILITIES]
-    return pd.concat([tested(prediction_files.read(run / "predictions.parquet", columns)) for run in first_seed(place.runs)])
+    return pd.concat(
+        [
+            tested(prediction_files.read(run / "predictions.parquet", columns))
+            for run in first_seed(place.runs)
+        ]
+    )
 
 
 def confusion(rows):
@@ -38,7 +43,9 @@ def draw(rows, methods, domains):
     lines = -(-len(methods) // COLUMNS)
     columns = min(len(methods), COLUMNS)
     with style():
-        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * columns), 2.2 * lines + 0.35), layout="constrained")
+        figure = Figure(
+            figsize=(WIDE * (0.1 + 0.3 * columns), 2.2 * lines + 0.35), layout="constrained"
+        )
         axes = figure.subplots(lines, columns, squeeze=False)
         for axis in axes.flat[len(methods) :]:
             axis.set_visible(False)
@@ -48,7 +55,14 @@ def draw(rows, methods, domains):
             with np.errstate(invalid="ignore"):
                 share = 100 * matrix / count[:, None]
             text = [["" if np.isnan(value) else f"{value:.0f}" for value in line] for line in share]
-            look = {"vmin": 0, "vmax": 100, "cmap": "crest", "cbar": False, "square": True, "linewidths": 0.5}
+            look = {
+                "vmin": 0,
+                "vmax": 100,
+                "cmap": "crest",
+                "cbar": False,
+                "square": True,
+                "linewidths": 0.5,
+            }
             sns.heatmap(share, ax=axis, annot=np.array(text), fmt="", annot_kws={"size": 7}, **look)
             axis.set_title(method)
             axis.set_xlabel("most probable grade")
@@ -59,5 +73,9 @@ def draw(rows, methods, domains):
         bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, shrink=0.6, aspect=25, pad=0.02)
         bar.set_label("% of the true grade's images")
         bar.outline.set_visible(False)
-        suptitle(figure, domains, f"grade given by true grade, {len(domains)} {kind(domains)}s together, one seed")
+        suptitle(
+            figure,
+            domains,
+            f"grade given by true grade, {len(domains)} {kind(domains)}s together, one seed",
+        )
     return figure

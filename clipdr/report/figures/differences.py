@@ -30,8 +30,13 @@ def draw(comparisons, methods, domains):
     rows = comparisons[comparisons["method"].isin(methods) & comparisons["metric"].isin(METRICS)]
     shown = [method for method in methods if method in set(rows["method"])]
     if not shown:
-        raise DataError("differences: no comparison with the reference among these methods; choose two methods or more, and the reference")
-    reference, places = rows["reference"].iloc[0], [*domains, AVERAGE] if len(shown) <= BY_DOMAIN else [AVERAGE]
+        raise DataError(
+            "differences: no comparison with the reference among these methods; choose two methods or more, and the reference"
+        )
+    reference, places = (
+        rows["reference"].iloc[0],
+        [*domains, AVERAGE] if len(shown) <= BY_DOMAIN else [AVERAGE],
+    )
     known = rows.set_index(["method", "held_out", "metric"])
     several = len(places) > 1
     step = len(places) + (1.5 if several else 0.5)  # lines of one method, and a gap
@@ -68,7 +73,9 @@ def draw(comparisons, methods, domains):
 def _names(axes, shown, places, step):
     """Names beside the lines: places on the left and methods on the right; of one place alone, the methods."""
     at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
-    axes[0].set_yticks(at, [label(place) if len(places) > 1 else method for method in shown for place in places])
+    axes[0].set_yticks(
+        at, [label(place) if len(places) > 1 else method for method in shown for place in places]
+    )
     for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
         tick.set_fontweight("bold" if len(places) > 1 and place == AVERAGE else "normal")
     axes[0].set_ylim((len(shown) - 1) * step + len(places), -1)
@@ -88,7 +95,13 @@ def _line(axis, at, row, place, number, factor):
     colour, large = COLOURS[number % len(COLOURS)], place == AVERAGE
     low, high = factor * row["low"], factor * row["high"]
     if not np.isnan(low):
-        axis.plot([low, high], [at, at], color=colour, linewidth=1.6 if large else 0.9, solid_capstyle="butt")
+        axis.plot(
+            [low, high],
+            [at, at],
+            color=colour,
+            linewidth=1.6 if large else 0.9,
+            solid_capstyle="butt",
+        )
     significant = row["p_holm"] < LEVEL
     axis.plot(
         factor * row["difference"], at, marker="D" if large else "o", markersize=4.5 if large else 3.5, color=colour,
@@ -98,11 +111,23 @@ def _line(axis, at, row, place, number, factor):
 
 def _unknown(rows):
     """What a mark without a line means, where there is one."""
-    return "a mark without a line: undefined in over 5 % of the resamples (a rare grade), not tested" if rows["low"].isna().any() else None
+    return (
+        "a mark without a line: undefined in over 5 % of the resamples (a rare grade), not tested"
+        if rows["low"].isna().any()
+        else None
+    )
 
 
 def _unit(rows):
     """What was resampled, in words, with the number of images and clusters of the average."""
-    row = rows[rows["held_out"] == AVERAGE].iloc[0] if (rows["held_out"] == AVERAGE).any() else rows.iloc[0]
-    by = {"patient": "patients", "image": "images (patients unknown: too narrow)", "mixed": "patients or images (too narrow)"}[row["unit"]]
+    row = (
+        rows[rows["held_out"] == AVERAGE].iloc[0]
+        if (rows["held_out"] == AVERAGE).any()
+        else rows.iloc[0]
+    )
+    by = {
+        "patient": "patients",
+        "image": "images (patients unknown: too narrow)",
+        "mixed": "patients or images (too narrow)",
+    }[row["unit"]]
     return f"resampled by {by}, n\u00a0=\u00a0{row['n']} images"  # a line never ends before "="

@@ -24,7 +24,11 @@ def read(place):
     for run in runs:
         columns = ["method", "held_out", "selection", "split", "grade", *PROBABILITIES]
         part = tested(prediction_files.read(run / "predictions.parquet", columns))
-        rows.append(part[["method", "held_out", "grade"]].assign(q=cumulative(part[PROBABILITIES])[:, REFERABLE - 1]))
+        rows.append(
+            part[["method", "held_out", "grade"]].assign(
+                q=cumulative(part[PROBABILITIES])[:, REFERABLE - 1]
+            )
+        )
     return pd.concat(rows), aggregate.average(aggregate.collect(runs))
 
 
@@ -59,9 +63,25 @@ def draw(content, methods, domains):
                 x, y = 100 * curve(event, part["q"].to_numpy()).T
                 colour, marker = mark(number)
                 axis.plot(x, y, color=colour, linewidth=0.9, drawstyle="default")
-                sensitivity, specificity = (known.get((method, domain, name), np.nan) for name in ("sensitivity", "specificity"))
-                look = {"color": colour, "marker": marker, "markersize": 5, "markeredgecolor": "black"}
-                axis.plot(100 - 100 * specificity, 100 * sensitivity, **look, linestyle="none", markeredgewidth=0.5, label=method, zorder=3)
+                sensitivity, specificity = (
+                    known.get((method, domain, name), np.nan)
+                    for name in ("sensitivity", "specificity")
+                )
+                look = {
+                    "color": colour,
+                    "marker": marker,
+                    "markersize": 5,
+                    "markeredgecolor": "black",
+                }
+                axis.plot(
+                    100 - 100 * specificity,
+                    100 * sensitivity,
+                    **look,
+                    linestyle="none",
+                    markeredgewidth=0.5,
+                    label=method,
+                    zorder=3,
+                )
             axis.plot([0, 100], [0, 100], color="0.7", linewidth=0.7, zorder=1)
             axis.set_title(f"{label(domain)}\n{len(event)} images, {event.sum()} referable")
             axis.set_aspect("equal")
@@ -69,10 +89,21 @@ def draw(content, methods, domains):
             axis.set_ylim(-2, 102)
         for axis in axes[:, 0]:
             axis.set_ylabel("sensitivity (%)")
-        for axis in axes.flat[max(0, len(domains) - columns) : len(domains)]:  # the lowest panel of each column
+        for axis in axes.flat[
+            max(0, len(domains) - columns) : len(domains)
+        ]:  # the lowest panel of each column
             axis.set_xlabel("100 - specificity (%)")
             axis.tick_params(labelbottom=True)
         handles = axes[0, 0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 3 * columns), frameon=False)
-        suptitle(figure, domains, "referable DR (grade ≥ 2), one seed; marks: threshold frozen on source validation")
+        figure.legend(
+            *handles,
+            loc="outside lower center",
+            ncols=min(len(methods), 3 * columns),
+            frameon=False,
+        )
+        suptitle(
+            figure,
+            domains,
+            "referable DR (grade ≥ 2), one seed; marks: threshold frozen on source validation",
+        )
     return figure

@@ -37,9 +37,17 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
             factor = STYLES[metric].factor
             for index, method in enumerate(methods):
                 colour, marker = mark(index)
-                at = [place for place in range(len(places)) if (method, places[place], metric) in known.index]
+                at = [
+                    place
+                    for place in range(len(places))
+                    if (method, places[place], metric) in known.index
+                ]
                 cells = factor * np.array(
-                    [known.loc[(method, places[place], metric), ["mean", "low", "high"]] for place in at], float
+                    [
+                        known.loc[(method, places[place], metric), ["mean", "low", "high"]]
+                        for place in at
+                    ],
+                    float,
                 ).reshape(-1, 3)
                 error = np.abs(cells[:, 1:] - cells[:, :1]).T
                 axis.errorbar(
@@ -47,13 +55,21 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
                     markersize=3.8, linestyle="none", elinewidth=0.9, markeredgewidth=0,
                 )  # fmt: skip
             for between in range(len(domains)):
-                axis.axvline(between + 0.5, color="0.4" if between == len(domains) - 1 else "0.88", linewidth=0.6)
+                axis.axvline(
+                    between + 0.5,
+                    color="0.4" if between == len(domains) - 1 else "0.88",
+                    linewidth=0.6,
+                )
             axis.grid(axis="x", visible=False)
-            axis.set_ylabel(f"{STYLES[metric].title} (%)" if factor == 100 else STYLES[metric].title)
+            axis.set_ylabel(
+                f"{STYLES[metric].title} (%)" if factor == 100 else STYLES[metric].title
+            )
             axis.set_xlim(-0.55, len(places) - 0.45)
         _mark_places(axes[-1], averages[averages["metric"].isin(metrics)], places)
         handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False)
+        figure.legend(
+            *handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False
+        )
         suptitle(figure, domains, f"{kind(domains)}s with 95 % bootstrap intervals")
     return figure
 
@@ -62,11 +78,21 @@ def _mark_places(axis, averages, places):
     """Names of the places below the axis; a sign at those whose intervals need a word, and that word."""
     without = averages["mean"].notna() & averages["low"].isna() & (averages["resamples"] > 0)
     signs = {
-        "*": (set(averages.loc[averages["unit"] != "patient", "held_out"]), "patients unknown, resampled by image: interval too narrow"),
-        "†": (set(averages.loc[without, "held_out"]), "an interval is missing: undefined in over 5 % of the resamples (a rare grade)"),
+        "*": (
+            set(averages.loc[averages["unit"] != "patient", "held_out"]),
+            "patients unknown, resampled by image: interval too narrow",
+        ),
+        "†": (
+            set(averages.loc[without, "held_out"]),
+            "an interval is missing: undefined in over 5 % of the resamples (a rare grade)",
+        ),
     }
     used = {sign: (names, word) for sign, (names, word) in signs.items() if names}
     axis.set_xticks(
-        range(len(places)), [two_lines(label(name)) + "".join(s for s, (names, _) in used.items() if name in names) for name in places]
+        range(len(places)),
+        [
+            two_lines(label(name)) + "".join(s for s, (names, _) in used.items() if name in names)
+            for name in places
+        ],
     )
     axis.set_xlabel("\n".join(f"{sign} {word}" for sign, (_, word) in used.items()))

@@ -14,11 +14,15 @@ def draw(runs, methods, domains):
     """One panel per method: mean cosine by true grade (rows) and text (columns). runs: as `similarities.matrices`"""
     from matplotlib.figure import Figure
 
-    means = {method: mean(by_domain) for method, by_domain in matrices(runs, methods, domains).items()}
+    means = {
+        method: mean(by_domain) for method, by_domain in matrices(runs, methods, domains).items()
+    }
     columns = min(len(means), 2)
     rows = -(-len(means) // columns)
     with style():
-        figure = Figure(figsize=(WIDTH * (0.1 + 0.45 * columns), 2.5 * rows + 0.2), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH * (0.1 + 0.45 * columns), 2.5 * rows + 0.2), layout="constrained"
+        )
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(means) :]:
             axis.set_visible(False)
@@ -28,8 +32,6 @@ def draw(runs, methods, domains):
             axis.set_xlabel(f"grade of the text\n{verdict(matrix)}")
             axis.set_ylabel("true grade")
         colour_bar(figure, axes, shrink=0.7, aspect=18, pad=0.02)
-        over = (
-            f"mean of {len(domains)} {kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
-        )
+        over = f"mean of {len(domains)} {kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
         suptitle(figure, domains, over, "\n" if columns == 1 else " ")
     return figure

@@ -16,21 +16,31 @@ def draw(runs, methods, domains):
     """Panels: mean cosine x 100 by true grade (rows) and text (columns). runs: as `similarities.matrices`"""
     from matplotlib.figure import Figure
 
-    found = {method: by_domain | {MEAN: mean(by_domain)} for method, by_domain in matrices(runs, methods, domains).items()}
+    found = {
+        method: by_domain | {MEAN: mean(by_domain)}
+        for method, by_domain in matrices(runs, methods, domains).items()
+    }
     count = images(runs, methods, domains)
     ends = limits([matrix for by_domain in found.values() for matrix in by_domain.values()])
     rows = -(-(len(domains) + 1) // COLUMNS)
     with style():
-        figure = Figure(figsize=(WIDE, (2.15 * rows + 0.25) * len(found) + 0.3), layout="constrained")
+        figure = Figure(
+            figsize=(WIDE, (2.15 * rows + 0.25) * len(found) + 0.3), layout="constrained"
+        )
         blocks = figure.subfigures(len(found), 1, squeeze=False)[:, 0]
         for block, (method, by_domain) in zip(blocks, found.items(), strict=True):
             axes = block.subplots(rows, COLUMNS, squeeze=False)
             for axis in axes.flat[len(by_domain) :]:
                 axis.set_visible(False)
-            for place, (axis, (name, matrix)) in enumerate(zip(axes.flat, by_domain.items(), strict=False)):
+            for place, (axis, (name, matrix)) in enumerate(
+                zip(axes.flat, by_domain.items(), strict=False)
+            ):
                 panel(axis, matrix, ends, lambda value: f"{100 * value:.1f}")
                 axis.set_title(f"{label(name)} (n={count[name]})" if name in count else name)
-                axis.set_xlabel(("grade of the text\n" if place >= len(by_domain) - COLUMNS else "") + verdict(matrix))
+                axis.set_xlabel(
+                    ("grade of the text\n" if place >= len(by_domain) - COLUMNS else "")
+                    + verdict(matrix)
+                )
                 axis.set_ylabel("true grade" if place % COLUMNS == 0 else "")
             colour_bar(block, axes, shrink=0.6, aspect=25, pad=0.01)
             block.suptitle(f"{method}: cosine x 100", fontsize=8, fontweight="bold")

@@ -10,7 +10,10 @@ from clipdr.evaluation.similarity import COLUMNS
 
 def read(place):
     """Predictions of the lowest seed of each method and held-out domain."""
-    return [prediction_files.read(run / "predictions.parquet", COLUMNS) for run in first_seed(place.runs)]
+    return [
+        prediction_files.read(run / "predictions.parquet", COLUMNS)
+        for run in first_seed(place.runs)
+    ]
 
 
 def panel(axis, matrix, ends, printed):
@@ -20,8 +23,17 @@ def panel(axis, matrix, ends, printed):
     """
     import seaborn as sns
 
-    text = np.vectorize(lambda value: "n/a" if np.isnan(value) else printed(value), otypes=[object])(matrix)
-    look = {"vmin": ends[0], "vmax": ends[1], "cmap": "crest", "cbar": False, "square": True, "linewidths": 0.5}
+    text = np.vectorize(
+        lambda value: "n/a" if np.isnan(value) else printed(value), otypes=[object]
+    )(matrix)
+    look = {
+        "vmin": ends[0],
+        "vmax": ends[1],
+        "cmap": "crest",
+        "cbar": False,
+        "square": True,
+        "linewidths": 0.5,
+    }
     sns.heatmap(matrix, ax=axis, annot=text, fmt="", annot_kws={"size": 7}, **look)
     for g in range(len(GRADES)):
         axis.add_patch(_frame(g))
@@ -42,4 +54,6 @@ def _frame(g):
     """The outline that marks the text of the true grade."""
     from matplotlib.patches import Rectangle
 
-    return Rectangle((g + 0.04, g + 0.04), 0.92, 0.92, fill=False, edgecolor="#FFB000", linewidth=1.2)
+    return Rectangle(
+        (g + 0.04, g + 0.04), 0.92, 0.92, fill=False, edgecolor="#FFB000", linewidth=1.2
+    )

@@ -36,7 +36,18 @@ FORMATS = {  # suffix -> metadata left out
 }
 MARKERS = "osD^vXph<>"
 # Okabe and Ito (2008) without yellow, which is lost in print, and three more
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C510A", "#7F7F7F", "#332288"]
+COLOURS = [
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#000000",
+    "#8C510A",
+    "#7F7F7F",
+    "#332288",
+]
 SOURCE = HELD_OUT["esdg"].format("")  # before a source, in the name of what it is tested on
 RC = {
     "font.family": "DejaVu Sans", "font.size": 7, "figure.labelsize": 7, "axes.titlesize": 8, "axes.labelsize": 7,
@@ -87,7 +98,9 @@ def label(held_out):
 
 def kind(domains):
     """What the domains of a figure are: "held-out domain", under esdg "source domain"."""
-    return "source domain" if all(name.startswith(SOURCE) for name in domains) else "held-out domain"
+    return (
+        "source domain" if all(name.startswith(SOURCE) for name in domains) else "held-out domain"
+    )
 
 
 def two_lines(name):
@@ -114,7 +127,9 @@ def titled(figure, text, synthetic, gap=" "):
 def cautioned(figure, sentences):
     """Adds sentences to the title: which methods are not themselves in the figure, as the tables say."""
     title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
-    title.set_text("\n".join([title.get_text(), _folded(figure, sentences)]) if sentences else title.get_text())
+    title.set_text(
+        "\n".join([title.get_text(), _folded(figure, sentences)]) if sentences else title.get_text()
+    )
 
 
 def _folded(figure, lines):

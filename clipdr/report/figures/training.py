@@ -10,7 +10,11 @@ from clipdr.artifacts.run_folder import RunFolder, first_seed
 from clipdr.report.figures.style import COLOURS, WIDE, kind, label, style, suptitle
 
 COLUMNS = 6  # methods side by side
-PANELS = {"loss": "training loss", "val_loss": "source validation loss", "val_auc": "source validation AUC (%)"}
+PANELS = {
+    "loss": "training loss",
+    "val_loss": "source validation loss",
+    "val_auc": "source validation AUC (%)",
+}
 
 
 def read(place):
@@ -19,8 +23,14 @@ def read(place):
     for run in first_seed(place.runs):
         history = pd.read_csv(run / "history.csv")
         if len(history):
-            frames.append(history.assign(method=RunFolder(run).method, held_out=RunFolder(run).held_out))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method", "held_out", "epoch", *PANELS, "selected"])
+            frames.append(
+                history.assign(method=RunFolder(run).method, held_out=RunFolder(run).held_out)
+            )
+    return (
+        pd.concat(frames, ignore_index=True)
+        if frames
+        else pd.DataFrame(columns=["method", "held_out", "epoch", *PANELS, "selected"])
+    )
 
 
 def draw(histories, methods, domains):
@@ -61,7 +71,15 @@ def _panels(axes, rows, domains):
         for number, domain in enumerate(domains):
             part = rows[rows["held_out"] == domain]
             colour = COLOURS[number % len(COLOURS)]
-            axis.plot(part["epoch"], factor * part[column], color=colour, linewidth=0.9, marker=".", markersize=3, label=label(domain))
+            axis.plot(
+                part["epoch"],
+                factor * part[column],
+                color=colour,
+                linewidth=0.9,
+                marker=".",
+                markersize=3,
+                label=label(domain),
+            )
             chosen = part[part["selected"].astype(bool)]
             ring = {"s": 22, "facecolors": "none", "edgecolors": colour, "linewidths": 0.9}
             axis.scatter(chosen["epoch"], factor * chosen[column], **ring, zorder=3)

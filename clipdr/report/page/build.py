@@ -47,7 +47,19 @@ class Study(NamedTuple):
     reference: str
 
 
-def write(path, folders, *, tables, figures, domains, data, deviations, reference="", gallery=4, further=()):
+def write(
+    path,
+    folders,
+    *,
+    tables,
+    figures,
+    domains,
+    data,
+    deviations,
+    reference="",
+    gallery=4,
+    further=(),
+):
     """Write the report; returns its bytes.
 
     path       : of the HTML file, in the folder of results
@@ -64,7 +76,14 @@ def write(path, folders, *, tables, figures, domains, data, deviations, referenc
     methods = list(dict.fromkeys(run.method for run in runs))
     reference = reference if reference in methods else methods[-1]
     held = list(dict.fromkeys(run.held_out for run in runs if run.protocol == runs[0].protocol))
-    study = Study(Path(path).parent, Path(data), runs, run_tables.read_data(Path(data), domains), held, reference)
+    study = Study(
+        Path(path).parent,
+        Path(data),
+        runs,
+        run_tables.read_data(Path(data), domains),
+        held,
+        reference,
+    )
     content = collect(study, tables, figures, Path(deviations), gallery)
     text = render(content | {"further": [sections.read(one, gallery > 0) for one in further]})
     write_text(path, text)
@@ -76,37 +95,72 @@ def collect(study, tables, figures, deviations, gallery):
     figures = [name for name in figures if gallery or name not in images.PHOTOGRAPHS]
     printed = {name: printed_table(study.results / "tables", name) for name in tables}
     scores = aggregate.collect([run.folder for run in study.runs])
-    drawn = {name: images.figure(study.results / "figures", name, count(study, scores)) for name in figures}
+    drawn = {
+        name: images.figure(study.results / "figures", name, count(study, scores))
+        for name in figures
+    }
     views, folded = computed(study, scores)
     for topic, names in shared_out(tables).items():
         views[topic] = [printed[name] for name in names if printed[name]] + views[topic]
-    pictures = {topic: [drawn[name] for name in names if drawn[name].source] for topic, names in shared_out(figures).items()}
+    pictures = {
+        topic: [drawn[name] for name in names if drawn[name].source]
+        for topic, names in shared_out(figures).items()
+    }
     text = deviations.read_text(encoding="utf-8") if deviations.is_file() else ""
     shown = {
         "matrices": similarity.similarities(study.runs),
         "gallery": error_gallery.errors(
-            [r for r in study.runs if r.method == study.reference], study.manifests, study.data / "store", gallery
+            [r for r in study.runs if r.method == study.reference],
+            study.manifests,
+            study.data / "store",
+            gallery,
         ),
-        "data_report": data_report.data_report(study.results / "data", study.data, study.manifests, gallery > 0),
+        "data_report": data_report.data_report(
+            study.results / "data", study.data, study.manifests, gallery > 0
+        ),
         "deviations": rendered(text) if text else None,
     }
     known = all_facts(study) | shown_facts(study, shown, pictures)
-    answers = {"tripod": checklist.answer(checklist.TRIPOD, known), "claim": checklist.answer(checklist.CLAIM, known)}
-    absent = {name: f"results/tables/{name}.md or .csv is missing: run clipdr table {name}." for name in tables if not printed[name]}
-    absent |= {name: f"results/figures/{name}.png is missing: run clipdr figure {name}." for name in figures if not drawn[name].source}
-    missing = {topic: [absent[name] for name in names if name in absent] for topic, names in shared_out([*tables, *figures]).items()}
+    answers = {
+        "tripod": checklist.answer(checklist.TRIPOD, known),
+        "claim": checklist.answer(checklist.CLAIM, known),
+    }
+    absent = {
+        name: f"results/tables/{name}.md or .csv is missing: run clipdr table {name}."
+        for name in tables
+        if not printed[name]
+    }
+    absent |= {
+        name: f"results/figures/{name}.png is missing: run clipdr figure {name}."
+        for name in figures
+        if not drawn[name].source
+    }
+    missing = {
+        topic: [absent[name] for name in names if name in absent]
+        for topic, names in shared_out([*tables, *figures]).items()
+    }
     for topic, facts_of in TOPICS.items():
-        if facts_of.words and not (views[topic] or pictures[topic] or missing[topic] or (topic == "similarity" and shown["matrices"])):
+        if facts_of.words and not (
+            views[topic]
+            or pictures[topic]
+            or missing[topic]
+            or (topic == "similarity" and shown["matrices"])
+        ):
             missing[topic] = [NOTHING]
     return shown | {
-        "protocols": {protocol: PROTOCOLS.get(protocol, protocol) for protocol in run_folder.by_protocol(study.runs)},
+        "protocols": {
+            protocol: PROTOCOLS.get(protocol, protocol)
+            for protocol in run_folder.by_protocol(study.runs)
+        },
         "topics": TOPICS,
         "views": views,
         "folded": folded,
         "figures": pictures,
         "missing": missing,
         "headline": printed[tables[0]] if tables else None,
-        "best_figures": [drawn[name] for name in SUMMARY_FIGURES if name in drawn and drawn[name].source],
+        "best_figures": [
+            drawn[name] for name in SUMMARY_FIGURES if name in drawn and drawn[name].source
+        ],
         "summary": summary(study, known),
         "domains": run_tables.domains(study.manifests),
         "synthetic": [name for name in study.manifests if is_synthetic(name)],
@@ -124,7 +178,9 @@ def collect(study, tables, figures, deviations, gallery):
 def count(study, scores):
     """How many photographs the figures are of, in words: those of the first protocol."""
     protocol = study.runs[0].protocol
-    averages = aggregate.average(scores[(scores["protocol"] == protocol) & scores["held_out"].isin(study.held)])
+    averages = aggregate.average(
+        scores[(scores["protocol"] == protocol) & scores["held_out"].isin(study.held)]
+    )
     n = int(averages.loc[averages["held_out"] == schema.AVERAGE, "n"].max())
     if protocol == "esdg":
         return f"n = {n:,} test photographs, each tested once for every other one of the {len(study.held)} source domains."
@@ -136,13 +192,20 @@ def computed(study, scores):
     views, folded = {topic: [] for topic in TOPICS}, {topic: [] for topic in TOPICS}
     parts = run_folder.by_protocol(study.runs)
     for protocol, runs in parts.items():
-        compared = run_tables.comparisons(study.results / "comparisons.csv", protocol, remarks([run.folder for run in runs]))
+        compared = run_tables.comparisons(
+            study.results / "comparisons.csv", protocol, remarks([run.folder for run in runs])
+        )
         rules, chosen = run_tables.selection(runs, scores[scores["protocol"] == protocol])
         if len(parts) > 1:  # each table says whose it is
-            *compared, rules, chosen = (one._replace(caption=f"{protocol}: {one.caption}") for one in (*compared, rules, chosen))
+            *compared, rules, chosen = (
+                one._replace(caption=f"{protocol}: {one.caption}")
+                for one in (*compared, rules, chosen)
+            )
         views["comparisons"] += compared[:1]
         folded["comparisons"] += compared[1:]
-        views["leaks"] += run_tables.folds(study.results, protocol, list(dict.fromkeys(run.held_out for run in runs)))
+        views["leaks"] += run_tables.folds(
+            study.results, protocol, list(dict.fromkeys(run.held_out for run in runs))
+        )
         views["selection"].append(rules)
         folded["selection"].append(chosen)
     views["leaks"] += run_tables.leaks(study.results)
@@ -158,17 +221,28 @@ def all_facts(study):
     folders = [run.folder for run in mine]
     scores = aggregate.collect(folders)
     averages = aggregate.average(scores, aggregate.collect_draws(folders))
-    points = {str(run.folder): schema.of_headline(_json(run.folder / "operating.json")) for run in mine}
+    points = {
+        str(run.folder): schema.of_headline(_json(run.folder / "operating.json")) for run in mine
+    }
     gates = study.results / "gate" / runs[0].protocol
-    reports = {held_out: _json(gates / f"{held_out}.json") for held_out in dict.fromkeys(run.held_out for run in runs)}
-    known = facts.data(study.manifests, {name: len(data_report.rejected(study.data, name)) for name in study.manifests})
+    reports = {
+        held_out: _json(gates / f"{held_out}.json")
+        for held_out in dict.fromkeys(run.held_out for run in runs)
+    }
+    known = facts.data(
+        study.manifests,
+        {name: len(data_report.rejected(study.data, name)) for name in study.manifests},
+    )
     known |= facts.design(runs, reports)
     known |= facts.performance(averages, study.reference, points, int(averages["resamples"].max()))
     if "last" in set(scores["selection"]):
-        known["last weights"] = Fact("The last weights were scored beside the selected ones.", "selection")
+        known["last weights"] = Fact(
+            "The last weights were scored beside the selected ones.", "selection"
+        )
     if (scores["split"] == "val").any():
         known["internal"] = Fact(
-            "Source validation is scored in results/scores.csv (split val); its AUC at every choice is shown.", "selection"
+            "Source validation is scored in results/scores.csv (split val); its AUC at every choice is shown.",
+            "selection",
         )
     return known
 
@@ -186,14 +260,21 @@ def shown_facts(study, shown, pictures):
             "maps",
             "Activation maps, with their sanity checks.",
         ),
-        "deviations": (shown["deviations"], "deviations", "Every difference from the papers and the released code is listed."),
+        "deviations": (
+            shown["deviations"],
+            "deviations",
+            "Every difference from the papers and the released code is listed.",
+        ),
     }
     return {name: Fact(text, section) for name, (there, section, text) in facts_of.items() if there}
 
 
 def summary(study, known):
     """(term, text) of what was run, on what."""
-    methods, seeds = list(dict.fromkeys(run.method for run in study.runs)), sorted({run.seed for run in study.runs})
+    methods, seeds = (
+        list(dict.fromkeys(run.method for run in study.runs)),
+        sorted({run.seed for run in study.runs}),
+    )
     terms = {
         "sources": "Domains", "counts": "Photographs", "partition": "Protocol", "model": "Model",
         "preprocessing": "Pixels", "disjoint": "Leaks", "performance": "Result", "referable": "Referable DR",
@@ -208,21 +289,33 @@ def render(content):
     """The HTML text. The policy in its head allows data URIs, its own style, and the one script whose hash it names."""
     script, style = ((LOOKS / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(LOOKS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(LOOKS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(content, style=Markup(style), script=Markup(script), policy=policy)
+    return environment.get_template("page.html").render(
+        content, style=Markup(style), script=Markup(script), policy=policy
+    )
 
 
 def rendered(text):
     """Markdown -> HTML without its title, headings one level lower; raw HTML in it stays text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(text)
-    titles = [place for place, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h1"]
-    tokens = [token for place, token in enumerate(tokens) if not any(start <= place <= start + 2 for start in titles)]
+    titles = [
+        place
+        for place, token in enumerate(tokens)
+        if token.type == "heading_open" and token.tag == "h1"
+    ]
+    tokens = [
+        token
+        for place, token in enumerate(tokens)
+        if not any(start <= place <= start + 2 for start in titles)
+    ]
     for token in tokens:
         if token.type.startswith("heading"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"

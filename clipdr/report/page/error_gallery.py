@@ -27,7 +27,9 @@ def errors(runs, manifests, store, count):
     found = {}
     for folder in first_seed([run.folder for run in runs]) if count else ():
         rows = tested(predictions.read(folder / "predictions.parquet", ERROR_COLUMNS))
-        rows = rows.assign(error=(rows["expected_grade"] - rows["grade"]).abs()).sort_values(["error", "image"], ascending=[False, True])
+        rows = rows.assign(error=(rows["expected_grade"] - rows["grade"]).abs()).sort_values(
+            ["error", "image"], ascending=[False, True]
+        )
         worst = [_error(row, manifests, store) for row in rows.head(count).to_dict("records")]
         run = RunFolder(folder)
         found.setdefault(run.protocol, {})[run.held_out] = worst
@@ -36,10 +38,18 @@ def errors(runs, manifests, store, count):
 
 def _error(row, manifests, store):
     domain = row["image"].partition("/")[0]
-    place = manifests[domain].index[manifests[domain]["image"] == row["image"]] if domain in manifests else []
+    place = (
+        manifests[domain].index[manifests[domain]["image"] == row["image"]]
+        if domain in manifests
+        else []
+    )
     if len(place) != 1:
-        raise DataError(f"{row['image']}: predicted, but not in the manifest of {domain}; train that run again")
-    image = Image.fromarray(np.asarray(open_store(store / f"{domain}.npy", manifests[domain])[place[0]]))
+        raise DataError(
+            f"{row['image']}: predicted, but not in the manifest of {domain}; train that run again"
+        )
+    image = Image.fromarray(
+        np.asarray(open_store(store / f"{domain}.npy", manifests[domain])[place[0]])
+    )
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)

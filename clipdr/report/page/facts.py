@@ -14,8 +14,13 @@ from clipdr.evaluation.schema import AVERAGE
 from clipdr.report import labels
 from clipdr.report.checklist import Fact
 
-TOWERS = {"demo": "not CLIP: an ImageNet network and a small random text tower", "tiny": "random weights, for tests of the wiring"}
-PROTOCOLS = {"dg": "train and validate on all domains but one, test on the whole of that one (GDRBench's DG protocol)"}
+TOWERS = {
+    "demo": "not CLIP: an ImageNet network and a small random text tower",
+    "tiny": "random weights, for tests of the wiring",
+}
+PROTOCOLS = {
+    "dg": "train and validate on all domains but one, test on the whole of that one (GDRBench's DG protocol)"
+}
 
 
 def names(domains):
@@ -23,7 +28,10 @@ def names(domains):
     if all(map(is_synthetic, domains)):
         return f"{', '.join(domains)}, drawn by a program in the style of the data sets they are named after"
     known = [(name, DOMAINS.get(name)) for name in domains]
-    return "; ".join(f"{name} ({facts.title}, {facts.country})" if facts else f"{name} (a data set of one's own)" for name, facts in known)
+    return "; ".join(
+        f"{name} ({facts.title}, {facts.country})" if facts else f"{name} (a data set of one's own)"
+        for name, facts in known
+    )
 
 
 def grades(manifest):
@@ -34,9 +42,14 @@ def grades(manifest):
 
 def patients(manifests):
     """Known patients over all domains, and the domains without any, in words."""
-    known = {name: frame.loc[frame["patient"] != "", "patient"].nunique() for name, frame in manifests.items()}
+    known = {
+        name: frame.loc[frame["patient"] != "", "patient"].nunique()
+        for name, frame in manifests.items()
+    }
     without = [name for name, count in known.items() if not count]
-    return f"{sum(known.values()):,} known patients" + (f" (unknown: {', '.join(without)})" if without else "")
+    return f"{sum(known.values()):,} known patients" + (
+        f" (unknown: {', '.join(without)})" if without else ""
+    )
 
 
 def data(manifests, rejected):
@@ -54,38 +67,68 @@ def data(manifests, rejected):
         "balance": f"Photographs per grade: {shares}.",
         "subsets": "All photographs of the split files that can be decoded; no other subset was chosen.",
         "bare pixels": "The packed photographs are bare pixels; metadata of the files is not kept.",
-        "heterogeneous data": "Referable DR (%) by domain: " + ", ".join(f"{name} {share:.1f}" for name, share in referable.items()) + ".",
+        "heterogeneous data": "Referable DR (%) by domain: "
+        + ", ".join(f"{name} {share:.1f}" for name, share in referable.items())
+        + ".",
         "predictor": "The only predictor is the colour photograph of the fundus; no clinical variable is read.",
     }
     for fact, column in {"licences": "licence", "cameras": "camera"}.items():
-        known = {name: getattr(DOMAINS[name], column) for name in manifests if name in DOMAINS and not is_synthetic(name)}
+        known = {
+            name: getattr(DOMAINS[name], column)
+            for name in manifests
+            if name in DOMAINS and not is_synthetic(name)
+        }
         if known:
             facts[fact] = "; ".join(f"{name}: {said}" for name, said in known.items()) + "."
     if all(name in DOMAINS for name in manifests):
-        facts["retrospective"] = "Retrospective: photographs and grades were published before this study."
+        facts["retrospective"] = (
+            "Retrospective: photographs and grades were published before this study."
+        )
     if all(map(is_synthetic, manifests)):
-        facts |= {"retrospective": "Neither: all photographs are drawn by a program.", "bare pixels": "Drawn photographs: nobody is shown."}
+        facts |= {
+            "retrospective": "Neither: all photographs are drawn by a program.",
+            "bare pixels": "Drawn photographs: nobody is shown.",
+        }
     return {name: Fact(text, "data") for name, text in facts.items()}
 
 
 def design(runs, reports):
     """Facts of the protocol, the models and their training. reports: {held-out domain: report of the gate, {} if there is none}."""
-    methods, held = list(dict.fromkeys(run.method for run in runs)), list(dict.fromkeys(run.held_out for run in runs))
+    methods, held = (
+        list(dict.fromkeys(run.method for run in runs)),
+        list(dict.fromkeys(run.held_out for run in runs)),
+    )
     seeds, first = sorted({run.seed for run in runs}), runs[0].settings
     protocol = PROTOCOLS.get(runs[0].protocol, f"protocol {runs[0].protocol}")
     towers = {tower(run.settings["backbone"]) for run in runs}
-    weights = sorted({Path(run.settings["backbone"]["weights"]).name for run in runs})  # a file's folder is this machine's
+    weights = sorted(
+        {Path(run.settings["backbone"]["weights"]).name for run in runs}
+    )  # a file's folder is this machine's
     commits = sorted({run.provenance["commit"] or "unknown" for run in runs})
-    versions = ", ".join(f"{name} {version}" for name, version in runs[0].provenance["versions"].items())
+    versions = ", ".join(
+        f"{name} {version}" for name, version in runs[0].provenance["versions"].items()
+    )
     facts = {
-        "technology": ("summary", f"Grading of fundus photographs by neural networks: {', '.join(methods)}."),
-        "goal": ("summary", f"Evaluation of {len(methods)} methods on {len(held)} domains that were held out of training and selection."),
-        "outcome": ("data", f"Grade of one photograph on the ICDR scale, 0 to 4 ({', '.join(GRADES)}); referable DR is grade >= 2."),
+        "technology": (
+            "summary",
+            f"Grading of fundus photographs by neural networks: {', '.join(methods)}.",
+        ),
+        "goal": (
+            "summary",
+            f"Evaluation of {len(methods)} methods on {len(held)} domains that were held out of training and selection.",
+        ),
+        "outcome": (
+            "data",
+            f"Grade of one photograph on the ICDR scale, 0 to 4 ({', '.join(GRADES)}); referable DR is grade >= 2.",
+        ),
         "output": (
             "summary",
             "Probabilities p0 to p4; the grade is the most probable one, the expected grade their mean; one network, no averaging.",
         ),
-        "partition": ("leaks", f"{protocol[0].upper()}{protocol[1:]}; parts come from fixed split files."),
+        "partition": (
+            "leaks",
+            f"{protocol[0].upper()}{protocol[1:]}; parts come from fixed split files.",
+        ),
         "external": ("benchmark", f"Every test is on a domain held out whole: {', '.join(held)}."),
         "preprocessing": (
             "data",
@@ -96,19 +139,45 @@ def design(runs, reports):
             "training",
             f"Initial weights: {', '.join(weights)}; trained weights: model.safetensors of every run, with sha256.",
         ),
-        "training": ("training", f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}; settings of every method are listed."),
-        "selection": ("selection", "Checkpoint with the highest AUC on pooled source validation; the held-out domain is never looked at."),
+        "training": (
+            "training",
+            f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}; settings of every method are listed.",
+        ),
+        "selection": (
+            "selection",
+            "Checkpoint with the highest AUC on pooled source validation; the held-out domain is never looked at.",
+        ),
         "ensemble": ("training", "No ensemble: one network per run."),
         "software": ("environment", f"{versions}; Python {runs[0].provenance['python']}."),
-        "code": ("environment", f"Commit {', '.join(commits)}; every number is computed from predictions.parquet by this package."),
+        "code": (
+            "environment",
+            f"Commit {', '.join(commits)}; every number is computed from predictions.parquet by this package.",
+        ),
     }
     known = {name: report for name, report in reports.items() if report}
     if len(known) == len(held):
-        sizes = {name: ", ".join(f"{part} {n:,}" for part, n in report["images"].items()) for name, report in known.items()}
-        facts["sizes"] = ("leaks", "Photographs per fold: " + "; ".join(f"{name}: {size}" for name, size in sizes.items()) + ".")
-        leaky = [f"{name}: {report['verdict']}" for name, report in known.items() if report["verdict"]]
-        verdict = f"shared all the same: {'; '.join(leaky)}" if leaky else "nothing is shared between training or validation and test"
-        facts["disjoint"] = ("leaks", f"Disjoint by domain; photographs and patients were compared: {verdict}.")
+        sizes = {
+            name: ", ".join(f"{part} {n:,}" for part, n in report["images"].items())
+            for name, report in known.items()
+        }
+        facts["sizes"] = (
+            "leaks",
+            "Photographs per fold: "
+            + "; ".join(f"{name}: {size}" for name, size in sizes.items())
+            + ".",
+        )
+        leaky = [
+            f"{name}: {report['verdict']}" for name, report in known.items() if report["verdict"]
+        ]
+        verdict = (
+            f"shared all the same: {'; '.join(leaky)}"
+            if leaky
+            else "nothing is shared between training or validation and test"
+        )
+        facts["disjoint"] = (
+            "leaks",
+            f"Disjoint by domain; photographs and patients were compared: {verdict}.",
+        )
     return {name: Fact(text, section) for name, (section, text) in facts.items()}
 
 
@@ -131,14 +200,18 @@ def performance(averages, method, points, resamples):
         if row is None or np.isnan(row["mean"]):
             return "n/a"
         interval = (
-            " (no interval)" if np.isnan(row["low"]) else f" ({factor * row['low']:.{decimals}f} to {factor * row['high']:.{decimals}f})"
+            " (no interval)"
+            if np.isnan(row["low"])
+            else f" ({factor * row['low']:.{decimals}f} to {factor * row['high']:.{decimals}f})"
         )
         return f"{factor * row['mean']:.{decimals}f}{interval}"
 
     held = [name for name in dict.fromkeys(averages["held_out"]) if name != AVERAGE]
     over = labels.PROTOCOLS[averages["protocol"].iloc[0]][1]
     by_domain = "; ".join(f"{name} {said('auc', name)}" for name in held)
-    thresholds = [point["threshold"] for point in points.values() if point and point["threshold"] is not None]
+    thresholds = [
+        point["threshold"] for point in points.values() if point and point["threshold"] is not None
+    ]
     facts = {
         "measures": (
             "benchmark",

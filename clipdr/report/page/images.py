@@ -11,7 +11,11 @@ from PIL import Image
 
 VECTOR = 300 * 2**10  # bytes: a larger SVG is shown as PNG
 PHOTOGRAPHS = ("cam",)  # figures that show some photographs, not numbers over all of them
-UNCOUNTED = (*PHOTOGRAPHS, "embedding", "training")  # figures that say themselves what they are of: not of all test photographs
+UNCOUNTED = (
+    *PHOTOGRAPHS,
+    "embedding",
+    "training",
+)  # figures that say themselves what they are of: not of all test photographs
 WORDS = {  # figure -> what it shows, with units
     "scores_by_domain": "Scores (%) on each held-out domain and their mean, with 95 % bootstrap intervals over patients.",
     "similarity": "Mean cosine of the test photographs of each true grade with the text of each grade, averaged over the held-out domains.",
@@ -51,7 +55,14 @@ def picture(folder, name, alt, caption):
     with Image.open(png) as image:
         width, height = image.size
     vector = svg.is_file() and svg.stat().st_size <= VECTOR
-    return Figure(name, uri("svg+xml", svg.read_bytes()) if vector else uri("png", png.read_bytes()), width, height, alt, caption)
+    return Figure(
+        name,
+        uri("svg+xml", svg.read_bytes()) if vector else uri("png", png.read_bytes()),
+        width,
+        height,
+        alt,
+        caption,
+    )
 
 
 def uri(kind, content):

@@ -55,9 +55,15 @@ TOPICS = {
         "lowest seed. In an ordinal model every row falls with the distance from the outlined cell.",
         ("similarity", "ordinality"),
     ),
-    "confusion": Topic("Confusion matrices", "True grade (rows) against the most probable grade (columns).", ("confusion",)),
+    "confusion": Topic(
+        "Confusion matrices",
+        "True grade (rows) against the most probable grade (columns).",
+        ("confusion",),
+    ),
     "training": Topic(
-        "Training", "Loss and score on source validation; the held-out domain is not in these curves.", ("training", "curve", "history")
+        "Training",
+        "Loss and score on source validation; the held-out domain is not in these curves.",
+        ("training", "curve", "history"),
     ),
     "maps": Topic(
         "What the models look at",
@@ -65,7 +71,8 @@ TOPICS = {
         (*MAPS, "embedding"),
     ),
     "gallery": Topic(
-        "Worst errors", "Of all test photographs of each held-out domain, those whose expected grade is farthest from the true one."
+        "Worst errors",
+        "Of all test photographs of each held-out domain, those whose expected grade is farthest from the true one.",
     ),
     "data": Topic("Data", ""),
     "leaks": Topic(
@@ -80,7 +87,9 @@ TOPICS = {
         ("selection",),
     ),
     "deviations": Topic("Deviations from the papers", ""),
-    "environment": Topic("Environment and commit", "What the runs depended on beside their settings."),
+    "environment": Topic(
+        "Environment and commit", "What the runs depended on beside their settings."
+    ),
     "tripod": Topic("Appendix: TRIPOD+AI", ""),
     "claim": Topic("Appendix: CLAIM 2024", ""),
 }
@@ -90,6 +99,10 @@ def shared_out(names):
     """{section: those of the names that belong to it, in order}; the first section takes what no other claims."""
     found = {topic: [] for topic in TOPICS}
     for name in names:
-        owners = [topic for topic, facts_of in TOPICS.items() if any(word in name for word in facts_of.words)]
+        owners = [
+            topic
+            for topic, facts_of in TOPICS.items()
+            if any(word in name for word in facts_of.words)
+        ]
         found[owners[-1] if owners else next(iter(TOPICS))].append(name)
     return found

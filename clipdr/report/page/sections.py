@@ -48,7 +48,13 @@ def write(folder, title, words, tables=(), figures=None, photographs=()):
     absent = [name for name in shown if not (folder / name).is_file()]
     if absent:
         raise DataError(f"{folder / absent[0]}: missing, but the section shows it; write it first")
-    content = {"title": title, "words": list(words), "tables": list(tables), "figures": figures, "photographs": list(photographs)}
+    content = {
+        "title": title,
+        "words": list(words),
+        "tables": list(tables),
+        "figures": figures,
+        "photographs": list(photographs),
+    }
     content |= {"files": {name: digest(folder / name) for name in shown}}
     write_text(folder / NAME, json.dumps(content, indent=1) + "\n")
 
@@ -69,13 +75,30 @@ def read(path, photographs=True):
         raise DataError(f"{path}: no section of a report ({error}); make it again") from None
     for name, expected in files.items():
         if not (folder / name).is_file() or digest(folder / name) != expected:
-            raise DataError(f"{folder / name}: missing, or another than when {path} was written; make the section again")
+            raise DataError(
+                f"{folder / name}: missing, or another than when {path} was written; make the section again"
+            )
     hidden = [] if photographs else [name for name in figures if name in private]
-    missing = [f"{name}: left out, it shows photographs (config.yaml: gallery: 0)." for name in hidden]
-    drawn = [picture(folder / "figures", name, *said) for name, said in figures.items() if name not in hidden]
-    return Section(folder.name, title, words, [printed_table(folder / "tables", name) for name in tables], drawn, missing)
+    missing = [
+        f"{name}: left out, it shows photographs (config.yaml: gallery: 0)." for name in hidden
+    ]
+    drawn = [
+        picture(folder / "figures", name, *said)
+        for name, said in figures.items()
+        if name not in hidden
+    ]
+    return Section(
+        folder.name,
+        title,
+        words,
+        [printed_table(folder / "tables", name) for name in tables],
+        drawn,
+        missing,
+    )
 
 
 def _checked(name):
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in (*TOPICS, "summary"):
-        raise DataError(f"section {name!r}: name its folder in small letters, digits and _, and not as a section that the page has")
+        raise DataError(
+            f"section {name!r}: name its folder in small letters, digits and _, and not as a section that the page has"
+        )

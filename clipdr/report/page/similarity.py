@@ -6,7 +6,14 @@ from clipdr import GRADES
 from clipdr.artifacts.run_folder import RunFolder, by_protocol, first_seed
 from clipdr.evaluation import predictions
 from clipdr.evaluation.predictions import tested
-from clipdr.evaluation.similarity import COLUMNS, falling_rows, limits, mean, similarity_matrix, wrong_order
+from clipdr.evaluation.similarity import (
+    COLUMNS,
+    falling_rows,
+    limits,
+    mean,
+    similarity_matrix,
+    wrong_order,
+)
 from clipdr.report.page.views import cell
 
 
@@ -28,16 +35,31 @@ def matrices_of(runs):
         rows = predictions.read(folder / "predictions.parquet", COLUMNS)
         matrix, (_, method, held_out, _) = similarity_matrix(rows), RunFolder(folder).key
         if matrix is not None:
-            found.setdefault(method, {})[held_out] = matrix, np.bincount(tested(rows)["grade"], minlength=len(GRADES))
-    found = {method: {name: parts[name] for name in held} for method, parts in found.items() if set(parts) == set(held)}
+            found.setdefault(method, {})[held_out] = (
+                matrix,
+                np.bincount(tested(rows)["grade"], minlength=len(GRADES)),
+            )
+    found = {
+        method: {name: parts[name] for name in held}
+        for method, parts in found.items()
+        if set(parts) == set(held)
+    }
     if not found:
         return []
     title = f"mean of {len(held)} {'source' if runs[0].protocol == 'esdg' else 'held-out'} domains"
     for parts in found.values():
-        parts[title] = mean({name: part[0] for name, part in parts.items()}), np.sum([part[1] for part in parts.values()], axis=0)
+        parts[title] = (
+            mean({name: part[0] for name, part in parts.items()}),
+            np.sum([part[1] for part in parts.values()], axis=0),
+        )
     ends = limits([part[0] for parts in found.values() for part in parts.values()])
     return [
-        {"held_out": name, "matrices": [_matrix(method, name, *parts[name], ends) for method, parts in found.items()]}
+        {
+            "held_out": name,
+            "matrices": [
+                _matrix(method, name, *parts[name], ends) for method, parts in found.items()
+            ],
+        }
         for name in [title, *held]
     ]
 
@@ -52,7 +74,16 @@ def _matrix(method, held_out, matrix, counts, ends):
             say = f"{method}, {held_out}: true grade {grade} ({GRADES[grade]}), text of grade {text} ({GRADES[text]}): "
             say += f"mean cosine {printed}; n = {int(counts[grade]):,} photographs"
             share = 0.0 if np.isnan(value) or high == low else float((value - low) / (high - low))
-            cells.append({"text": printed, "share": round(share, 3), "say": say, "true": grade == text})
+            cells.append(
+                {"text": printed, "share": round(share, 3), "say": say, "true": grade == text}
+            )
         rows.append({"grade": grade, "photographs": int(counts[grade]), "cells": cells})
     (wrong, pairs), (falling, whole) = wrong_order(matrix), falling_rows(matrix)
-    return {"method": method, "wrong": wrong, "pairs": pairs, "falling": falling, "whole": whole, "rows": rows}
+    return {
+        "method": method,
+        "wrong": wrong,
+        "pairs": pairs,
+        "falling": falling,
+        "whole": whole,
+        "rows": rows,
+    }

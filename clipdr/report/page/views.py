@@ -36,7 +36,10 @@ class View(NamedTuple):
     @property
     def numeric(self):
         """Per column, whether it holds a number: such a column is set to the right."""
-        return [any(row[place].number is not None for row in self.body) for place in range(len(self.head))]
+        return [
+            any(row[place].number is not None for row in self.body)
+            for place in range(len(self.head))
+        ]
 
 
 def number(text):
@@ -47,7 +50,11 @@ def number(text):
 
 def cell(value, decimals=0, sign=""):
     """A number as a Cell, with a sign before positive ones if asked; n/a where it is undefined; never -0."""
-    return Cell(UNDEFINED) if pd.isna(value) else Cell(f"{round(value, decimals) + 0:{sign},.{decimals}f}", number=float(value))
+    return (
+        Cell(UNDEFINED)
+        if pd.isna(value)
+        else Cell(f"{round(value, decimals) + 0:{sign},.{decimals}f}", number=float(value))
+    )
 
 
 def printed_table(folder, name):
@@ -65,8 +72,12 @@ def printed_table(folder, name):
         for place, (low, high) in enumerate(zip(cells["low"], cells["high"], strict=True)):
             row, column = divmod(place, width)
             if low != "" and high != "" and body[row][column + 1].number is not None:
-                decimals = len(re.match(r"[^.]*\.?(\d*)", body[row][column + 1].text)[1])  # of "94.5 ± 0.3" and of "-7.4†"
-                body[row][column + 1] = body[row][column + 1]._replace(small=f"{float(low):.{decimals}f} to {float(high):.{decimals}f}")
+                decimals = len(
+                    re.match(r"[^.]*\.?(\d*)", body[row][column + 1].text)[1]
+                )  # of "94.5 ± 0.3" and of "-7.4†"
+                body[row][column + 1] = body[row][column + 1]._replace(
+                    small=f"{float(low):.{decimals}f} to {float(high):.{decimals}f}"
+                )
     values = [one for row in body for one in row[1:] if one.number is not None]
     if any(one.small for one in values) and not all(one.small for one in values):
         notes.append(NO_INTERVAL)
@@ -83,7 +94,9 @@ def _sizes(cells, width, height):
         facts = part.loc[part["n"] != "", ["n", "clusters", "unit"]].astype(str).drop_duplicates()
         if len(facts) == 1:
             n, clusters, unit = facts.iloc[0]
-            word = {"patient": f"{clusters} patients", "image": "photograph: too narrow"}.get(unit, "patient or photograph")
+            word = {"patient": f"{clusters} patients", "image": "photograph: too narrow"}.get(
+                unit, "patient or photograph"
+            )
             row.append(Cell(n, word))
         else:
             row.append(Cell(""))
@@ -98,7 +111,12 @@ def _parsed(text):
             row = []
         elif token.type == "tr_close":
             if head:
-                body.append([Cell(row[0][0]), *(Cell(said, mark=mark, number=number(said)) for said, mark in row[1:])])
+                body.append(
+                    [
+                        Cell(row[0][0]),
+                        *(Cell(said, mark=mark, number=number(said)) for said, mark in row[1:]),
+                    ]
+                )
             else:
                 head = [said for said, _ in row]
             row = None
@@ -113,5 +131,9 @@ def _inline(token):
     """Plain text and mark of an inline token."""
     kinds = [child.type for child in token.children]
     tags = [child.content for child in token.children if child.type == "html_inline"]
-    said = "".join(" " if child.type == "softbreak" else child.content for child in token.children if child.content not in ("<u>", "</u>"))
+    said = "".join(
+        " " if child.type == "softbreak" else child.content
+        for child in token.children
+        if child.content not in ("<u>", "</u>")
+    )
     return said, "best" if "strong_open" in kinds else "second" if tags == ["<u>", "</u>"] else ""

@@ -31,6 +31,8 @@ def make(name: str, runs: list[Path], results: Path) -> Table:
         content = comparisons.read(results / "comparisons.csv", protocol)
     else:
         averages_of = benchmark.READS.get(name, benchmark.rule_averages)
-        content = averages_of(aggregate.collect(runs), aggregate.collect_draws(runs, selection=None))
+        content = averages_of(
+            aggregate.collect(runs), aggregate.collect_draws(runs, selection=None)
+        )
     table = TABLES[name](content, **axes(runs), remarks=notes.remarks(runs))
     return notes.marked(table, notes.found(results, runs))

@@ -25,14 +25,30 @@ def _of(name, averages, methods, domains, remarks, protocol, metrics, caption, n
     made = headline(averages, methods, domains, remarks, protocol=protocol, metrics=metrics)
     lead = "SYNTHETIC images: " if made.caption.startswith("SYNTHETIC") else ""
     caption = f"{lead}{caption}, unweighted mean over the {len(domains)} {PROTOCOLS[protocol][1]}."
-    return replace(made, name=name, caption=caption, cells=made.cells.assign(table=name, caption=caption), notes=(*made.notes, *notes))
+    return replace(
+        made,
+        name=name,
+        caption=caption,
+        cells=made.cells.assign(table=name, caption=caption),
+        notes=(*made.notes, *notes),
+    )
 
 
 def recall(averages, methods, domains, remarks=NOTHING, *, protocol):
     """Methods x grades: share of the images of each grade that are given it."""
     names = ", ".join(f"{g} {name}" for g, name in enumerate(GRADES))
     metrics = tuple(f"recall_{g}" for g in range(len(GRADES)))
-    return _of(f"{protocol}_recall", averages, methods, domains, remarks, protocol, metrics, "Recall per grade (%)", (f"Grades: {names}.",))
+    return _of(
+        f"{protocol}_recall",
+        averages,
+        methods,
+        domains,
+        remarks,
+        protocol,
+        metrics,
+        "Recall per grade (%)",
+        (f"Grades: {names}.",),
+    )
 
 
 def referable(averages, methods, domains, remarks=NOTHING, *, protocol):
@@ -44,14 +60,26 @@ def referable(averages, methods, domains, remarks=NOTHING, *, protocol):
         "Oracle: that threshold is chosen on the test images themselves; an upper bound, never a result.",
         ANCHORS,
     )
-    return _of(f"{protocol}_referable", averages, methods, domains, remarks, protocol, metrics, "Referable DR (grade >= 2), in %", notes)
+    return _of(
+        f"{protocol}_referable",
+        averages,
+        methods,
+        domains,
+        remarks,
+        protocol,
+        metrics,
+        "Referable DR (grade >= 2), in %",
+        notes,
+    )
 
 
 def calibration(averages, methods, domains, remarks=NOTHING, *, protocol):
     """Methods, before and after the temperature, x ECE and Brier score of each threshold and RPS."""
     metrics = (*(f"{name}_{k}" for name in ("ece", "brier") for k in THRESHOLDS), "rps")
     after = averages[averages["metric"].str.endswith("_t")]
-    after = after.assign(metric=after["metric"].str.removesuffix("_t"), method=after["method"] + AFTER)
+    after = after.assign(
+        metric=after["metric"].str.removesuffix("_t"), method=after["method"] + AFTER
+    )
     rows = [name for method in methods for name in (method, method + AFTER)]
     notes = (
         f"≥k: the event grade >= k, predicted with p_k + ... + p_4. ECE: {BINS} bins of equal width; biased upwards where bins hold few "
@@ -59,8 +87,20 @@ def calibration(averages, methods, domains, remarks=NOTHING, *, protocol):
         f"{AFTER.strip()}: after one temperature per run, fitted on its source validation set.",
     )
     caption = "Calibration by threshold of the scale: ECE in %, Brier and RPS x 100"
-    return _of(f"{protocol}_calibration", pd.concat([averages, after]), rows, domains, remarks, protocol, metrics, caption, notes)
+    return _of(
+        f"{protocol}_calibration",
+        pd.concat([averages, after]),
+        rows,
+        domains,
+        remarks,
+        protocol,
+        metrics,
+        caption,
+        notes,
+    )
 
 
 # name of the file -> f(averages, methods, domains, remarks) -> Table
-TABLES = {f"dg_{make.__name__}": partial(make, protocol="dg") for make in (recall, referable, calibration)}
+TABLES = {
+    f"dg_{make.__name__}": partial(make, protocol="dg") for make in (recall, referable, calibration)
+}

@@ -25,17 +25,33 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
 
     comparisons : rows of comparisons.csv (compare.compare)
     """
-    rows = comparisons[(comparisons["protocol"] == protocol) & (comparisons["metric"] == metric) & (comparisons["held_out"] == AVERAGE)]
+    rows = comparisons[
+        (comparisons["protocol"] == protocol)
+        & (comparisons["metric"] == metric)
+        & (comparisons["held_out"] == AVERAGE)
+    ]
     if rows.empty:
-        raise DataError(f"table {protocol}_compare_{metric}: comparisons.csv has no average of {metric} under {protocol}")
-    known, style, reference = rows.set_index("method").to_dict("index"), STYLES[metric], rows["reference"].iloc[0]
+        raise DataError(
+            f"table {protocol}_compare_{metric}: comparisons.csv has no average of {metric} under {protocol}"
+        )
+    known, style, reference = (
+        rows.set_index("method").to_dict("index"),
+        STYLES[metric],
+        rows["reference"].iloc[0],
+    )
     shown, cells = [method for method in methods if method != reference], []
-    dagger = {method: DAGGER if remarks.why(method, domains) else "" for method in [*methods, reference]}
+    dagger = {
+        method: DAGGER if remarks.why(method, domains) else "" for method in [*methods, reference]
+    }
     for method in shown:
         row = known.get(method)
-        difference, low, high = (style.factor * row[name] if row else np.nan for name in ("difference", "low", "high"))
+        difference, low, high = (
+            style.factor * row[name] if row else np.nan for name in ("difference", "low", "high")
+        )
         texts = {
-            f"Difference to {reference}{dagger[reference]}": _signed(difference, style.decimals, dagger[method]),
+            f"Difference to {reference}{dagger[reference]}": _signed(
+                difference, style.decimals, dagger[method]
+            ),
             "95 % interval": _interval(low, high, style.decimals, "+"),
             "p": _p(row["p"]) if row else "",
             "p (Holm)": _p(row["p_holm"]) if row else "",
@@ -43,32 +59,54 @@ def comparison(comparisons, methods, domains, remarks=NOTHING, *, protocol, metr
         values = (difference, np.nan, row["p"] if row else np.nan, row["p_holm"] if row else np.nan)
         for (column, text), value in zip(texts.items(), values, strict=True):
             cell = {"column": column, "text": text if row else MISSING, "method": method}
-            cell |= {"held_out": AVERAGE, "metric": metric, "mark": "", "degenerate": remarks.why(method, domains) if row else ""}
-            cell |= {"value": value, "low": low, "high": high} if column == next(iter(texts)) else {"value": value}
+            cell |= {
+                "held_out": AVERAGE,
+                "metric": metric,
+                "mark": "",
+                "degenerate": remarks.why(method, domains) if row else "",
+            }
+            cell |= (
+                {"value": value, "low": low, "high": high}
+                if column == next(iter(texts))
+                else {"value": value}
+            )
             cell |= {"scale": "p" if column.startswith("p") else "points"}
             cell |= {name: row[name] for name in COUNTS} if row else {}
             cells.append(cell)
-    caption = (
-        f"Paired difference in {style.meaning}, method minus {reference}, mean over the {len(domains)} {PROTOCOLS[protocol][1]}, in points."
-    )
+    caption = f"Paired difference in {style.meaning}, method minus {reference}, mean over the {len(domains)} {PROTOCOLS[protocol][1]}, in points."
     first = rows.iloc[0]
     notes = [
         f"Interval and p: {first['resamples']} paired bootstrap resamples of {first['clusters']} clusters ({first['n']} images), the same "
         "for all methods; p is two-sided, its smallest value is set by their number. They are about other patients, not about other seeds.",
         f"Holm's correction is over these {len(shown)} methods, for this metric alone.",
     ]
-    notes += [f"Resampled {BY_IMAGE[unit]} (patients unknown)." for unit in rows["unit"].unique() if unit in BY_IMAGE]
-    notes += [f"{DAGGER} {said}" for said in remarks.caution([one for one in methods if one == reference or one in known], domains)]
+    notes += [
+        f"Resampled {BY_IMAGE[unit]} (patients unknown)."
+        for unit in rows["unit"].unique()
+        if unit in BY_IMAGE
+    ]
+    notes += [
+        f"{DAGGER} {said}"
+        for said in remarks.caution(
+            [one for one in methods if one == reference or one in known], domains
+        )
+    ]
     return _table(f"{protocol}_compare_{metric}", cells, caption, notes, domains, protocol)
 
 
 def _table(name, cells, caption, notes, domains, protocol, corner="Method"):
     if any(map(is_synthetic, domains)):
         caption = f"SYNTHETIC images: {caption}"
-    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(table=name, caption=caption)
+    frame = pd.DataFrame(cells, columns=["column", "text", *CSV_COLUMNS]).assign(
+        table=name, caption=caption
+    )
     shown = set(frame["text"])
     notes += [f"{MISSING}: not run."] if MISSING in shown else []
-    notes += [f"{UNDEFINED}: undefined (an interval or a p: over 5 % of the resamples lack a grade)."] if UNDEFINED in shown else []
+    notes += (
+        [f"{UNDEFINED}: undefined (an interval or a p: over 5 % of the resamples lack a grade)."]
+        if UNDEFINED in shown
+        else []
+    )
     return Table(name, frame, caption, tuple(notes), corner, protocol)
 
 
@@ -86,5 +124,6 @@ def _p(value):
 
 # name of the file -> f(content, methods, domains, remarks) -> Table; the content is comparisons.csv, or the averages
 COMPARISONS = {
-    f"dg_compare_{metric}": partial(comparison, protocol="dg", metric=metric) for metric in ("auc", "qwk", "macro_f1", "accuracy")
+    f"dg_compare_{metric}": partial(comparison, protocol="dg", metric=metric)
+    for metric in ("auc", "qwk", "macro_f1", "accuracy")
 }

@@ -5,7 +5,21 @@ from dataclasses import dataclass
 import pandas as pd
 
 MISSING, UNDEFINED = "X", "n/a"
-CSV_COLUMNS = ["table", "method", "held_out", "metric", "value", "se", "n_seeds", "low", "high", "scale", "n", "clusters", "unit"]
+CSV_COLUMNS = [
+    "table",
+    "method",
+    "held_out",
+    "metric",
+    "value",
+    "se",
+    "n_seeds",
+    "low",
+    "high",
+    "scale",
+    "n",
+    "clusters",
+    "unit",
+]
 CSV_COLUMNS += ["resamples", "undefined", "selection", "mark", "degenerate", "caption"]
 
 

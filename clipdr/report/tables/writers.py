@@ -21,11 +21,22 @@ def to_html(table):
     from great_tables import GT, html, loc, style
 
     columns = list(dict.fromkeys(table.cells["column"]))
-    rows = [[name, *map(_cell, part.to_dict("records"))] for name, part in table.cells.groupby("method", sort=False)]
+    rows = [
+        [name, *map(_cell, part.to_dict("records"))]
+        for name, part in table.cells.groupby("method", sort=False)
+    ]
     frame = pd.DataFrame(rows, columns=["corner", *(f"c{place}" for place in range(len(columns)))])
-    titles = dict(zip(frame.columns, (html(escape(title)) for title in [table.corner, *columns]), strict=True))
-    made = GT(frame, id=f"table-{table.name}").tab_header(title=html(escape(table.caption))).cols_label(titles)
-    made = made.fmt(lambda cell: cell, columns=list(frame.columns[1:]))  # great-tables escapes all but what is formatted
+    titles = dict(
+        zip(frame.columns, (html(escape(title)) for title in [table.corner, *columns]), strict=True)
+    )
+    made = (
+        GT(frame, id=f"table-{table.name}")
+        .tab_header(title=html(escape(table.caption)))
+        .cols_label(titles)
+    )
+    made = made.fmt(
+        lambda cell: cell, columns=list(frame.columns[1:])
+    )  # great-tables escapes all but what is formatted
     made = made.cols_align("left", ["corner"]).cols_align("right", list(frame.columns[1:]))
     for note in table.notes:
         made = made.tab_source_note(html(escape(note)))
@@ -42,7 +53,11 @@ def scoped(css, anchor):
 
     def below(rule):
         selectors = (one.strip() for one in rule[1].split(","))
-        return "\n" + ", ".join(one if one.startswith(anchor) else f"{anchor} {one}" for one in selectors) + " {"
+        return (
+            "\n"
+            + ", ".join(one if one.startswith(anchor) else f"{anchor} {one}" for one in selectors)
+            + " {"
+        )
 
     return re.sub(r"([^{}]+)\{", below, css)
 
@@ -51,7 +66,11 @@ def _cell(cell):
     """One cell: text as printed, its mark, and its 95 % interval as a title where there is one."""
     text, low, high = escape(cell["text"]), cell.get("low"), cell.get("high")
     looks = f' style="{LOOK[cell["mark"]]}"' if cell["mark"] in LOOK else ""
-    title = f' title="95 % interval {low:.2f} to {high:.2f}"' if pd.notna(low) and pd.notna(high) else ""
+    title = (
+        f' title="95 % interval {low:.2f} to {high:.2f}"'
+        if pd.notna(low) and pd.notna(high)
+        else ""
+    )
     return f"<span{looks}{title}>{text}</span>" if looks or title else text
 
 
@@ -64,11 +83,24 @@ def to_csv(table):
     """Tidy CSV, one line per cell: value, se, low, high in the units of the table (column scale), four decimals; X and n/a in `value`."""
     frame = table.cells.copy()
     for column in ("value", "se", "low", "high"):
-        frame[column] = [f"{number:.4f}" if pd.notna(number) else "" for number in frame[column].astype(float)]
+        frame[column] = [
+            f"{number:.4f}" if pd.notna(number) else "" for number in frame[column].astype(float)
+        ]
     for column in ("n_seeds", "n", "clusters", "resamples", "undefined"):
         frame[column] = [f"{int(number)}" if pd.notna(number) else "" for number in frame[column]]
     frame["value"] = frame["text"].where(frame["text"].isin([MISSING, UNDEFINED]), frame["value"])
-    for column in ("table", "method", "held_out", "metric", "scale", "unit", "selection", "mark", "degenerate", "caption"):
+    for column in (
+        "table",
+        "method",
+        "held_out",
+        "metric",
+        "scale",
+        "unit",
+        "selection",
+        "mark",
+        "degenerate",
+        "caption",
+    ):
         frame[column] = [inert(text) if isinstance(text, str) else "" for text in frame[column]]
     return frame[CSV_COLUMNS].to_csv(index=False, lineterminator="\n")
 
@@ -79,7 +111,13 @@ def grid(table, escape, marks):
     body = []
     for method, row in table.cells.groupby("method", sort=False):
         body.append(
-            [escape(method), *(marks.get(mark, "{}").format(escape(text)) for text, mark in zip(row["text"], row["mark"], strict=True))]
+            [
+                escape(method),
+                *(
+                    marks.get(mark, "{}").format(escape(text))
+                    for text, mark in zip(row["text"], row["mark"], strict=True)
+                ),
+            ]
         )
     return [escape(table.corner), *map(escape, columns)], body
 
@@ -94,7 +132,14 @@ def to_markdown(table):
     rule = ["---", *["---:"] * (len(head) - 1)]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *body)]
     return "\n".join(
-        [f"**{_escape_markdown(table.caption)}**", "", *lines, "", *(f"- {_escape_markdown(note)}" for note in table.notes), ""]
+        [
+            f"**{_escape_markdown(table.caption)}**",
+            "",
+            *lines,
+            "",
+            *(f"- {_escape_markdown(note)}" for note in table.notes),
+            "",
+        ]
     )
 
 
@@ -118,7 +163,9 @@ def _escape_latex(text):
 
 def to_latex(table):
     """A table environment for booktabs, ready for \\input."""
-    head, body = grid(table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"})
+    head, body = grid(
+        table, _escape_latex, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
+    )
     lines = [" & ".join(row) + r" \\" for row in (head, *body)]
     return "\n".join(
         [

@@ -1,0 +1,102 @@
+"""docs/add-a-method.md, followed word for word in a copy of the package: the new method trains, and an option of its row reaches it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from helpers.paths import ROOT
+
+PAGE = (ROOT / "docs" / "add-a-method.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+
+
+@pytest.fixture
+def extended(tmp_path):
+    """A copy of the package with the page's module, import and line, and config.yaml with its row."""
+    shutil.copytree(
+        ROOT / "clipdr", tmp_path / "clipdr", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    module, line = blocks("python")
+    name = re.search(r"`clipdr/methods/(\w+)\.py`", PAGE)[1]
+    (tmp_path / "clipdr" / "methods" / f"{name}.py").write_text(module)
+    table = tmp_path / "clipdr" / "methods" / "__init__.py"
+    text = table.read_text().replace("\n}\n", f"\n{line}}}\n")
+    table.write_text(text)
+    study, row = (
+        yaml.safe_load((ROOT / "config.yaml").read_text()),
+        yaml.safe_load(blocks("yaml")[0]),
+    )
+    study |= row | {"options": study["options"] | row["options"]}
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    return tmp_path
+
+
+def python(folder, code):
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_a_method_is_one_module_one_line_and_one_row(extended, toy, manifests, settings):
+    reading = (
+        "import json, clipdr.config.study as c; study = c.Config(**json.load(open('study.json')))\n"
+    )
+    job = json.loads(python(extended, reading + "print(study.job('smoothed'))"))
+    assert job["options"] == {"share": 0.2}
+    assert "results/runs/dg/smoothed/SIM_RLDR/0" in python(
+        extended, reading + "print(study.runs(''))"
+    )
+    key = (
+        settings(epochs=1, evaluations=1, options=job["options"]),
+        "dg",
+        "smoothed",
+        "SIM_RLDR",
+        0,
+    )
+    inputs = {
+        "manifests": list(map(str, manifests)),
+        "data": str(toy),
+        "folder": "run",
+        "device": "cpu",
+    }
+    python(extended, f"from clipdr.training import run\nrun.run(*{key!r}, **{inputs!r})")
+    predicted = pd.read_parquet(extended / "run" / "predictions.parquet")
+    assert (
+        set(predicted.method) == {"smoothed"}
+        and len(predicted[predicted.split == "test"]) == 40 * predicted.selection.nunique()
+    )
+
+
+def test_the_example_with_no_share_is_erm(extended):
+    """The page's module against cross-entropy by hand: (1 - share) times the true grade's, share times the mean over all grades."""
+    code = """
+import torch
+from clipdr.data.loader import Batch
+from clipdr.methods.smoothed import Smoothed
+logits, grade = torch.tensor([[1.0, 0, 2, -1, 0.5], [0, 3.0, 1, 1, 0]]), torch.tensor([2, 0])
+for share in (0.0, 0.2):
+    method = Smoothed.__new__(Smoothed)
+    torch.nn.Module.__init__(method)
+    method.share, method.forward = share, lambda image: logits
+    logp = logits - torch.log(torch.exp(logits).sum(1, keepdim=True))
+    true = -logp[torch.arange(2), grade].mean()
+    by_hand = (1 - share) * true - share * logp.mean()
+    batch = Batch(image=None, grade=grade, domain=None, disc=None)
+    assert abs(method.loss(batch)["ce"] - by_hand) < 1e-6, (share, method.loss(batch), by_hand)
+"""
+    python(extended, code)
