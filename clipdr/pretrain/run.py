@@ -28,19 +28,9 @@ from clipdr.pretrain.loop import fit
 from clipdr.pretrain.model import RetClip
 from clipdr.pretrain.settings import Rules
 from clipdr.training.distributed import world
-from clipdr.training.provenance import commit
+from clipdr.training.provenance import code_digests, commit
 
 WRITTEN = ("settings.json", "history.csv", "model.safetensors", "text.json", "seen.json")
-CODE = (
-    "augment",
-    "backbones",
-    "exported",
-    "words",
-    "pretrain/batches",
-    "pretrain/ret_clip",
-    "pretrain/training",
-    "pretrain/reports",
-)
 
 
 def encoder_of(rules, texts):
@@ -104,9 +94,8 @@ def run(folder, table_path, data, rules, device="cpu"):
     val = visits(table, "val", data, rules, model.text)
     if train is None:
         raise DataError(f"{table_path}: no row has the split train")
-    package = Path(__file__).parents[1]
     stamps = [[array.shape, os.stat(array.filename).st_mtime_ns] for array in train.arrays.values()]
-    code = {name: digest(package / f"{name}.py") for name in CODE}
+    code = code_digests()
     identity = [
         rules.model_dump(),
         digest(table_path),

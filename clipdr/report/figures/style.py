@@ -73,7 +73,7 @@ def module(name):
     """The module of clipdr/plots/ that draws a figure: read(place) -> content, draw(content, methods, domains) -> Figure."""
     if name not in FIGURES:
         raise DataError(f"figure {name!r} is unknown; known are {', '.join(FIGURES)}")
-    return import_module(f"clipdr.plots.{name}")
+    return import_module(f"clipdr.report.figures.{name}")
 
 
 @contextmanager
