@@ -290,7 +290,7 @@ def write(folders, held_out, data, results, photographs=True):
         write_text(results / "tables" / f"multimodal_{name}.csv", frame.to_csv(index=False))
     for name, figure in figures.items():
         write_figure(figure, name, results / "figures", (".svg", ".png"))
-    write(results, shown, figures)
+    write_tables(results, shown, figures)
     drawn = {}
     for key, name in {"figure": "multimodal_recall", "curves": "multimodal_curves"}.items():
         path = results / "figures" / f"{name}.svg"
