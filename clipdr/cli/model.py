@@ -40,16 +40,16 @@ def cam(
     limit_threads(threads)
     from clipdr.artifacts.files import write_text
     from clipdr.inference import grad_cam as maps
-    from clipdr.report.figures import style as figures
-    from clipdr.report.figures.cam import draw
+    from clipdr.report.figures import cam as cam_figure
+    from clipdr.report.figures import style
 
     rows, images, found = maps.compute(runs, data, domains.split(","))
     drawn = maps.lesions(rows, raw, images.shape[-1], size, seed) if raw else None
     numbers = maps.measure(rows, found, drawn)
-    figures.write(draw(rows, images, found, numbers), "cam", results / "figures")
+    style.write(cam_figure.plot(rows, images, found, numbers), "cam", results / "figures")
     write_text(
         results / "figures" / "cam.csv",
         numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n"),
     )
-    names = [f"figures/cam{suffix}" for suffix in (*figures.FORMATS, ".csv")]
+    names = [f"figures/cam{suffix}" for suffix in (*style.FORMATS, ".csv")]
     receipts.write(results / "receipts" / "figures" / "cam.json", "cam", results, names)

@@ -50,16 +50,16 @@ def figure(
 
     Example: clipdr figure similarity results/runs/dg/clip_dr/*/0
     """
-    from clipdr.report.figures import style as figures
+    from clipdr.report.figures import catalog, style
     from clipdr.report.tables import notes
 
-    module, shown = figures.module(name), axes(runs)
-    content = module.read(figures.Place(runs, results, data, data / "features" / backbone))
-    drawn = module.draw(content, **shown)
-    if name != "embedding":  # features of the frozen tower know no method
-        figures.cautioned(drawn, notes.remarks(runs).caution(**shown))
-    figures.write(drawn, name, results / "figures")
-    names = [f"figures/{name}{suffix}" for suffix in figures.FORMATS]
+    module, shown = catalog.module(name), axes(runs)
+    inputs = catalog.FigureInputs(runs, results, data, data / "features" / backbone)
+    plotted = module.plot(module.read(inputs), **shown)
+    if module.USES_METHODS:
+        style.add_caution(plotted, notes.remarks(runs).caution(**shown))
+    style.write(plotted, name, results / "figures")
+    names = [f"figures/{name}{suffix}" for suffix in style.FORMATS]
     receipts.write(
         results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names
     )

@@ -13,7 +13,7 @@ from clipdr import DataError
 from clipdr.data.synthetic.dataset import write
 from clipdr.inference import grad_cam
 from clipdr.models.backbone import Backbone
-from clipdr.report.figures.cam import draw
+from clipdr.report.figures.cam import plot
 from clipdr.training import run
 
 DISC = ["cx", "cy", "r", "w", "h"]
@@ -177,7 +177,7 @@ def test_maps_of_a_trained_run(toy, manifests, settings, tmp_path):
     assert not np.allclose(maps["erm"].trained, maps["erm"].random)
     numbers = grad_cam.measure(rows, maps)
     assert len(numbers) == 40 and numbers["rank_correlation"].dropna().between(-1, 1).all()
-    figure = draw(rows, images, maps, numbers)
+    figure = plot(rows, images, maps, numbers)
     assert (
         figure.get_suptitle().startswith("SYNTHETIC images")
         and "photographs of SIM_APTOS; numbers: means of 40" in figure.get_suptitle()

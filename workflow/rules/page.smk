@@ -40,7 +40,8 @@ rule page:
         deviations=project_file("docs/deviations.md"),
         sections=SECTIONS,
         looks=[package_file(f"report/page/templates/page.{kind}") for kind in ("html", "css", "js")],
-        code=code("report"),
+        # captions and sections of the figures stand in their modules
+        code=code("report", *[f"report/figures/{name}" for name in study.drawn()]),
     output:
         page=f"{RESULTS}/report.html",
         receipt=f"{RESULTS}/receipts/page.json",

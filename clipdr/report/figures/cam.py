@@ -5,13 +5,32 @@ Input: photographs, maps and their numbers (clipdr.inference.grad_cam). Output: 
 
 import numpy as np
 
-from clipdr import GRADES
+from clipdr import GRADES, DataError
 from clipdr.report.figures.style import WIDE, style, suptitle
+
+TITLE = "Class activation maps"
+CAPTION = (
+    "Grad-CAM of the logit of the true grade on the same images, one per grade, with the "
+    "map of random weights as a check."
+)
+SECTION = "maps"
+PER_IMAGE = True
+COUNTED = False
+USES_METHODS = True
 
 SHADES = {"cmap": "inferno", "alpha": 0.5, "vmin": 0, "vmax": 1}
 
 
-def draw(rows, images, maps, numbers):
+def read(inputs):
+    """Refuse: the maps need trained models, so the command `clipdr cam` makes this figure.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError("figure cam: it needs trained models. Run `clipdr cam`.")
+
+
+def plot(rows, images, maps, numbers):
     """The first photograph of each grade (in the order of names) and, over it, the map of its true grade, each map from 0 to 1 by itself.
 
     rows    : manifest rows (N);  images : (N, 3, S, S) in [0, 1];  maps : {method: cam.Maps};  numbers : as cam.measure

@@ -11,18 +11,28 @@ from clipdr.artifacts.run_folder import first_seed
 from clipdr.evaluation import predictions as prediction_files
 from clipdr.evaluation.predictions import tested
 from clipdr.evaluation.schema import PROBABILITIES
-from clipdr.report.figures.style import WIDE, kind, style, suptitle
+from clipdr.report.figures.style import WIDE, domain_kind, style, suptitle
+
+TITLE = "Confusion matrices"
+CAPTION = (
+    "Images by true grade (rows) and most probable grade (columns), in % of the row, over "
+    "the held-out domains."
+)
+SECTION = "confusion"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
 
 COLUMNS = 3  # panels side by side
 
 
-def read(place):
+def read(inputs):
     """method, grade, p0..p4 of every test image of the lowest seed."""
     columns = ["method", "selection", "split", "grade", *PROBABILITIES]
     return pd.concat(
         [
             tested(prediction_files.read(run / "predictions.parquet", columns))
-            for run in first_seed(place.runs)
+            for run in first_seed(inputs.runs)
         ]
     )
 
@@ -35,7 +45,7 @@ def confusion(rows):
     return matrix
 
 
-def draw(rows, methods, domains):
+def plot(rows, methods, domains):
     """One panel per method: share of the images of each true grade (rows) given each grade (columns), and the number behind each row."""
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -76,6 +86,6 @@ def draw(rows, methods, domains):
         suptitle(
             figure,
             domains,
-            f"grade given by true grade, {len(domains)} {kind(domains)}s together, one seed",
+            f"grade given by true grade, {len(domains)} {domain_kind(domains)}s together, one seed",
         )
     return figure

@@ -9,20 +9,30 @@ from clipdr import DataError
 from clipdr.artifacts.run_folder import RunFolder
 from clipdr.evaluation import comparison
 from clipdr.evaluation.schema import AVERAGE
-from clipdr.report.figures.style import COLOURS, WIDE, kind, label, style, suptitle
+from clipdr.report.figures.style import COLOURS, WIDE, domain_kind, domain_label, style, suptitle
 from clipdr.report.labels import STYLES
+
+TITLE = "Paired differences"
+CAPTION = (
+    "Paired differences (points of 100) from the reference method on shared resamples of "
+    "patients, with 95 % intervals."
+)
+SECTION = "comparisons"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
 
 METRICS = ("auc", "qwk")
 LEVEL = 0.05  # of Holm's corrected p
 BY_DOMAIN = 8  # methods: of more only the averages are drawn, else the figure is longer than a page
 
 
-def read(place):
+def read(inputs):
     """comparisons.csv of the first run's protocol."""
-    return comparison.read(place.results / "comparisons.csv", RunFolder(place.runs[0]).protocol)
+    return comparison.read(inputs.results / "comparisons.csv", RunFolder(inputs.runs[0]).protocol)
 
 
-def draw(comparisons, methods, domains):
+def plot(comparisons, methods, domains):
     """A line per method and place; methods compared are those of `methods` but the reference."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -65,7 +75,7 @@ def draw(comparisons, methods, domains):
             [f"Holm's p < {LEVEL}, {len(shown)} methods", "not significant"],
             loc="outside lower center", ncols=2, frameon=False, title=_unknown(rows), title_fontsize=7,
         )  # fmt: skip
-        over = "" if several else f"mean of {len(domains)} {kind(domains)}s, "
+        over = "" if several else f"mean of {len(domains)} {domain_kind(domains)}s, "
         suptitle(figure, domains, f"method minus {reference}, {over}95 % intervals, {_unit(rows)}")
     return figure
 
@@ -74,7 +84,12 @@ def _names(axes, shown, places, step):
     """Names beside the lines: places on the left and methods on the right; of one place alone, the methods."""
     at = [number * step + line for number in range(len(shown)) for line in range(len(places))]
     axes[0].set_yticks(
-        at, [label(place) if len(places) > 1 else method for method in shown for place in places]
+        at,
+        [
+            domain_label(place) if len(places) > 1 else method
+            for method in shown
+            for place in places
+        ],
     )
     for tick, place in zip(axes[0].get_yticklabels(), places * len(shown), strict=True):
         tick.set_fontweight("bold" if len(places) > 1 and place == AVERAGE else "normal")

@@ -12,6 +12,16 @@ from clipdr.artifacts.run_folder import RunFolder
 from clipdr.data.manifest import open_features, read_manifest
 from clipdr.report.figures.style import COLOURS, WIDE, style, suptitle
 
+TITLE = "Embedding of images and texts"
+CAPTION = (
+    "Image features of the frozen encoder in two dimensions (t-SNE, no unit), by grade "
+    "and by domain, and the texts of the grades."
+)
+SECTION = "maps"
+PER_IMAGE = False
+COUNTED = False
+USES_METHODS = False
+
 PER_DOMAIN = 400  # photographs drawn of each domain, evenly spaced in the manifest's order: t-SNE is slow, and more dots hide each other
 GRADE_COLOURS = (
     "#FDE725",
@@ -23,17 +33,17 @@ GRADE_COLOURS = (
 PERPLEXITY = 30
 
 
-def read(place):
+def read(inputs):
     """domain and grade of the photographs drawn, their features (N, D), and {bank: (5, D)} text features, all of unit length."""
     rows, features = [], []
-    for domain in dict.fromkeys(RunFolder(run).held_out for run in place.runs):
-        manifest = read_manifest(place.data / "manifests" / f"{domain}.csv")
+    for domain in dict.fromkeys(RunFolder(run).held_out for run in inputs.runs):
+        manifest = read_manifest(inputs.data / "manifests" / f"{domain}.csv")
         chosen = np.unique(
             np.linspace(0, len(manifest) - 1, min(PER_DOMAIN, len(manifest))).round().astype(int)
         )
         rows.append(manifest.iloc[chosen][["domain", "grade"]])
-        features.append(open_features(place.features / f"{domain}.npy", manifest)[chosen])
-    path = place.features / "prompts.npz"
+        features.append(open_features(inputs.features / f"{domain}.npy", manifest)[chosen])
+    path = inputs.features / "prompts.npz"
     if not path.is_file():
         raise DataError(f"no {path}: run `clipdr prompts` for this backbone")
     with np.load(path) as stored:
@@ -71,7 +81,7 @@ def _free_side(place, others):
     return -1 if ((near[:, 0] > 0) & (near[:, 0] < 0.25) & (np.abs(near[:, 1]) < 0.05)).any() else 1
 
 
-def draw(content, methods, domains):
+def plot(content, methods, domains):
     """Colour = grade, then colour = domain; stars: texts. Last: the texts alone, named by bank of prompts and grade."""
     from matplotlib.figure import Figure
 

@@ -15,7 +15,17 @@ from clipdr.evaluation import predictions as prediction_files
 from clipdr.evaluation.calibration import BINS, THRESHOLDS, reliability, temper
 from clipdr.evaluation.predictions import tested
 from clipdr.evaluation.schema import AVERAGE, PROBABILITIES
-from clipdr.report.figures.style import COLOURS, WIDE, kind, style, suptitle
+from clipdr.report.figures.style import COLOURS, WIDE, domain_kind, style, suptitle
+
+TITLE = "Reliability curves"
+CAPTION = (
+    "Share of images with grade >= k (%) against the predicted probability (%), before "
+    "and after temperature scaling."
+)
+SECTION = "calibration"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
 
 STAGES = {
     "before": ("", COLOURS[1], "o"),
@@ -24,10 +34,10 @@ STAGES = {
 TEMPERED = [f"t{column}" for column in PROBABILITIES]
 
 
-def read(place):
+def read(inputs):
     """Test rows with p0..p4 before (p) and after (tp) the temperature of their own run; the averages of all seeds."""
     rows = []
-    for run in first_seed(place.runs):
+    for run in first_seed(inputs.runs):
         part = tested(
             prediction_files.read(
                 run / "predictions.parquet",
@@ -38,10 +48,10 @@ def read(place):
         before = part[PROBABILITIES].to_numpy(np.float64)
         after = np.full_like(before, np.nan) if warmth is None else temper(before, warmth)
         rows.append(part.assign(**dict(zip(TEMPERED, after.T, strict=True))))
-    return pd.concat(rows), aggregate.average(aggregate.collect(place.runs))
+    return pd.concat(rows), aggregate.average(aggregate.collect(inputs.runs))
 
 
-def draw(content, methods, domains):
+def plot(content, methods, domains):
     """Panels: x = mean q of each bin, y = share of images with grade >= k; the area of a mark grows with its images."""
     from matplotlib.figure import Figure
 
@@ -78,7 +88,7 @@ def draw(content, methods, domains):
         suptitle(
             figure,
             domains,
-            f"reliability, {n} images of {len(domains)} {kind(domains)}s; ECE in %, {BINS} bins, mean over domains",
+            f"reliability, {n} images of {len(domains)} {domain_kind(domains)}s; ECE in %, {BINS} bins, mean over domains",
         )
     return figure
 

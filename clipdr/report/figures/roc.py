@@ -13,14 +13,24 @@ from clipdr.evaluation import predictions as prediction_files
 from clipdr.evaluation.calibration import cumulative
 from clipdr.evaluation.predictions import tested
 from clipdr.evaluation.schema import PROBABILITIES
-from clipdr.report.figures.style import WIDE, label, mark, style, suptitle
+from clipdr.report.figures.style import WIDE, colour_and_marker, domain_label, style, suptitle
+
+TITLE = "ROC of referable DR"
+CAPTION = (
+    "ROC of referable DR (grade >= 2): sensitivity (%) against 1 - specificity (%), with "
+    "the threshold frozen on source validation."
+)
+SECTION = "referable"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
 
 COLUMNS = 3  # panels side by side
 
 
-def read(place):
+def read(inputs):
     """Test rows (method, held_out, grade, q = probability of grade >= 2); averages of the same runs, one seed."""
-    rows, runs = [], first_seed(place.runs)
+    rows, runs = [], first_seed(inputs.runs)
     for run in runs:
         columns = ["method", "held_out", "selection", "split", "grade", *PROBABILITIES]
         part = tested(prediction_files.read(run / "predictions.parquet", columns))
@@ -41,7 +51,7 @@ def curve(event, score):
     return np.concatenate([np.zeros((1, 2)), np.stack(rates, axis=1)])
 
 
-def draw(content, methods, domains):
+def plot(content, methods, domains):
     """x = 1 - specificity, y = sensitivity, in %; the mark is the threshold with a sensitivity of at least 90 % on source validation."""
     from matplotlib.figure import Figure
 
@@ -61,7 +71,7 @@ def draw(content, methods, domains):
                     continue
                 event = part["grade"].to_numpy() >= REFERABLE
                 x, y = 100 * curve(event, part["q"].to_numpy()).T
-                colour, marker = mark(number)
+                colour, marker = colour_and_marker(number)
                 axis.plot(x, y, color=colour, linewidth=0.9, drawstyle="default")
                 sensitivity, specificity = (
                     known.get((method, domain, name), np.nan)
@@ -83,7 +93,7 @@ def draw(content, methods, domains):
                     zorder=3,
                 )
             axis.plot([0, 100], [0, 100], color="0.7", linewidth=0.7, zorder=1)
-            axis.set_title(f"{label(domain)}\n{len(event)} images, {event.sum()} referable")
+            axis.set_title(f"{domain_label(domain)}\n{len(event)} images, {event.sum()} referable")
             axis.set_aspect("equal")
             axis.set_xlim(-2, 102)
             axis.set_ylim(-2, 102)

@@ -8,16 +8,34 @@ import numpy as np
 from clipdr import DataError
 from clipdr.evaluation import aggregate
 from clipdr.evaluation.schema import AVERAGE
-from clipdr.report.figures.style import WIDTH, kind, label, mark, style, suptitle, two_lines
+from clipdr.report.figures.style import (
+    WIDTH,
+    colour_and_marker,
+    domain_kind,
+    domain_label,
+    style,
+    suptitle,
+    two_lines,
+)
 from clipdr.report.labels import STYLES
 
+TITLE = "Scores by held-out domain"
+CAPTION = (
+    "Scores (%) on each held-out domain and their mean, with 95 % bootstrap intervals "
+    "over patients."
+)
+SECTION = "benchmark"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
 
-def read(place):
+
+def read(inputs):
     """Averages of the runs, with intervals."""
-    return aggregate.average(aggregate.collect(place.runs), aggregate.collect_draws(place.runs))
+    return aggregate.average(aggregate.collect(inputs.runs), aggregate.collect_draws(inputs.runs))
 
 
-def draw(averages, methods, domains, metrics=("auc", "qwk")):
+def plot(averages, methods, domains, metrics=("auc", "qwk")):
     """One panel per metric: mean over seeds with its 95 % interval, by held-out domain and their average, one colour per method.
 
     averages : one protocol and selection, as `evaluate.average` returns them; a cell not run or undefined has no mark
@@ -36,7 +54,7 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
         for axis, metric in zip(axes, metrics, strict=True):
             factor = STYLES[metric].factor
             for index, method in enumerate(methods):
-                colour, marker = mark(index)
+                colour, marker = colour_and_marker(index)
                 at = [
                     place
                     for place in range(len(places))
@@ -70,7 +88,7 @@ def draw(averages, methods, domains, metrics=("auc", "qwk")):
         figure.legend(
             *handles, loc="outside lower center", ncols=min(len(methods), 4), frameon=False
         )
-        suptitle(figure, domains, f"{kind(domains)}s with 95 % bootstrap intervals")
+        suptitle(figure, domains, f"{domain_kind(domains)}s with 95 % bootstrap intervals")
     return figure
 
 
@@ -91,7 +109,8 @@ def _mark_places(axis, averages, places):
     axis.set_xticks(
         range(len(places)),
         [
-            two_lines(label(name)) + "".join(s for s, (names, _) in used.items() if name in names)
+            two_lines(domain_label(name))
+            + "".join(s for s, (names, _) in used.items() if name in names)
             for name in places
         ],
     )

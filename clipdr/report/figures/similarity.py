@@ -5,12 +5,22 @@ Input: predictions of the runs. Output: panels side by side, one per method with
 
 from clipdr.evaluation.similarity import images, limits, matrices, mean, verdict
 from clipdr.report.figures.similarity_panel import colour_bar, panel, read
-from clipdr.report.figures.style import WIDTH, kind, style, suptitle
+from clipdr.report.figures.style import WIDTH, domain_kind, style, suptitle
 
-__all__ = ["draw", "read"]
+TITLE = "Mean similarity of images and texts"
+CAPTION = (
+    "Mean cosine of the test images of each true grade with the text of each grade, "
+    "averaged over the held-out domains."
+)
+SECTION = "similarity"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
+
+__all__ = ["plot", "read"]
 
 
-def draw(runs, methods, domains):
+def plot(runs, methods, domains):
     """One panel per method: mean cosine by true grade (rows) and text (columns). runs: as `similarities.matrices`"""
     from matplotlib.figure import Figure
 
@@ -32,6 +42,6 @@ def draw(runs, methods, domains):
             axis.set_xlabel(f"grade of the text\n{verdict(matrix)}")
             axis.set_ylabel("true grade")
         colour_bar(figure, axes, shrink=0.7, aspect=18, pad=0.02)
-        over = f"mean of {len(domains)} {kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
+        over = f"mean of {len(domains)} {domain_kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
         suptitle(figure, domains, over, "\n" if columns == 1 else " ")
     return figure

@@ -5,14 +5,24 @@ Input: predictions of the runs. Output: per method a block of panels, all on one
 
 from clipdr.evaluation.similarity import images, limits, matrices, mean, verdict
 from clipdr.report.figures.similarity_panel import colour_bar, panel, read
-from clipdr.report.figures.style import WIDE, kind, label, style, suptitle
+from clipdr.report.figures.style import WIDE, domain_kind, domain_label, style, suptitle
 
-__all__ = ["draw", "read"]
+TITLE = "Similarity of images and texts by domain"
+CAPTION = (
+    "Mean cosine of the test images of each true grade with the text of each grade, per "
+    "held-out domain."
+)
+SECTION = "similarity"
+PER_IMAGE = False
+COUNTED = True
+USES_METHODS = True
+
+__all__ = ["plot", "read"]
 COLUMNS = 4  # panels side by side
 MEAN = "mean"
 
 
-def draw(runs, methods, domains):
+def plot(runs, methods, domains):
     """Panels: mean cosine x 100 by true grade (rows) and text (columns). runs: as `similarities.matrices`"""
     from matplotlib.figure import Figure
 
@@ -36,7 +46,7 @@ def draw(runs, methods, domains):
                 zip(axes.flat, by_domain.items(), strict=False)
             ):
                 panel(axis, matrix, ends, lambda value: f"{100 * value:.1f}")
-                axis.set_title(f"{label(name)} (n={count[name]})" if name in count else name)
+                axis.set_title(f"{domain_label(name)} (n={count[name]})" if name in count else name)
                 axis.set_xlabel(
                     ("grade of the text\n" if place >= len(by_domain) - COLUMNS else "")
                     + verdict(matrix)
@@ -44,5 +54,5 @@ def draw(runs, methods, domains):
                 axis.set_ylabel("true grade" if place % COLUMNS == 0 else "")
             colour_bar(block, axes, shrink=0.6, aspect=25, pad=0.01)
             block.suptitle(f"{method}: cosine x 100", fontsize=8, fontweight="bold")
-        suptitle(figure, domains, f"similarity of images and texts by {kind(domains)}")
+        suptitle(figure, domains, f"similarity of images and texts by {domain_kind(domains)}")
     return figure

@@ -8,11 +8,11 @@ from clipdr.evaluation import predictions as prediction_files
 from clipdr.evaluation.similarity import COLUMNS
 
 
-def read(place):
+def read(inputs):
     """Predictions of the lowest seed of each method and held-out domain."""
     return [
         prediction_files.read(run / "predictions.parquet", COLUMNS)
-        for run in first_seed(place.runs)
+        for run in first_seed(inputs.runs)
     ]
 
 

@@ -1,33 +1,27 @@
-"""FIGURES: their names, their common look and how they are written; each is drawn by the module of its name in clipdr/plots/.
+"""Common look of the figures, their titles, and how they are written.
 
-Input: a Place, from which the module's `read` takes what its `draw` shows. Output: matplotlib Figures, readable in print at the width of a
-text column, written as PNG, PDF and SVG that are equal byte for byte whenever the numbers are equal. An edit of one module of plots/
-draws that figure again and no other; an edit here draws all of them again.
+Figures are readable in print at the width of a text column. They are written as PNG, PDF and SVG, which are equal byte for
+byte whenever the numbers are equal. The names of the figures are in `clipdr.report.figures.catalog`. An edit here makes
+all of them again.
 """
 
-from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
-from typing import NamedTuple
+from __future__ import annotations
 
-from clipdr import DataError
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from clipdr.artifacts.files import replacing
 from clipdr.data.domains import is_synthetic
 from clipdr.data.protocols import HELD_OUT
 
-FIGURES = (
-    "similarity",
-    "similarity_by_domain",
-    "scores_by_domain",
-    "differences",
-    "confusion",
-    "reliability",
-    "roc",
-    "training",
-    "embedding",
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from matplotlib.figure import Figure
+
 WIDTH = 4.8  # inches, the text width of a proceedings page; 7 points stay legible there
-LETTER = 0.6  # width of a bold letter of a title in its size, measured, with a little room
+LETTER = 0.6  # measured width of a bold letter of a title in units of its size, with a little room
 WIDE = 1.5 * WIDTH  # inches, the text width of a page with one column
 FORMATS = {  # suffix -> metadata left out
     ".png": {"Software": None},
@@ -48,37 +42,27 @@ COLOURS = [
     "#7F7F7F",
     "#332288",
 ]
-SOURCE = HELD_OUT["esdg"].format("")  # before a source, in the name of what it is tested on
+SOURCE = HELD_OUT["esdg"].format("")  # prefix of a source domain in the held-out name of its run
 RC = {
-    "font.family": "DejaVu Sans", "font.size": 7, "figure.labelsize": 7, "axes.titlesize": 8, "axes.labelsize": 7,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "grid.linewidth": 0.4,
-    "pdf.fonttype": 42, "svg.hashsalt": "clipdr", "savefig.dpi": 200,
-}  # fmt: skip
-
-
-class Place(NamedTuple):
-    """What a figure may be drawn from.
-
-    runs     : run folders .../{protocol}/{method}/{held_out}/{seed};  results : folder with comparisons.csv
-    data     : folder with manifests/ and store/;  features : folder with the backbone's {domain}.npy and prompts.npz
-    """
-
-    runs: list
-    results: Path
-    data: Path
-    features: Path
-
-
-def module(name):
-    """The module of clipdr/plots/ that draws a figure: read(place) -> content, draw(content, methods, domains) -> Figure."""
-    if name not in FIGURES:
-        raise DataError(f"figure {name!r} is unknown; known are {', '.join(FIGURES)}")
-    return import_module(f"clipdr.report.figures.{name}")
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "figure.labelsize": 7,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "grid.linewidth": 0.4,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "clipdr",
+    "savefig.dpi": 200,
+}
 
 
 @contextmanager
-def style():
-    """The look of every figure, as a context."""
+def style() -> Iterator[None]:
+    """Apply the look of every figure inside a `with` block."""
     import matplotlib as mpl
     import seaborn as sns
 
@@ -86,61 +70,76 @@ def style():
         yield
 
 
-def mark(number):
-    """Colour and marker of the method of a number: no two of the first hundred have both in common."""
-    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+def colour_and_marker(number: int) -> tuple[str, str]:
+    """Return colour and marker of the method of a number; the first hundred pairs all differ."""
+    marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+    return COLOURS[number % len(COLOURS)], marker
 
 
-def label(held_out):
-    """What a run holds out, in a figure: the domain; under esdg the source, as in the tables."""
+def domain_label(held_out: str) -> str:
+    """Return what a run holds out as figures name it: the domain; under esdg the source domain."""
     return held_out.removeprefix(SOURCE)
 
 
-def kind(domains):
-    """What the domains of a figure are: "held-out domain", under esdg "source domain"."""
-    return (
-        "source domain" if all(name.startswith(SOURCE) for name in domains) else "held-out domain"
-    )
+def domain_kind(domains: Sequence[str]) -> str:
+    """Return what the domains of a figure are: "held-out domain", under esdg "source domain"."""
+    every_source = all(name.startswith(SOURCE) for name in domains)
+    return "source domain" if every_source else "held-out domain"
 
 
-def two_lines(name):
-    """SIM_APTOS on two lines, so that six names stand side by side at 7 points."""
+def two_lines(name: str) -> str:
+    """Break SIM_APTOS into two lines, so that six names fit side by side at 7 points."""
     return name.replace("_", "_\n", 1) if len(name) > 6 and "_" in name else name
 
 
-def suptitle(figure, domains, text, gap=" "):
-    """The title of a figure of some domains, as `titled`."""
+def suptitle(figure: Figure, domains: Sequence[str], text: str, gap: str = " ") -> None:
+    """Set the title of a figure over some domains; see `titled`."""
     titled(figure, text, any(map(is_synthetic, domains)), gap)
 
 
-def titled(figure, text, synthetic, gap=" "):
-    """The title, on as many lines as it needs; for drawn images it begins with SYNTHETIC, in a colour no reader overlooks."""
-    shown = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
+def titled(figure: Figure, text: str, synthetic: bool, gap: str = " ") -> None:
+    """Set the title of a figure, on as many lines as it needs.
+
+    Args:
+        figure: The figure, at its final size.
+        text: The title; its first letter becomes a capital where it begins the title.
+        synthetic: The figure is about synthetic images: the title begins with SYNTHETIC, in bold red.
+        gap: What separates the word from the text.
+    """
+    title = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
     figure.suptitle(
-        _folded(figure, shown.split("\n")),
+        _folded(figure, title.split("\n")),
         fontsize=8,
         fontweight="bold" if synthetic else "normal",
         color="#A3262A" if synthetic else "black",
     )
 
 
-def cautioned(figure, sentences):
-    """Adds sentences to the title: which methods are not themselves in the figure, as the tables say."""
+def add_caution(figure: Figure, sentences: Sequence[str]) -> None:
+    """Append sentences to the title: the methods that are degenerate, as the tables state them."""
     title = next(text for text in figure.texts if text.get_text() == figure.get_suptitle())
-    title.set_text(
-        "\n".join([title.get_text(), _folded(figure, sentences)]) if sentences else title.get_text()
-    )
+    if sentences:
+        title.set_text("\n".join([title.get_text(), _folded(figure, sentences)]))
 
 
-def _folded(figure, lines):
+def _folded(figure: Figure, lines: Sequence[str]) -> str:
     """Lines of a title, each on as many lines as it needs."""
     from textwrap import fill
 
     return "\n".join(fill(line, int(72 * figure.get_figwidth() / (8 * LETTER))) for line in lines)
 
 
-def write(figure, name, folder, suffixes=tuple(FORMATS)):
-    """Writes {name}.png (200 dpi), .pdf and .svg into the folder, without dates or versions, each beside its final name first."""
+def write(
+    figure: Figure, name: str, folder: str | Path, suffixes: Sequence[str] = tuple(FORMATS)
+) -> None:
+    """Write {name}.png (200 dpi), {name}.pdf and {name}.svg into a folder, each file whole or not at all.
+
+    Args:
+        figure: The figure.
+        name: Name of the files, without a suffix.
+        folder: Folder of the files.
+        suffixes: Formats, keys of `FORMATS`. The files hold neither dates nor versions.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(RC):

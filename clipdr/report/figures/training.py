@@ -7,7 +7,16 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.artifacts.run_folder import RunFolder, first_seed
-from clipdr.report.figures.style import COLOURS, WIDE, kind, label, style, suptitle
+from clipdr.report.figures.style import COLOURS, WIDE, domain_kind, domain_label, style, suptitle
+
+TITLE = "Training curves"
+CAPTION = (
+    "Loss and AUC (%) on source validation at every evaluation; the selected checkpoint is marked."
+)
+SECTION = "training"
+PER_IMAGE = False
+COUNTED = False
+USES_METHODS = True
 
 COLUMNS = 6  # methods side by side
 PANELS = {
@@ -17,10 +26,10 @@ PANELS = {
 }
 
 
-def read(place):
+def read(inputs):
     """history.csv rows of every run with its method and held_out; runs without steps have none."""
     frames = []
-    for run in first_seed(place.runs):
+    for run in first_seed(inputs.runs):
         history = pd.read_csv(run / "history.csv")
         if len(history):
             frames.append(
@@ -33,7 +42,7 @@ def read(place):
     )
 
 
-def draw(histories, methods, domains):
+def plot(histories, methods, domains):
     """Colour: held-out domain; ring: the evaluation whose weights were selected. Validation sets are those of the source domains."""
     from matplotlib.figure import Figure
 
@@ -58,7 +67,7 @@ def draw(histories, methods, domains):
                 axis.set_ylabel(title if column == 0 else "")
         figure.legend(
             *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False,
-            title=f"{kind(domains)} (ring: selected checkpoint)", title_fontsize=7,
+            title=f"{domain_kind(domains)} (ring: selected checkpoint)", title_fontsize=7,
         )  # fmt: skip
         suptitle(figure, domains, "training curves, one seed")
     return figure
@@ -78,7 +87,7 @@ def _panels(axes, rows, domains):
                 linewidth=0.9,
                 marker=".",
                 markersize=3,
-                label=label(domain),
+                label=domain_label(domain),
             )
             chosen = part[part["selected"].astype(bool)]
             ring = {"s": 22, "facecolors": "none", "edgecolors": colour, "linewidths": 0.9}

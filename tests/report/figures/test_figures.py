@@ -24,13 +24,13 @@ from clipdr.report.figures import (
     reliability,
     roc,
     similarity_by_domain,
-    style,
     training,
 )
 from clipdr.report.figures import similarity as mean_panels
-from clipdr.report.figures.scores_by_domain import draw as scores_by_domain
-from clipdr.report.figures.similarity import draw as similarity
-from clipdr.report.figures.style import FIGURES, cautioned, write
+from clipdr.report.figures.catalog import FigureInputs
+from clipdr.report.figures.scores_by_domain import plot as scores_by_domain
+from clipdr.report.figures.similarity import plot as similarity
+from clipdr.report.figures.style import add_caution, write
 from clipdr.report.tables.notes import Remarks
 
 
@@ -214,7 +214,7 @@ def predicted(method, held_out, probability, grade):
 
 def test_matrices_by_domain_and_their_mean():
     runs = [run("clip_dr", "SIM_APTOS", A), run("clip_dr", "SIM_IDRID", B)]
-    figure = similarity_by_domain.draw(runs, ["clip_dr"], DOMAINS)
+    figure = similarity_by_domain.plot(runs, ["clip_dr"], DOMAINS)
     panels = [axis for axis in figure.subfigs[0].axes if axis.get_title()]
     assert [axis.get_title() for axis in panels] == ["SIM_APTOS (n=10)", "SIM_IDRID (n=10)", "mean"]
     assert [text.get_text() for text in panels[2].texts] == [
@@ -238,7 +238,7 @@ def test_confusion_counts_the_most_probable_grade():
     expected = np.zeros((5, 5), int)
     expected[[0, 1, 1, 2, 3, 4], [0, 0, 1, 2, 2, 4]] = 1
     np.testing.assert_array_equal(matrix, expected)
-    figure = confusion.draw(
+    figure = confusion.plot(
         predicted("erm", "X", probability, [0, 1, 1, 2, 2, 4]), ["erm"], ["IDRID"]
     )
     texts = [text.get_text() for text in figure.axes[0].texts]
@@ -250,7 +250,7 @@ def test_confusion_counts_the_most_probable_grade():
 
 
 def test_differences_draw_intervals_and_mark_what_holm_calls_significant():
-    figure = differences.draw(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
+    figure = differences.plot(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
     auc = figure.axes[0]
     assert "difference in AUC to clip_dr" in auc.get_xlabel()
     segments = [
@@ -268,16 +268,16 @@ def test_differences_draw_intervals_and_mark_what_holm_calls_significant():
     title = "SYNTHETIC images: method minus clip_dr, 95 % intervals, resampled by patients, n\u00a0=\u00a0100 images"
     assert figure.get_suptitle() == title
     with pytest.raises(DataError, match="no comparison"):
-        differences.draw(compared(), ["clip_dr"], DOMAINS)
+        differences.plot(compared(), ["clip_dr"], DOMAINS)
 
 
 def test_a_method_that_is_not_itself_is_said_in_the_title():
-    figure = differences.draw(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
+    figure = differences.plot(compared(), ["clip_dr", "coop", "erm"], DOMAINS)
     title = figure.get_suptitle()
     said = Remarks({("erm", "SIM_IDRID"): "its first epoch, 50% of the budget, sees no grade"}, {})
-    cautioned(figure, said.caution(["clip_dr", "coop"], DOMAINS))
+    add_caution(figure, said.caution(["clip_dr", "coop"], DOMAINS))
     assert figure.get_suptitle() == title
-    cautioned(figure, said.caution(["clip_dr", "coop", "erm"], DOMAINS))
+    add_caution(figure, said.caution(["clip_dr", "coop", "erm"], DOMAINS))
     assert (
         figure.get_suptitle()
         == f"{title}\nNot itself here: erm (its first epoch, 50% of the budget, sees no grade)."
@@ -309,7 +309,7 @@ def test_reliability_prints_the_table_s_ece():
         for k in (1, 2, 3, 4)
         for t in ("", "_t")
     ]
-    figure = reliability.draw((rows, pd.DataFrame(records)), ["erm"], ["A"])
+    figure = reliability.plot((rows, pd.DataFrame(records)), ["erm"], ["A"])
     assert [axis.texts[0].get_text() for axis in figure.axes] == [
         f"ECE {10 * k}.0 → {10 * k + 1}.0" for k in (1, 2, 3, 4)
     ]
@@ -335,7 +335,7 @@ def test_the_frozen_point_lies_on_the_curve():
             for name, value in reached.items()
         ]
     )
-    axis = roc.draw((rows, averages_), ["erm"], ["A"]).axes[0]
+    axis = roc.plot((rows, averages_), ["erm"], ["A"]).axes[0]
     curve, mark = axis.lines[0].get_xydata(), axis.lines[1].get_xydata()[0]
     assert np.abs(curve - mark).sum(axis=1).min() < 1e-9
     assert axis.get_title() == f"A\n60 images, {event.sum()} referable"
@@ -352,21 +352,21 @@ def test_training_curves_ring_the_selected_checkpoint():
         }
     )
     histories = history.assign(method="erm", held_out="A")
-    figure = training.draw(histories, ["linear_probe", "erm"], ["A"])
+    figure = training.plot(histories, ["linear_probe", "erm"], ["A"])
     assert [axis.get_title() for axis in figure.axes] == ["erm", "", ""]
     np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), [70, 80])
     np.testing.assert_allclose(figure.axes[2].collections[0].get_offsets(), [[2, 80]])
     with pytest.raises(DataError, match="trains step by step"):
-        training.draw(histories, ["linear_probe"], ["A"])
+        training.plot(histories, ["linear_probe"], ["A"])
 
 
 def test_embedding_draws_every_photograph_and_text(cached, tmp_path):
     runs = [tmp_path / "dg" / "erm" / domain / "0" for domain in ("SIM_APTOS", "SIM_IDRID")]
-    content = embedding.read(style.Place(runs, tmp_path, cached, cached / "features" / "tiny"))
+    content = embedding.read(FigureInputs(runs, tmp_path, cached, cached / "features" / "tiny"))
     rows, images, texts = content
     assert len(rows) == len(images) == 80 and list(texts) == ["A", "B", "C"]
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1)
-    figure = embedding.draw(content, ["erm"], ["SIM_APTOS", "SIM_IDRID"])
+    figure = embedding.plot(content, ["erm"], ["SIM_APTOS", "SIM_IDRID"])
     by_grade, by_domain, enlarged = figure.axes
     dots = [collection.get_offsets() for collection in by_grade.collections]
     assert [len(one) for one in dots] == [16] * 5 + [1] * 15
@@ -389,7 +389,7 @@ def test_embedding_takes_features_through_the_bridge_to_the_texts(cached, tmp_pa
     )
     np.savez(folder / "prompts.npz", **stored, bridge=bridge)
     _, images, texts = embedding.read(
-        style.Place([tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"], tmp_path, cached, folder)
+        FigureInputs([tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"], tmp_path, cached, folder)
     )
     expected = features @ bridge.T
     np.testing.assert_allclose(
@@ -398,23 +398,17 @@ def test_embedding_takes_features_through_the_bridge_to_the_texts(cached, tmp_pa
     assert list(texts) == ["A", "B", "C"]
 
 
-def test_an_unknown_figure_is_named():
-    with pytest.raises(DataError, match="known are similarity"):
-        style.module("similarty")
-    assert [style.module(name).__name__.rpartition(".")[2] for name in FIGURES] == list(FIGURES)
-
-
 def test_equal_numbers_give_equal_files(tmp_path):
     for folder in ("a", "b"):
         runs = [run("clip_dr", d, A) for d in DOMAINS]
-        write(mean_panels.draw(runs, ["clip_dr"], DOMAINS), "similarity", tmp_path / folder)
+        write(mean_panels.plot(runs, ["clip_dr"], DOMAINS), "similarity", tmp_path / folder)
         write(
             scores_by_domain(averages(), ["clip_dr"], DOMAINS),
             "scores_by_domain",
             tmp_path / folder,
         )
         write(
-            differences.draw(compared(), ["clip_dr", "erm"], DOMAINS),
+            differences.plot(compared(), ["clip_dr", "erm"], DOMAINS),
             "differences",
             tmp_path / folder,
         )

@@ -13,8 +13,8 @@ from helpers.paths import ROOT
 from helpers.report_cases import averages, compared
 
 from clipdr.config.study import Config
-from clipdr.report.figures import differences, roc, style, training
-from clipdr.report.figures.scores_by_domain import draw as scores_by_domain
+from clipdr.report.figures import catalog, differences, roc, style, training
+from clipdr.report.figures.scores_by_domain import plot as scores_by_domain
 
 MANY = [f"method_{number:02d}" for number in range(26)]
 DRAWN = (
@@ -30,7 +30,7 @@ DRAWN = (
 
 def test_no_two_methods_look_alike():
     """Ten colours and ten markers: a method of another ten has another marker for the same colour."""
-    assert len({style.mark(number) for number in range(100)}) == 100
+    assert len({style.colour_and_marker(number) for number in range(100)}) == 100
     means = dict.fromkeys(MANY, (0.7, 0.6))
     axis = scores_by_domain(averages(means), MANY, ["SIM_APTOS", "SIM_IDRID"]).axes[0]
     assert len(
@@ -41,7 +41,7 @@ def test_no_two_methods_look_alike():
 def test_differences_of_many_methods_are_those_of_the_average_and_fit_a_page():
     rows = compared()
     rows = pd.concat([rows[rows["method"] == "erm"].assign(method=method) for method in MANY])
-    figure = differences.draw(rows, ["clip_dr", *MANY], ["SIM_APTOS", "SIM_IDRID"])
+    figure = differences.plot(rows, ["clip_dr", *MANY], ["SIM_APTOS", "SIM_IDRID"])
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == MANY
     assert "mean of 2 held-out domains" in " ".join(figure.get_suptitle().split())
     assert figure.get_figheight() < 10
@@ -58,7 +58,7 @@ def test_training_curves_of_many_methods_stand_below_each_other():
     histories = pd.concat(
         [pd.DataFrame(steps).assign(method=method, held_out="A") for method in MANY[:8]]
     )
-    figure = training.draw(histories, MANY[:8], ["A"])
+    figure = training.plot(histories, MANY[:8], ["A"])
     assert figure.get_figwidth() <= 1.5 * style.WIDE
     seen = [axis.get_title() for axis in figure.axes if axis.get_visible() and axis.get_title()]
     assert seen == MANY[:8]
@@ -89,7 +89,7 @@ def test_the_lowest_panel_of_each_column_has_an_axis():
     reached = pd.DataFrame(
         {"method": "erm", "held_out": list("ABCD"), "metric": "sensitivity", "mean": 0.5}
     )
-    panels = roc.draw((rows, reached), ["erm"], list("ABCD")).axes[:4]
+    panels = roc.plot((rows, reached), ["erm"], list("ABCD")).axes[:4]
     assert [bool(axis.get_xlabel()) for axis in panels] == [False, True, True, True]
     assert [axis.xaxis.get_tick_params()["labelbottom"] for axis in panels[1:]] == [True] * 3
 
@@ -108,14 +108,14 @@ def sources(toy, tmp_path_factory):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_figures_of_esdg_name_the_sources(sources, toy, name):
-    module = style.module(name)
+    figure = catalog.module(name)
     held = [f"all_but_{source}" for source in NAMES]
     methods = (
         ["clip_dr"]
         if name in ("similarity", "similarity_by_domain", "reliability")
         else ["erm", "clip_dr"]
     )
-    drawn = module.draw(module.read(style.Place(sources, toy, toy, toy)), methods, held)
+    drawn = figure.plot(figure.read(catalog.FigureInputs(sources, toy, toy, toy)), methods, held)
     from matplotlib.text import Text
 
     said = " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
@@ -149,17 +149,16 @@ def study(*names):
             {"ablation", "dg_auc", "dg_qwk"},
             {"differences", "similarity", "confusion", "training", "cam"},
         ),
-        (("full",), {"dg", "dg_compare_auc"}, {*style.FIGURES, "cam"}),
-        (("gdrbench",), {"reproduction_auc"}, {*style.FIGURES, "cam"}),
+        (("full",), {"dg", "dg_compare_auc"}, set(catalog.FIGURES)),
+        (("gdrbench",), {"reproduction_auc"}, set(catalog.FIGURES)),
     ],
 )
 def test_the_figures_of_a_study_are_of_methods_that_it_runs(names, tables, figures_of):
     """Every method that a figure names is one of the study, and those that figures of maps name train on photographs."""
     config = study(*names)
-    assert tables <= set(config.tables) and figures_of <= set(config.drawn()) <= {
-        *style.FIGURES,
-        "cam",
-    }
+    assert tables <= set(config.tables) and figures_of <= set(config.drawn()) <= set(
+        catalog.FIGURES
+    )
     for figure, methods in config.figures.items():
         assert set(methods) <= set(config.methods), figure
         assert (
