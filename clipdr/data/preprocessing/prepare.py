@@ -9,12 +9,7 @@ profiles stay behind.
 import hashlib
 import math
 import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +23,10 @@ from clipdr.artifacts.files import write_text
 from clipdr.data.domains import DOMAINS
 from clipdr.data.manifest import DTYPES
 from clipdr.data.preprocessing import fundus, text_detection
+from clipdr.data.preprocessing.image_array import ImageArrayWriter, map_in_processes
 from clipdr.data.preprocessing.image_io import decode_bytes
 from clipdr.data.sources import custom, gdrbench
 
-CHUNK = 8  # photographs per task of a worker
-SMALL_JOB = 32  # photographs per worker below which a further process costs more than it gives
 REJECTED = ["image", "grade", "split", "reason"]
 
 
@@ -70,7 +64,7 @@ def prepare(
     tolerance : photographs of the split files that may be missing or graded otherwise by the data set's own labels; they are listed in
                 {D}_splits.csv beside `rejected`, also where they are too many
     table     : of a data set of one's own (own.read), whose folder is then `raw`
-    receipt   : {data}/receipts/{D}.json, written after the manifest where it is given (receipts.prepared)
+    receipt   : {data}/receipts/{D}.json, written after the manifest where it is given (receipts.write_prepared)
     Raises DataError as readers.read and own.read do, and where no photograph can be used.
     """
     raw = Path(table).parent if table else Path(raw)
@@ -145,7 +139,7 @@ def _seal(path, domain, written, raw, reading, rows, size):
     }
     if domain in DOMAINS:
         facts |= {"title": DOMAINS[domain].title, "licence": DOMAINS[domain].licence}
-    receipts.prepared(path, domain, written, raw, photographs, reading.lists, **facts)
+    receipts.write_prepared(path, domain, written, raw, photographs, reading.lists, **facts)
 
 
 def _report(reading, domain, path, tolerance):
@@ -196,89 +190,20 @@ def photograph(path: Path, domain: str, size: int) -> Prepared:
 
 
 def _write(records, domain, raw, path, size, processes):
-    """Photographs to a .npy file, one after the other; returns the manifest's rows and the rejected ones."""
+    """Stream images to a .npy file; returns the manifest's rows and the rejected ones."""
     kept, refused = [], []
-    paths = [raw / file for file in records["file"]]
-    with open(path, "wb") as file:
-        _header(file, len(paths), size)
-        start = file.tell()
-        for record, prepared in zip(
-            records.itertuples(), _prepared(paths, domain, size, processes), strict=True
-        ):
+    task = partial(photograph, domain=domain, size=size)
+    results = map_in_processes(task, [raw / file for file in records["file"]], processes, domain)
+    with ImageArrayWriter(path, size, len(records)) as writer:
+        for record, prepared in zip(records.itertuples(), results, strict=True):
             if prepared.reason:
                 refused.append((record.image, record.grade, record.split, prepared.reason))
                 continue
-            row = (
-                record.image,
-                len(kept),
-                domain,
-                record.grade,
-                record.split,
-                record.patient,
-                record.eye,
-                record.camera,
-            )
-            kept.append(
-                (
-                    *row,
-                    *prepared.disc,
-                    *prepared.extent,
-                    prepared.flag,
-                    prepared.sha256,
-                    prepared.phash,
-                )
-            )
-            file.write(prepared.image.tobytes())
-        file.seek(0)
-        _header(file, len(kept), size)
-        if file.tell() != start:  # numpy leaves room for the first axis to grow
-            raise RuntimeError("the header of the store changed its length")
+            row = (record.image, writer.count, domain, record.grade, record.split)
+            row += (record.patient, record.eye, record.camera, *prepared.disc, *prepared.extent)
+            kept.append((*row, prepared.flag, prepared.sha256, prepared.phash))
+            writer.add(prepared.image)
     return kept, refused
-
-
-def _header(file, count, size):
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    )
-
-
-def _prepared(paths: list[Path], domain: str, size: int, processes: int) -> Iterator[Prepared]:
-    """Photographs in the order of their paths; a bounded number is under way, so memory does not grow with their number."""
-    from rich.console import Console
-    from rich.progress import track
-
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    processes = min(processes, len(paths) // SMALL_JOB)
-    with ExitStack() as stack:
-        if processes > 1:
-            pool = ProcessPoolExecutor(processes, get_context("spawn"))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            results = _windowed(pool, chunks, domain, size, 3 * processes)
-        else:
-            results = (_chunk(chunk, domain, size) for chunk in chunks)
-        flat = (prepared for result in results for prepared in result)
-        yield from track(
-            flat, f"preparing {domain}", total=len(paths), console=Console(stderr=True)
-        )
-
-
-def _windowed(pool, chunks, domain, size, window):
-    waiting = deque()
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_chunk, chunk, domain, size))
-            if len(waiting) >= window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise DataError(
-            f"{domain}: a worker process was killed, most likely for lack of memory; use fewer processes"
-        ) from None
-
-
-def _chunk(paths, domain, size):
-    return [photograph(path, domain, size) for path in paths]
 
 
 def _summary(table, refused, extra, domain):
