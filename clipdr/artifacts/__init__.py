@@ -1,1 +1,4 @@
-"""Files on disk: written whole, hashed and verified. The ground floor of the package; imports nothing but its constants."""
+"""Files on disk, written whole, hashed and verified.
+
+This is the ground floor of the package. It imports nothing of the package but its constants.
+"""

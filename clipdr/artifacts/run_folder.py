@@ -1,4 +1,7 @@
-"""Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED. The only place that decodes a run's identity from its path."""
+"""Run folders: results/runs/PROTOCOL/METHOD/HELD_OUT/SEED.
+
+This is the only module that decodes the identity of a run from its path.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clipdr import DataError
 
@@ -32,7 +35,8 @@ class RunFolder:
         object.__setattr__(self, "path", Path(self.path))
         if len(self.path.parts) < 4 or not self.path.name.isdigit():
             raise DataError(
-                f"{self.path}: not a run folder. Name it PROTOCOL/METHOD/HELD_OUT/SEED, for example dg/erm/APTOS/0."
+                f"{self.path}: not a run folder. Name it PROTOCOL/METHOD/HELD_OUT/SEED, "
+                "for example dg/erm/APTOS/0."
             )
 
     @property
@@ -47,7 +51,7 @@ class RunFolder:
 
     @property
     def held_out(self) -> str:
-        """What the run holds out: a domain, or under esdg "all_but_" and the source domain."""
+        """Held-out name: a domain, or under esdg "all_but_" and the source domain."""
         return self.path.parts[-2]
 
     @property
@@ -66,20 +70,37 @@ class RunFolder:
 
 
 class Run(NamedTuple):
-    """One finished run as read from its folder. `history` has one row per evaluation; it is empty where nothing was trained."""
+    """One finished run as read from its folder.
+
+    Attributes:
+        folder: The run folder.
+        protocol: Protocol, for example "dg".
+        method: Method or variant, for example "clip_dr".
+        held_out: Held-out name, see `RunFolder.held_out`.
+        seed: Seed of the run.
+        settings: Content of settings.json.
+        provenance: Content of provenance.json.
+        history: One row per evaluation; empty where nothing was trained.
+    """
 
     folder: Path
     protocol: str
     method: str
     held_out: str
     seed: int
-    settings: dict
-    provenance: dict
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
     history: pd.DataFrame
 
 
 def read_run(folder: Path | str) -> Run:
     """Read a finished run.
+
+    Args:
+        folder: Run folder with settings.json, provenance.json and history.csv.
+
+    Returns:
+        The run.
 
     Raises:
         DataError: If a file of the run is missing or damaged.
@@ -98,7 +119,15 @@ def read_run(folder: Path | str) -> Run:
 
 
 def axes(folders: Iterable[Path | str]) -> dict[str, list[str]]:
-    """Methods and held-out names of some run folders, in their order: rows and columns of every table."""
+    """List the methods and held-out names of some run folders: the rows and columns of every table.
+
+    Args:
+        folders: Run folders.
+
+    Returns:
+        {"methods": names, "domains": held-out names}, each without duplicates in the order of the
+        folders.
+    """
     runs = [RunFolder(Path(folder)) for folder in folders]
     return {
         "methods": list(dict.fromkeys(run.method for run in runs)),
@@ -107,15 +136,29 @@ def axes(folders: Iterable[Path | str]) -> dict[str, list[str]]:
 
 
 def first_seed(folders: Iterable[Path | str]) -> list[Path]:
-    """Keep, of each protocol, method and held-out name, the run folder of the lowest seed. The order stays."""
-    lowest: dict[tuple, RunFolder] = {}
+    """Keep the run folder of the lowest seed for each protocol, method and held-out name.
+
+    Args:
+        folders: Run folders.
+
+    Returns:
+        Run folders in the order in which their protocol, method and held-out name first occur.
+    """
+    lowest: dict[tuple[str, str, str], RunFolder] = {}
     for run in map(RunFolder, map(Path, folders)):
         lowest[run.key[:3]] = min(lowest.get(run.key[:3], run), run, key=lambda other: other.seed)
     return [run.path for run in lowest.values()]
 
 
 def by_protocol(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Group runs by protocol, in the order of the runs."""
+    """Group runs by protocol, in the order of the runs.
+
+    Args:
+        runs: Runs of any protocols.
+
+    Returns:
+        Protocol -> its runs.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.protocol, []).append(run)

@@ -1,7 +1,10 @@
-"""Is every file still as its job wrote it? Input: receipts and what they name. Output: one line per damaged, missing or unexpected file.
+"""Verification of a study: finds damaged, missing and unexpected files.
 
-Everything is hashed again. Neither DVC nor Snakemake does that: both believe a file whose size and time have not changed.
+Every file that a receipt names is hashed again. DVC and Snakemake do not hash again. Both trust a
+file whose size and modification time have not changed.
 """
+
+from __future__ import annotations
 
 import os
 from collections import defaultdict
@@ -17,131 +20,172 @@ from clipdr import DataError
 from clipdr.artifacts import receipts
 from clipdr.artifacts.files import digest
 
-# Below {data} and {results}: every file in these folders is named by a receipt, or is one.
-SEALED = ("manifests", "store", "rejected", "features", "gate", "runs", "tables", "figures", "data")
-RECEIPTS = (
-    "receipts/**/*.json",
-    "features/*/*.receipt.json",
-    "runs/*/*/*/*/provenance.json",
-    "runs/*/*/*/*/*.receipt.json",
+# Folders below {data} and {results} in which every file is a receipt or is named by one.
+SEALED = (
+    "manifests",
+    "store",
+    "rejected",
+    "features",
+    "patients",
+    "gate",
+    "runs",
+    "tables",
+    "figures",
+    "data",
 )
-UNFINISHED = (
-    "resume.pt"  # the state of a run that was cut: the next start reads it or throws it away
+SYSTEMS = ("", "pretrain/", "multimodal/")  # the sister systems have folders of their own
+RECEIPTS = tuple(
+    f"{system}{pattern}"
+    for system in SYSTEMS
+    for pattern in (
+        "receipts/**/*.json",
+        "features/*/*.receipt.json",
+        "patients/**/*.receipt.json",
+        "backbones/*/receipt.json",
+        "models/**/provenance.json",
+        "runs/**/provenance.json",
+        "runs/**/*.receipt.json",
+    )
 )
-THREADS = 4  # hashing holds no lock of Python
+UNFINISHED = "resume.pt"  # state of an interrupted run; the next start reads or deletes it
+THREADS = 4  # hashing releases the GIL
 
-AGAIN = {
-    "wrote": "get it back with `dvc checkout` or make it again with snakemake",
-    "read": "put a good copy there (`dvc checkout`, or fetch it); if it was changed on purpose, prepare again",
+REPAIR = {  # what a job did with a file -> how to get the file back
+    "wrote": "restore it with `dvc checkout` or create it again with snakemake",
+    "read": "restore it (`dvc checkout` or `clipdr fetch`). "
+    "If it was changed on purpose, prepare its domain again",
 }
-NO_RECEIPT = "no receipt names it; delete it, or make it again with snakemake"
-NEW = "not there when its domain was prepared; delete it, or prepare again"
+NO_RECEIPT = "no receipt names it. Delete it, or create it again with snakemake."
+NEW = "it did not exist when its domain was prepared. Delete it, or prepare the domain again."
 
 
 class Problem(NamedTuple):
-    """kind: damaged | missing | unexpected. As text one line: what, where, what to do."""
+    """One file that is not as its receipt states.
+
+    Attributes:
+        kind: "damaged", "missing" or "unexpected".
+        path: Path of the file.
+        advice: What is wrong and what to do, in one line.
+    """
 
     kind: str
     path: Path
     advice: str
 
-    def __str__(self):
+    def __str__(self) -> str:
+        """Return one line: kind, path and advice."""
         return f"{self.kind}: {self.path}: {self.advice}"
 
 
-def verify(data, results, raw=None, with_raw=True) -> tuple[list[Problem], int]:
-    """Hash every file that a receipt names, and look for files that none names.
+class Claim(NamedTuple):
+    """Statement of a receipt about a file: its job "wrote" or "read" the file."""
 
-    data, results : folders of what the workflow made; one that is not there has nothing to verify
-    raw           : folder of the photographs, if it is no longer the one they were prepared from
-    with_raw      : False leaves out the photographs and the lists of their grades, where only prepared data are at hand
-    returns         problems in the order of their paths, and the number of files that were hashed
+    receipt: receipts.Receipt
+    action: str
 
-    Raises DataError where there is no receipt at all.
+
+Expected = dict[Path, dict[str, Claim]]  # path -> {sha256: claim}; two jobs may name one file
+
+
+def verify(
+    data: Path, results: Path, raw: Path | None = None, with_raw: bool = True
+) -> tuple[list[Problem], int]:
+    """Hash every file that a receipt names, and search for files that no receipt names.
+
+    Args:
+        data: Folder of prepared data. A missing folder has nothing to verify.
+        results: Folder of results, with those of the pre-training and of the multimodal system.
+        raw: Folder of the images, if they have moved since they were prepared.
+        with_raw: False skips the images and their lists of grades, where only prepared data are at
+            hand.
+
+    Returns:
+        Problems in the order of their paths, and the number of hashed files.
+
+    Raises:
+        DataError: If there is no receipt at all.
     """
-    sound, problems = _receipts(Path(data), Path(results))
+    data, results = Path(data), Path(results)
+    sound, problems = _receipts(data, results)
     if not sound and not problems:
         raise DataError(
-            f"no receipts below {data} and {results}: run snakemake first, or name other folders with --data and --results"
+            f"{data} and {results}: no receipts. Run snakemake first, or name other folders with "
+            "--data and --results."
         )
-    expected = defaultdict(
-        dict
-    )  # path -> {sha256: (receipt, what its job did)}; two jobs may name one file, and must agree
+    expected: Expected = defaultdict(dict)
     for receipt in sound:
         for path, sha256 in receipt.files.items():
-            expected[path][sha256] = (receipt, "wrote")
-    if (
-        not problems
-    ):  # the files of a damaged receipt are not known, and would all be called unexpected
-        known = {*expected, *(receipt.path for receipt in sound)}
+            expected[path][sha256] = Claim(receipt, "wrote")
+    if not problems:  # the files of a damaged receipt are unknown; all would count as unexpected
+        named = {*expected, *(receipt.path for receipt in sound)}
         problems += [
             Problem("unexpected", path, NO_RECEIPT)
-            for path in _sealed(Path(data), Path(results))
-            if path not in known
+            for path in _sealed_files(data, results)
+            if path not in named
         ]
     for receipt in sound:
         if with_raw and "raw" in receipt.content:
-            problems += _raw(receipt, raw, expected)
-    problems += _damaged(expected)
+            problems += _expect_raw(receipt, raw, expected)
+    problems += _changed(expected)
     return sorted(set(problems), key=lambda problem: problem.path), len(expected) + len(sound)
 
 
-def _receipts(data, results) -> tuple[list[receipts.Receipt], list[Problem]]:
-    places = {
-        path for root in (data, results) for pattern in RECEIPTS for path in root.glob(pattern)
+def _receipts(data: Path, results: Path) -> tuple[list[receipts.Receipt], list[Problem]]:
+    """Read all receipts below two folders; return the sound ones and a problem per damaged one."""
+    paths = {
+        receipts.normalize(path)
+        for root in (data, results)
+        for pattern in RECEIPTS
+        for path in root.glob(pattern)
     }
     sound, problems = [], []
-    for path in sorted(places):
+    for path in sorted(paths):
         try:
             sound.append(receipts.read(path))
         except DataError:
-            problems.append(
-                Problem(
-                    "damaged",
-                    path,
-                    f"not a receipt as it was written; delete it, then {AGAIN['wrote']}",
-                )
-            )
+            # the provenance of a system that writes no receipts is not a damaged receipt
+            if path.name == "provenance.json" and receipts.is_plain_json(path):
+                continue
+            advice = f"not a receipt as its job wrote it. Delete it, then {REPAIR['wrote']}."
+            problems.append(Problem("damaged", path, advice))
     return sound, problems
 
 
-def _sealed(data, results) -> Iterator[Path]:
-    """Files that a receipt should name."""
+def _sealed_files(data: Path, results: Path) -> Iterator[Path]:
+    """Iterate over the files that a receipt must name."""
     for root in dict.fromkeys((data, results)):
         for folder in SEALED:
             for path in sorted((root / folder).rglob("*")):
                 hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
                 if path.is_file() and not hidden and path.name != UNFINISHED:
-                    yield receipts.plain(path)
+                    yield receipts.normalize(path)
 
 
-def _raw(receipt, raw, expected) -> list[Problem]:
-    """Add the photographs behind one receipt to `expected`; returns what can be said without hashing."""
+def _expect_raw(receipt: receipts.Receipt, raw: Path | None, expected: Expected) -> list[Problem]:
+    """Add the images behind a receipt to `expected`; return the problems that need no hashing."""
     inputs = receipt.content["raw"]
-    folder = Path(raw) if raw else receipts.plain(receipt.path.parent / inputs["folder"])
+    folder = Path(raw) if raw else receipts.normalize(receipt.path.parent / inputs["folder"])
     if not folder.is_dir():
-        advice = "name their folder with --raw, or leave them out with --no-raw"
-        return [
-            Problem(
-                "missing",
-                folder,
-                f"{len(inputs['files'])} files that {receipt.path} names; {advice}",
-            )
-        ]
+        advice = (
+            f"{len(inputs['files'])} files that {receipt.path} names. Name their folder with "
+            "--raw, or skip them with --no-raw."
+        )
+        return [Problem("missing", folder, advice)]
     for name, sha256 in inputs["files"].items():
-        expected[receipts.plain(folder / name)][sha256] = (receipt, "read")
-    known = {*inputs["files"], *inputs["unused"]}
+        expected[receipts.normalize(folder / name)][sha256] = Claim(receipt, "read")
+    named = {*inputs["files"], *inputs["unused"]}
     return [
         Problem("unexpected", folder / name, NEW)
-        for name in receipts.listed(folder, inputs["folders"])
-        if name not in known
+        for name in receipts.list_files(folder, inputs["folders"])
+        if name not in named
     ]
 
 
-def _damaged(expected) -> list[Problem]:
+def _changed(expected: Expected) -> list[Problem]:
+    """Hash the expected files, several at a time; return a problem per digest that differs."""
     console = Console(stderr=True)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = track(
+        results = track(
             pool.map(_digest, expected),
             "verifying",
             len(expected),
@@ -150,31 +194,27 @@ def _damaged(expected) -> list[Problem]:
             disable=not console.is_terminal,
         )
         return [
-            _problem(path, sha256, receipt, deed)
-            for (path, digests), sha256 in zip(expected.items(), found, strict=True)
-            for right, (receipt, deed) in digests.items()
-            if sha256 != right
+            _problem(path, result, claim)
+            for (path, claims), result in zip(expected.items(), results, strict=True)
+            for sha256, claim in claims.items()
+            if result != sha256
         ]
 
 
-def _problem(path, found, receipt, deed):
-    if isinstance(found, FileNotFoundError):
-        return Problem(
-            "missing", path, f"`{receipt.job}` {deed} it ({receipt.path}); {AGAIN[deed]}"
-        )
-    cause = (
-        f"cannot be read ({os.strerror(found.errno)}),"
-        if isinstance(found, OSError)
-        else "no longer"
-    )
-    return Problem(
-        "damaged",
-        path,
-        f"{cause} as `{receipt.job}` {deed} it ({receipt.path}); delete it, then {AGAIN[deed]}",
-    )
+def _problem(path: Path, result: str | OSError, claim: Claim) -> Problem:
+    """Describe a file whose digest, or failure to be read, is not what a receipt states."""
+    origin = f"`{claim.receipt.job}` {claim.action} it ({claim.receipt.path})"
+    repair = REPAIR[claim.action]
+    if isinstance(result, FileNotFoundError):
+        return Problem("missing", path, f"{origin}. {repair[0].upper()}{repair[1:]}.")
+    cause = "changed after"
+    if isinstance(result, OSError):
+        cause = f"cannot be read ({os.strerror(result.errno or 0)});"
+    return Problem("damaged", path, f"{cause} {origin}. Delete it, then {repair}.")
 
 
-def _digest(path) -> str | OSError:
+def _digest(path: Path) -> str | OSError:
+    """Return the sha256 of a file, or the error that prevents reading it."""
     try:
         return digest(path)
     except OSError as error:
