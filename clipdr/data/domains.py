@@ -1,41 +1,35 @@
-"""DOMAINS: what is known of every data set, as data. A domain is one hospital's (or one study's) photographs.
+"""Facts of every dataset: counts, licence, download addresses and citation.
 
-Counts are those of GDRBench's official split files (Che et al., 2023), grades 0..4. Longer than other modules: it is the one table of
-facts, read by `fetch`, `prepare`, `datasets` and docs/datasets.md. Licences are quoted in short: the page of each data set is what counts.
+A domain is the dataset of one hospital or one study. Counts are those of GDRBench's official split
+files (Che et al., 2023), for grades 0..4. The module is longer than others because it is one table,
+read by `fetch`, `prepare`, `datasets` and docs/datasets.md. Licences are abridged; the page of each
+dataset is authoritative.
 """
 
 from dataclasses import dataclass
 
+FOLDERS = ("nodr", "mild_npdr", "moderate_npdr", "severe_npdr", "pdr")
+"""Folder of each grade in GDRBench's layout, in the order of the grades 0..4."""
 
-def is_synthetic(held_out):
-    """Whether a held-out name (a domain, or all_but_<source>) stands for drawn images; a domain of the user's own is not."""
-    domain = DOMAINS.get(held_out.removeprefix("all_but_"))
-    return domain is not None and domain.synthetic
-
-
-FOLDERS = (
-    "nodr",
-    "mild_npdr",
-    "moderate_npdr",
-    "severe_npdr",
-    "pdr",
-)  # GDRBench's folder of each grade
-
-# How a file's stem names its patient and eye; groups `patient` and `eye`.
+# Regular expressions over a file's stem with groups `patient` and `eye`; UNKNOWN where it has none.
 LEFT_RIGHT = r"(?P<patient>.+)_(?P<eye>left|right)"
 DEEPDRID = r"(?P<patient>\d+)_(?P<eye>l|r)\d+"
 UNKNOWN = ""
+
+Counts = tuple[int, int, int, int, int]  # images of the grades 0..4
 
 
 @dataclass(frozen=True)
 class Source:
     """One file that `fetch` downloads.
 
-    file   : name under which it is kept while it is unpacked; the name in a mirror too
-    url    : where it lies
-    sha256 : hexadecimal where the publisher's file is fixed; "" where it is recorded on first use
-    keep   : shell patterns of the members to unpack, "" for all; the rest of the archive is left out
-    strip  : leading folders of the archive to leave out
+    Args:
+        file: Name of the file while it is unpacked, and in a mirror.
+        url: Address of the file.
+        sha256: Hexadecimal digest of the publisher's file, "" where it is recorded at the first
+            download.
+        keep: Shell patterns of the archive members to unpack; () unpacks all.
+        strip: Number of leading folders of the archive to leave out.
     """
 
     file: str
@@ -47,12 +41,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Need:
-    """What a complete folder holds.
+    """Files that a complete folder data/raw/{D} holds.
 
-    what     : the word for it
-    patterns : shell patterns over the lower-case path below data/raw/{D}; `*` also crosses folders; any one may match
-    count    : files that complete it
-    example  : a path as it should be, for the instructions
+    Args:
+        what: Noun for these files, used in messages and tables.
+        patterns: Shell patterns over the lower-case path below data/raw/{D}. `*` also crosses
+            folders, and any one pattern may match.
+        count: Number of files in a complete folder.
+        example: Example of a correct path, shown in the instructions.
     """
 
     what: str
@@ -63,24 +59,28 @@ class Need:
 
 @dataclass(frozen=True)
 class Domain:
-    """Facts of one data set.
+    """Facts of one dataset.
 
-    title    : name in full
-    country  : where the photographs were taken
-    camera   : as far as it is documented
-    access   : "kaggle" | "github" | "request" | "generated"
-    patient  : regular expression over a file's stem with groups `patient` and `eye`, or "" where patients are unknown
-    counts   : {"train": images per grade, "val": images per grade} of the official split files, None if there are none
-    imitates : for a synthetic domain, the real domain whose style and class prior it takes
-    layout   : name of the reader of the publisher's own folders (clipdr.data.sources.published_layouts), "" where there is none
-    licence  : what the publisher allows, in short
-    page     : the page to visit
-    rules    : the page whose terms must be accepted before a download, "" where there is none
-    click    : what must be clicked before, in a few words
-    steps    : what the user must do, one sentence each
-    sources  : what `fetch` downloads; () where the user must place files by hand
-    needs    : what a complete folder data/raw/{D} holds
-    citation : what to cite
+    Args:
+        title: Name in full.
+        country: Country where the images were taken.
+        camera: Camera, as far as it is documented.
+        access: "kaggle" | "github" | "request" | "generated".
+        patient: Regular expression over a file's stem with groups `patient` and `eye`, or "" where
+            patients are unknown.
+        counts: {"train": images per grade, "val": images per grade} of the official split files,
+            None if there are none.
+        imitates: For a synthetic domain, the real domain whose style and class prior it takes.
+        layout: Name of the reader of the publisher's own folders
+            (clipdr.data.sources.published_layouts), "" where there is none.
+        licence: What the publisher allows, in short.
+        page: Web page of the dataset.
+        rules: Page whose terms must be accepted before a download, "" where there is none.
+        click: What must be clicked before the download, in a few words.
+        steps: What the user must do, one sentence each.
+        sources: Files that `fetch` downloads; () where the user must place files by hand.
+        needs: Files of a complete folder data/raw/{D}.
+        citation: Publication to cite.
     """
 
     title: str
@@ -88,7 +88,7 @@ class Domain:
     camera: str
     access: str
     patient: str = UNKNOWN
-    counts: dict[str, tuple[int, int, int, int, int]] | None = None
+    counts: dict[str, Counts] | None = None
     imitates: str = ""
     layout: str = ""
     licence: str = ""
@@ -102,21 +102,26 @@ class Domain:
 
     @property
     def synthetic(self) -> bool:
+        """Whether the images are generated by `clipdr synthesize`."""
         return self.access == "generated"
 
     @property
     def total(self) -> int:
-        """Photographs in the official split files; 0 where there are none."""
+        """Number of images in the official split files; 0 where there are none."""
         return sum(map(sum, (self.counts or {}).values()))
 
 
-def _counts(train, val):
+def _counts(train: Counts, val: Counts) -> dict[str, Counts]:
+    """Images per grade of both official split files."""
     return {"train": train, "val": val}
 
 
 KAGGLE = "https://www.kaggle.com"
 _COMPETITION = f"{KAGGLE}/api/v1/competitions/data"
-_TOKEN = "Make an API token (kaggle.com, Settings, API); save it in ~/.kaggle/access_token or set KAGGLE_API_TOKEN."
+_TOKEN = (
+    "Make an API token (kaggle.com, Settings, API). "
+    "Save it in ~/.kaggle/access_token or set KAGGLE_API_TOKEN."
+)
 _DEEPDRID_COMMIT = "0657068f2437eddd37d6b09a4ce9f7c2c5f97958"
 
 REAL = {
@@ -132,7 +137,8 @@ REAL = {
         page=f"{KAGGLE}/competitions/aptos2019-blindness-detection",
         rules=f"{KAGGLE}/competitions/aptos2019-blindness-detection/rules",
         steps=(
-            "Log in, open its tab Rules and accept them (the button may be called Late Submission).",
+            "Log in, open its tab Rules and accept them (the button may be called Late "
+            "Submission).",
             _TOKEN,
         ),
         sources=(
@@ -143,24 +149,25 @@ REAL = {
             ),
         ),
         needs=(
-            Need("photographs", ("*train_images/*.png",), 3662, "train_images/000c1434d8d7.png"),
+            Need("images", ("*train_images/*.png",), 3662, "train_images/000c1434d8d7.png"),
             Need("file of grades", ("*train.csv",), 1, "train.csv"),
         ),
         citation="Karthik, Maggie and Dane S. APTOS 2019 Blindness Detection. Kaggle, 2019.",
     ),
     "DEEPDR": Domain(
-        title="DeepDRiD, regular fundus photographs",
+        title="DeepDRiD, regular fundus images",
         country="China (three screening studies)",
         camera="not documented",
         access="github",
         patient=DEEPDRID,
         counts=_counts((714, 186, 326, 282, 92), (200, 36, 72, 72, 20)),
         layout="deepdrid",
-        licence="no licence file: public for research, see the repository",
+        licence="no licence file, public for research (see the repository)",
         click="nothing to click",
         page="https://github.com/deepdrdoc/DeepDRiD",
         steps=(
-            "The archive also holds ultra-widefield photographs, which are left out. GitHub does not resume a download that is cut.",
+            "The archive also holds ultra-widefield images, which are left out. "
+            "GitHub cannot resume an interrupted download.",
         ),
         sources=(
             Source(
@@ -172,7 +179,7 @@ REAL = {
         ),
         needs=(
             Need(
-                "photographs",
+                "images",
                 ("*images/*.jpg",),
                 2000,
                 "regular_fundus_images/regular-fundus-training/Images/1/1_l1.jpg",
@@ -196,8 +203,8 @@ REAL = {
                 "regular_fundus_images/.../Challenge1_labels.xlsx",
             ),
         ),
-        citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality Estimation Challenge. "
-        "Patterns 3(6):100512, 2022.",
+        citation="Liu R, et al. DeepDRiD: Diabetic Retinopathy - Grading and Image Quality "
+        "Estimation Challenge. Patterns 3(6):100512, 2022.",
     ),
     "FGADR": Domain(
         title="Fine-Grained Annotated Diabetic Retinopathy, Seg-set",
@@ -215,7 +222,7 @@ REAL = {
         ),
         needs=(
             Need(
-                "photographs",
+                "images",
                 ("*original_images/*.png",),
                 1842,
                 "Seg-set/Original_Images/0000_1.png",
@@ -227,8 +234,8 @@ REAL = {
                 "Seg-set/DR_Seg_Grading_Label.csv",
             ),
         ),
-        citation="Zhou Y, et al. A Benchmark for Studying Diabetic Retinopathy: Segmentation, Grading, and Transferability. "
-        "IEEE Transactions on Medical Imaging 40(3):818-828, 2021.",
+        citation="Zhou Y, et al. A Benchmark for Studying Diabetic Retinopathy: Segmentation, "
+        "Grading, and Transferability. IEEE Transactions on Medical Imaging 40(3):818-828, 2021.",
     ),
     "IDRID": Domain(
         title="Indian Diabetic Retinopathy Image Dataset, disease grading",
@@ -242,17 +249,18 @@ REAL = {
         page="https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
         steps=(
             "Make a free IEEE account, log in on the page and download 'B. Disease Grading.zip'.",
-            "Do not take a copy from Kaggle: 27 grades of one differ from the official ones.",
+            "Do not use a copy from Kaggle. In one of them, 27 grades differ from the official "
+            "ones.",
         ),
         needs=(
             Need(
-                "training photographs",
+                "training images",
                 ("*training set/idrid_*.jpg",),
                 413,
                 "B. Disease Grading/1. Original Images/a. Training Set/IDRiD_001.jpg",
             ),
             Need(
-                "test photographs",
+                "test images",
                 ("*testing set/idrid_*.jpg",),
                 103,
                 "B. Disease Grading/1. Original Images/b. Testing Set/IDRiD_001.jpg",
@@ -270,8 +278,8 @@ REAL = {
                 "B. Disease Grading/2. Groundtruths/b. IDRiD_Disease Grading_Testing Labels.csv",
             ),
         ),
-        citation="Porwal P, et al. Indian Diabetic Retinopathy Image Dataset (IDRiD): A Database for Diabetic Retinopathy Screening "
-        "Research. Data 3(3):25, 2018.",
+        citation="Porwal P, et al. Indian Diabetic Retinopathy Image Dataset (IDRiD): A Database "
+        "for Diabetic Retinopathy Screening Research. Data 3(3):25, 2018.",
     ),
     "MESSIDOR": Domain(
         title="Messidor-2, adjudicated grades",
@@ -284,43 +292,45 @@ REAL = {
         click="fill in a form",
         page="https://www.adcis.net/en/third-party/messidor2/",
         steps=(
-            "Fill in the form on the page, accept the licence, and wait for the link by e-mail; take all parts (IMAGES.zip.001 and so on).",
-            f"The grades come from elsewhere: download messidor_data.csv from {KAGGLE}/datasets/google-brain/messidor2-dr-grades.",
+            "Fill in the form on the page, accept the licence, and wait for the link by e-mail. "
+            "Download all volumes of the archive (IMAGES.zip.001 and so on).",
+            "The grades come from another source. Download messidor_data.csv from "
+            f"{KAGGLE}/datasets/google-brain/messidor2-dr-grades.",
         ),
         needs=(
             Need(
-                "photographs",
+                "images",
                 ("*.png", "*.jpg", "*.tif"),
                 1744,
                 "IMAGES/20051020_43808_0100_PP.png",
             ),
             Need("file of grades", ("*messidor_data.csv",), 1, "messidor_data.csv"),
         ),
-        citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the Messidor Database. "
-        "Image Analysis & Stereology 33(3):231-234, 2014. Abramoff MD, et al. JAMA Ophthalmology 131(3):351-357, 2013. "
-        "Grades: Krause J, et al. Grader Variability and the Importance of Reference Standards. Ophthalmology 125(8):1264-1272, 2018.",
+        citation="Decenciere E, et al. Feedback on a Publicly Distributed Image Database: the "
+        "Messidor Database. Image Analysis & Stereology 33(3):231-234, 2014. Abramoff MD, et al. "
+        "JAMA Ophthalmology 131(3):351-357, 2013. Grades: Krause J, et al. Grader Variability and "
+        "the Importance of Reference Standards. Ophthalmology 125(8):1264-1272, 2018.",
     ),
     "RLDR": Domain(
-        title="Retinal-Lesions (1,593 EyePACS photographs, graded again)",
+        title="Retinal-Lesions (1,593 EyePACS images, graded again)",
         country="United States",
         camera="several, not documented",
         access="request",
         patient=LEFT_RIGHT,
         counts=_counts((136, 266, 742, 83, 54), (30, 71, 187, 16, 8)),
         layout="rldr",
-        licence="on request, for research; the photographs are under EyePACS' rules",
+        licence="on request, for research; the images are under EyePACS' rules",
         click="fill in a form",
         page="https://github.com/WeiQijie/retinal-lesions",
         steps=(
             "Fill in the request form that the page links to, and wait for the link by e-mail.",
-            "The grades come from GDRBench's split files: `clipdr fetch splits`.",
+            "The grades come from GDRBench's split files (`clipdr fetch splits`).",
         ),
         needs=(
-            Need(
-                "photographs", ("*_left.jp*g", "*_right.jp*g"), 1593, "images_896x896/10_left.jpg"
-            ),
+            Need("images", ("*_left.jp*g", "*_right.jp*g"), 1593, "images_896x896/10_left.jpg"),
         ),
-        citation="Wei Q, et al. Learn to Segment Retinal Lesions and Beyond. International Conference on Pattern Recognition, 2020.",
+        citation="Wei Q, et al. Learn to Segment Retinal Lesions and Beyond. International "
+        "Conference on Pattern Recognition, 2020.",
     ),
     "DDR": Domain(
         title="DDR, diabetic retinopathy graded and segmented",
@@ -339,15 +349,15 @@ REAL = {
         ),
         needs=(
             Need(
-                "photographs",
+                "images",
                 ("*dr_grading/*.jpg",),
                 12521,
                 "DR_grading/DR_grading/20170413102628830.jpg",
             ),
             Need("file of grades", ("*dr_grading.csv", "*train.txt"), 1, "DR_grading.csv"),
         ),
-        citation="Li T, et al. Diagnostic Assessment of Deep Learning Algorithms for Diabetic Retinopathy Screening. "
-        "Information Sciences 501:511-522, 2019.",
+        citation="Li T, et al. Diagnostic Assessment of Deep Learning Algorithms for Diabetic "
+        "Retinopathy Screening. Information Sciences 501:511-522, 2019.",
     ),
     "EYEPACS": Domain(
         title="EyePACS (Kaggle 2015)",
@@ -362,33 +372,40 @@ REAL = {
         page=f"{KAGGLE}/competitions/diabetic-retinopathy-detection",
         rules=f"{KAGGLE}/competitions/diabetic-retinopathy-detection/rules",
         steps=(
-            "Log in, open its tab Rules and accept them (the button may be called Late Submission).",
+            "Log in, open its tab Rules and accept them (the button may be called Late "
+            "Submission).",
             _TOKEN,
-            "Have 180 GB free: about 85 GB of parts, and the photographs in them.",
-            "The grades of the test half come from GDRBench's split files: `clipdr fetch splits`.",
+            "Keep 180 GB free: the downloaded archives take about 85 GB, the unpacked images the "
+            "rest.",
+            "The grades of the test half come from GDRBench's split files (`clipdr fetch splits`).",
         ),
         sources=tuple(
             Source(file, f"{_COMPETITION}/download/diabetic-retinopathy-detection/{file}")
             for file in (
                 "trainLabels.csv.zip",
-                *(f"train.zip.{part:03d}" for part in range(1, 6)),
-                *(f"test.zip.{part:03d}" for part in range(1, 8)),
+                *(f"train.zip.{volume:03d}" for volume in range(1, 6)),
+                *(f"test.zip.{volume:03d}" for volume in range(1, 8)),
             )
         ),
         needs=(
-            Need("training photographs", ("*train/*.jp*g",), 35124, "train/10_left.jpeg"),
-            Need("test photographs", ("*test/*.jp*g",), 53573, "test/1_left.jpeg"),
+            Need("training images", ("*train/*.jp*g",), 35124, "train/10_left.jpeg"),
+            Need("test images", ("*test/*.jp*g",), 53573, "test/1_left.jpeg"),
             Need("file of training grades", ("*trainlabels.csv",), 1, "trainLabels.csv"),
         ),
-        citation="Cuadros J and Bresnick G. EyePACS: An Adaptable Telemedicine System for Diabetic Retinopathy Screening. "
-        "Journal of Diabetes Science and Technology 3(3):509-516, 2009. Dugas E, et al. Diabetic Retinopathy Detection. Kaggle, 2015.",
+        citation="Cuadros J and Bresnick G. EyePACS: An Adaptable Telemedicine System for Diabetic "
+        "Retinopathy Screening. Journal of Diabetes Science and Technology 3(3):509-516, 2009. "
+        "Dugas E, et al. Diabetic Retinopathy Detection. Kaggle, 2015.",
     ),
 }
 
-# GDRBench's split files at one commit. sha256 fixed: an official split file is these bytes or it is refused.
+# GDRBench's split files at one commit. The sha256 is fixed, so that other bytes are refused.
 SPLITS_PAGE = "https://github.com/chehx/DGDR"
-SPLITS_CITATION = "Che H, et al. Towards Generalizable Diabetic Retinopathy Grading in Unseen Domains. MICCAI, 2023."
-_SPLITS = "https://raw.githubusercontent.com/chehx/DGDR/74fe127a6e5b097089003dbcbbf618730960501f/GDRBench/splits"
+SPLITS_CITATION = (
+    "Che H, et al. Towards Generalizable Diabetic Retinopathy Grading in Unseen Domains. "
+    "MICCAI, 2023."
+)
+_SPLITS_COMMIT = "74fe127a6e5b097089003dbcbbf618730960501f"
+_SPLITS = f"https://raw.githubusercontent.com/chehx/DGDR/{_SPLITS_COMMIT}/GDRBench/splits"
 SPLITS = tuple(
     Source(file, f"{_SPLITS}/{file}", sha256)
     for file, sha256 in {
@@ -411,11 +428,12 @@ SPLITS = tuple(
     }.items()
 )
 
-# Drawn by clipdr.data.synthetic.dataset: style and class prior of the real domain, under a name that cannot be taken for it.
+# Generated by clipdr.data.synthetic.dataset with the style and class prior of the real domain. The
+# prefix keeps the name from being mistaken for that of real images.
 SYNTHETIC = {
     f"SIM_{name}": Domain(
         f"synthetic, in the style of {name}",
-        "drawn by clipdr synthesize",
+        "generated by clipdr synthesize",
         "none",
         "generated",
         LEFT_RIGHT,
@@ -426,6 +444,15 @@ SYNTHETIC = {
 
 DOMAINS = REAL | SYNTHETIC
 
-SAME_PATIENTS = {
-    "RLDR": "EYEPACS"
-}  # RLDR's photographs, file names and patient numbers are EyePACS's
+SAME_PATIENTS = {"RLDR": "EYEPACS"}
+"""Subset -> superset: the images, file names and patient numbers of RLDR are those of EYEPACS."""
+
+
+def is_synthetic(held_out: str) -> bool:
+    """Return whether a held-out name stands for synthetic images.
+
+    Args:
+        held_out: A domain, or all_but_SOURCE under `esdg`. A custom dataset is not synthetic.
+    """
+    domain = DOMAINS.get(held_out.removeprefix("all_but_"))
+    return domain is not None and domain.synthetic

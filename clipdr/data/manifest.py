@@ -1,48 +1,98 @@
-"""What `prepare` leaves behind, and how it is read: one manifest and one packed array per domain, checked to belong together."""
+"""Manifests and packed arrays: the output of `prepare`, read and checked.
+
+Each domain has one manifest (CSV, one row per image) and one packed array of its images. Cached
+features of a domain are a second array with one row per image. A manifest and an array that do not
+belong together are refused.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from clipdr import DataError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
-def clusters(patient):
-    """(N,) str -> (N,) int64: the cluster of each image, numbered by first appearance; an unknown patient ("") is a cluster of its own."""
-    number, result = {}, np.empty(len(patient), dtype=np.int64)
-    for row, name in enumerate(patient):
+DTYPES = {
+    "image": str, "row": "int32", "domain": str, "grade": "int8", "split": str,
+    "patient": str, "eye": str, "camera": str,
+    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32",
+    "width": "int32", "height": "int32", "flag": str, "sha256": str, "phash": str,
+}  # fmt: skip
+"""Columns of a manifest, in order, and their dtypes."""
+
+
+def clusters(patient: Iterable[str]) -> np.ndarray:
+    """Number the patients of a list of images.
+
+    Args:
+        patient: (N,) patient of each image; "" is an unknown patient.
+
+    Returns:
+        (N,) int64 cluster of each image, numbered by first appearance. An image of an unknown
+        patient is a cluster of its own.
+    """
+    names = list(patient)
+    number: dict[str | int, int] = {}
+    result = np.empty(len(names), dtype=np.int64)
+    for row, name in enumerate(names):
         result[row] = number.setdefault(name or row, len(number))  # an int never equals a name
     return result
 
 
-DTYPES = {
-    "image": str, "row": "int32", "domain": str, "grade": "int8", "split": str, "patient": str, "eye": str, "camera": str,
-    "cx": "float32", "cy": "float32", "r": "float32", "w": "float32", "h": "float32",
-    "width": "int32", "height": "int32", "flag": str, "sha256": str, "phash": str,
-}  # fmt: skip
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """Read the manifest of one domain.
 
+    Args:
+        path: CSV file that `prepare` wrote, data/manifests/{D}.csv.
 
-def read_manifest(path):
-    """A manifest with the types of DTYPES; empty text stays "". DataError where the file or a column is missing or a value does not fit."""
+    Returns:
+        One row per image with the columns and types of DTYPES; empty text stays "".
+
+    Raises:
+        DataError: The file or a column is missing, or a value does not fit its type.
+    """
     try:
         table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False)
     except FileNotFoundError:
-        raise DataError(f"no manifest {path}: run `clipdr prepare` for this domain") from None
+        raise DataError(
+            f"{path}: no manifest here. Run `clipdr prepare` for this domain."
+        ) from None
     except ValueError as error:
-        raise DataError(f"{path}: not a manifest ({error}); run `clipdr prepare` again") from None
+        raise DataError(
+            f"{path}: not a manifest ({error}). Run `clipdr prepare` for this domain again."
+        ) from None
     if list(table.columns) != list(DTYPES) or not (table["row"] == np.arange(len(table))).all():
         raise DataError(
-            f"{path}: columns or row numbers are not those of a manifest; run `clipdr prepare` again"
+            f"{path}: columns or row numbers are not those of a manifest. "
+            "Run `clipdr prepare` for this domain again."
         )
     return table
 
 
-def read_manifests(paths):
-    """Manifests of several domains as one frame, in the order given."""
+def read_manifests(paths: Iterable[str | Path]) -> pd.DataFrame:
+    """Read the manifests of several domains into one frame, in the order given."""
     return pd.concat([read_manifest(path) for path in paths], ignore_index=True)
 
 
-def open_store(path, manifest):
-    """The photographs of a manifest, mapped: (N, S, S, 3) uint8. DataError where store and manifest do not belong together."""
+def open_store(path: str | Path, manifest: pd.DataFrame) -> np.ndarray:
+    """Map the packed images of a domain into memory.
+
+    Args:
+        path: Array file that `prepare` wrote, data/store/{D}.npy.
+        manifest: Manifest of the same domain, N rows.
+
+    Returns:
+        (N, S, S, 3) uint8, one image per row of the manifest.
+
+    Raises:
+        DataError: The file is missing or damaged, or does not belong to the manifest.
+    """
     images = _mapped(path, manifest, "prepare")
     if (
         images.dtype != np.uint8
@@ -51,31 +101,52 @@ def open_store(path, manifest):
         or images.shape[3] != 3
     ):
         raise DataError(
-            f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8; run `clipdr prepare` again"
+            f"{path}: {images.dtype} {images.shape} is not (N, S, S, 3) uint8. "
+            "Run `clipdr prepare` for this domain again."
         )
     return images
 
 
-def open_features(path, manifest):
-    """The cached features of a manifest's photographs, mapped: (N, D) float32. DataError as open_store."""
+def open_features(path: str | Path, manifest: pd.DataFrame) -> np.ndarray:
+    """Map the cached image features of a domain into memory.
+
+    Args:
+        path: Array file that `clipdr features` wrote.
+        manifest: Manifest of the same domain, N rows.
+
+    Returns:
+        (N, D) float32, one feature vector per row of the manifest.
+
+    Raises:
+        DataError: The file is missing or damaged, or does not belong to the manifest.
+    """
     features = _mapped(path, manifest, "features")
     if features.dtype != np.float32 or features.ndim != 2:
         raise DataError(
-            f"{path}: {features.dtype} {features.shape} is not (N, D) float32; run `clipdr features` again"
+            f"{path}: {features.dtype} {features.shape} is not (N, D) float32. "
+            "Run `clipdr features` for this domain again."
         )
     return features
 
 
-def _mapped(path, manifest, verb):
-    """An array mapped copy-on-write (torch wants to be allowed to write; the file never changes), one entry per row of the manifest."""
+def _mapped(path: str | Path, manifest: pd.DataFrame, command: str) -> np.ndarray:
+    """Map an array with one entry per row of the manifest; `command` is what writes it.
+
+    The mapping is copy-on-write because torch requires writable memory; the file never changes.
+    """
     try:
         array = np.lib.format.open_memmap(path, mode="c")
     except FileNotFoundError:
-        raise DataError(f"no {path}: run `clipdr {verb}` for this domain") from None
+        raise DataError(
+            f"{path}: file is missing. Run `clipdr {command}` for this domain."
+        ) from None
     except ValueError as error:
-        raise DataError(f"{path}: not a whole array ({error}); run `clipdr {verb}` again") from None
+        raise DataError(
+            f"{path}: not a complete array ({error}). Run `clipdr {command}` for this domain again."
+        ) from None
     if len(array) != len(manifest):
         raise DataError(
-            f"{path}: {len(array)} entries for {len(manifest)} rows of the manifest; run `clipdr {verb}` again"
+            f"{path}: {len(array)} entries for {len(manifest)} rows of the manifest. "
+            f"Run `clipdr {command}` for this domain again."
         )
     return array

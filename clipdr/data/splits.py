@@ -1,6 +1,14 @@
-"""Protocols: manifests of all domains -> the training, validation and test images of one fold."""
+"""Train, validation and test images of one fold, from the manifests of all domains.
+
+Each protocol (clipdr.data.protocols) is a function that selects rows of the manifests by their
+domain and by their own split. `fold` applies one protocol and removes images shared by RLDR and
+EYEPACS.
+"""
+
+from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -9,11 +17,25 @@ from clipdr.data.domains import SAME_PATIENTS
 from clipdr.data.manifest import clusters
 from clipdr.data.protocols import HELD_OUT
 
-PARTS = 5  # of a domain's training images, one of which validates under `within`
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDS = 5  # of a domain's training images under `within`; one fold validates
 
 
-def dg(manifest, held_out):
-    """GDRBench's DG protocol (Che et al., 2023): test on the whole held-out domain, train and validate on the others' own splits."""
+def dg(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFrame]:
+    """Split by GDRBench's DG protocol (Che et al., 2023).
+
+    The test split is the whole held-out domain. Training and validation use the other domains' own
+    splits.
+
+    Args:
+        manifest: Rows of all domains of the study.
+        held_out: The domain that is tested.
+
+    Returns:
+        {"train": rows, "val": rows, "test": rows}.
+    """
     source = manifest[manifest.domain != held_out]
     return {
         "train": source[source.split == "train"],
@@ -22,10 +44,18 @@ def dg(manifest, held_out):
     }
 
 
-def esdg(manifest, held_out):
-    """GDRBench's ESDG protocol: train and validate on one domain's own splits, test on the whole of every other domain.
+def esdg(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFrame]:
+    """Split by GDRBench's ESDG protocol.
 
-    held_out : all_but_SOURCE, so that it names what is tested
+    Training and validation use one domain's own splits. The test split is the whole of every other
+    domain.
+
+    Args:
+        manifest: Rows of all domains of the study.
+        held_out: all_but_SOURCE, which names what is tested.
+
+    Returns:
+        {"train": rows, "val": rows, "test": rows}.
     """
     source = held_out.removeprefix(HELD_OUT["esdg"].format(""))
     own = manifest[manifest.domain == source]
@@ -36,17 +66,36 @@ def esdg(manifest, held_out):
     }
 
 
-def lodo_crossval(manifest, held_out):
-    """dg, tested on the held-out domain's crossval files only, as the released CLIP-DR does (Yu et al., 2024): not GDRBench's DG test."""
-    parts = dg(manifest, held_out)
-    return parts | {"test": parts["test"][parts["test"].split == "val"]}
+def lodo_crossval(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFrame]:
+    """Split as `dg`, but test on the held-out domain's crossval files only.
+
+    The released CLIP-DR (Yu et al., 2024) is tested in this way, unlike GDRBench's DG.
+
+    Args:
+        manifest: Rows of all domains of the study.
+        held_out: The domain that is tested.
+
+    Returns:
+        {"train": rows, "val": rows, "test": rows}.
+    """
+    splits = dg(manifest, held_out)
+    return splits | {"test": splits["test"][splits["test"].split == "val"]}
 
 
-def within(manifest, held_out):
-    """The upper reference: train inside the domain that is tested, on its own train files, and test on its crossval files.
+def within(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFrame]:
+    """Split inside the tested domain, as an upper reference.
 
-    Validation is a fifth of the train files, by patient and with every grade's share: the first of five parts that has every grade where
-    one has, so that AUC is defined. Patients who are in the crossval files too (RLDR has 29) do not train.
+    Training uses the domain's own train files, the test its crossval files. Validation is one of
+    FOLDS folds of the train files, by patient and stratified by grade. Of the folds, the first with
+    the most grades is taken, so that the AUC is defined where possible. Patients who are also in
+    the crossval files (RLDR has 29) are left out of training.
+
+    Args:
+        manifest: Rows of all domains of the study.
+        held_out: The domain that is trained on and tested.
+
+    Returns:
+        {"train": rows, "val": rows, "test": rows}.
     """
     own = manifest[manifest.domain == held_out]
     test = own[own.split == "val"]
@@ -56,71 +105,89 @@ def within(manifest, held_out):
     from sklearn.model_selection import StratifiedGroupKFold
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a grade with fewer images than parts
-        splits = list(
-            StratifiedGroupKFold(PARTS, shuffle=True, random_state=0).split(
+        # Raised for a grade with fewer images than folds.
+        warnings.simplefilter("ignore", UserWarning)
+        folds = list(
+            StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(
                 rest, rest.grade, clusters(rest.patient)
             )
         )
-    train, val = max(splits, key=lambda split: rest.grade.iloc[split[1]].nunique())
+    train, val = max(folds, key=lambda rows: rest.grade.iloc[rows[1]].nunique())
     return {"train": rest.iloc[train], "val": rest.iloc[val], "test": test}
 
 
 PROTOCOLS = {"dg": dg, "esdg": esdg, "lodo_crossval": lodo_crossval, "within": within}
-INSIDE = next(
-    iter(SAME_PATIENTS.items())
-)  # RLDR, EYEPACS: every photograph of the first is one of the second's, often with another grade
+
+# RLDR, EYEPACS: every image of the subset is also in the superset, often with another grade.
+SUBSET, SUPERSET = next(iter(SAME_PATIENTS.items()))
 
 
-def fold(manifest, protocol, held_out):
-    """The three parts of one fold, each a DataFrame of manifest rows in the manifest's order.
+def fold(manifest: pd.DataFrame, protocol: str, held_out: str) -> dict[str, pd.DataFrame]:
+    """Return the three splits of one fold.
 
-    manifest : rows of all domains of the study (columns of data/manifests/{D}.csv)
-    protocol : a key of PROTOCOLS
-    held_out : what is tested: a domain, or all_but_SOURCE under esdg
+    Under every protocol, EYEPACS images whose copy in RLDR is on the other side of the fold are
+    left out (`leak_free`).
 
-    Whatever the protocol, no EYEPACS photograph is in a part whose other side holds it as one of RLDR's (`leak_free`).
-    Raises DataError where a part is empty.
+    Args:
+        manifest: Rows of all domains of the study (columns of data/manifests/{D}.csv).
+        protocol: A key of PROTOCOLS.
+        held_out: What is tested: a domain, or all_but_SOURCE under `esdg`.
+
+    Returns:
+        {"train": rows, "val": rows, "test": rows}, each in the manifest's order.
+
+    Raises:
+        DataError: The protocol is unknown, or a split is empty.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(f"protocol {protocol!r} is unknown; known are {', '.join(PROTOCOLS)}")
-    parts = leak_free(PROTOCOLS[protocol](manifest, held_out))
-    for name, part in parts.items():
-        if part.empty:
+        raise DataError(
+            f"protocol {protocol!r}: unknown protocol. Choose one of {', '.join(PROTOCOLS)}."
+        )
+    splits = leak_free(PROTOCOLS[protocol](manifest, held_out))
+    for name, rows in splits.items():
+        if rows.empty:
             raise DataError(
-                f"fold {protocol}/{held_out}: no {name} image; the domains at hand are {sorted(set(manifest.domain))}"
+                f"fold {protocol}/{held_out}: no {name} image. The manifests hold the domains "
+                f"{', '.join(sorted(set(manifest.domain)))}; prepare the missing ones."
             )
-    return parts
+    return splits
 
 
-def leak_free(parts):
-    """The parts without the rows of EYEPACS whose photograph or patient is RLDR's on the other side (training with validation, or test).
+def leak_free(splits: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Remove EYEPACS rows whose image or patient is RLDR's on the other side of the fold.
 
-    GDRBench's guideline for ESDG (Che et al., 2023) asks for it where RLDR trains and EYEPACS is tested, by photograph (87104 of EYEPACS's
-    88697 would stay; its files do not do it). A fellow eye is no fresh test either: here its patients go too (85687 stay), in both
-    directions and for any protocol. On one side both copies stay: the gate counts them.
+    The two sides are training with validation, and test. GDRBench's guideline for ESDG (Che et al.,
+    2023) asks for this by image where RLDR trains and EYEPACS is tested (87104 of EYEPACS's 88697
+    images would stay), but its files do not implement it. A fellow eye is not an independent test
+    either. Deviation: here the patients are removed too (85687 images stay), in both directions and
+    for every protocol. Copies on the same side stay; the leakage check counts them.
+
+    Args:
+        splits: {"train": rows, "val": rows, "test": rows}.
+
+    Returns:
+        The same splits without those rows.
     """
-    inner, outer = INSIDE
-    held = {name: part[part.domain == inner] for name, part in parts.items()}
-    other = {
-        "train": held["test"],
-        "val": held["test"],
-        "test": pd.concat([held["train"], held["val"]]),
+    subset = {name: rows[rows.domain == SUBSET] for name, rows in splits.items()}
+    other_side = {
+        "train": subset["test"],
+        "val": subset["test"],
+        "test": pd.concat([subset["train"], subset["val"]]),
     }
-    return {name: part[~_shared(part, outer, other[name])] for name, part in parts.items()}
+    return {name: rows[~_shared(rows, SUPERSET, other_side[name])] for name, rows in splits.items()}
 
 
-def source_domains(parts):
-    """Domains of the training part in the manifest's order: index = the domain number of a batch."""
-    return list(dict.fromkeys(parts["train"].domain))
+def source_domains(splits: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return the domains of the training split; their index is the domain number of a batch."""
+    return list(dict.fromkeys(splits["train"].domain))
 
 
-def _stems(part):
-    """File names without folders, in lower case and without their extension."""
-    return part.image.str.replace(r"^.*/|\.[^./]*$", "", regex=True).str.lower()
+def _stems(rows: pd.DataFrame) -> pd.Series:
+    """File names without folders and extension, in lower case."""
+    return rows.image.str.replace(r"^.*/|\.[^./]*$", "", regex=True).str.lower()
 
 
-def _shared(part, domain, other):
-    """Bool per row: of this domain, with the file name of one of the other rows, or the patient ("" is nobody)."""
-    copies = _stems(part).isin(set(_stems(other))) | part.patient.isin(set(other.patient) - {""})
-    return (part.domain == domain) & copies
+def _shared(rows: pd.DataFrame, domain: str, others: pd.DataFrame) -> pd.Series:
+    """Bool per row: of this domain, with the file name or the known patient of one of `others`."""
+    copies = _stems(rows).isin(set(_stems(others))) | rows.patient.isin(set(others.patient) - {""})
+    return (rows.domain == domain) & copies

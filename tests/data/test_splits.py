@@ -1,4 +1,4 @@
-"""The protocols, on GDRBench's counts: who trains, who validates, who is tested."""
+"""Train, validation and test splits of every protocol, on GDRBench's counts."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ TABLE = {  # held out: train, val, test (Che et al., 2023, official split files)
 }
 
 
-POOLS = {  # source: test (Che et al., 2023), RLDR's photographs not yet taken out of EYEPACS
+POOLS = {  # source: test images (Che et al., 2023), RLDR's images still among EYEPACS's
     "APTOS": 108913,
     "DEEPDR": 110575,
     "FGADR": 110733,
@@ -52,51 +52,56 @@ def everything():
 
 
 @pytest.mark.parametrize("held_out", SIX)
-def test_dg_counts_are_the_benchmarks(manifest, held_out):
-    parts = fold(manifest, "dg", held_out)
-    assert tuple(len(parts[name]) for name in ("train", "val", "test")) == TABLE[held_out]
+def test_dg_counts_equal_the_benchmarks(manifest, held_out):
+    splits = fold(manifest, "dg", held_out)
+    assert tuple(len(splits[name]) for name in ("train", "val", "test")) == TABLE[held_out]
 
 
 @pytest.mark.parametrize("held_out", SIX)
-def test_the_held_out_domain_is_tested_and_nothing_else(manifest, held_out):
-    parts = fold(manifest, "dg", held_out)
-    assert set(parts["test"].domain) == {held_out}
-    assert held_out not in set(parts["train"].domain) | set(parts["val"].domain)
-    assert set(parts["train"].split) == {"train"}
-    assert set(parts["val"].split) == {"val"}
-    assert source_domains(parts) == [domain for domain in SIX if domain != held_out]
+def test_dg_tests_the_held_out_domain_only(manifest, held_out):
+    splits = fold(manifest, "dg", held_out)
+    assert set(splits["test"].domain) == {held_out}
+    assert held_out not in set(splits["train"].domain) | set(splits["val"].domain)
+    assert set(splits["train"].split) == {"train"}
+    assert set(splits["val"].split) == {"val"}
+    assert source_domains(splits) == [domain for domain in SIX if domain != held_out]
 
 
-def test_an_unknown_protocol_and_an_empty_part_are_named(manifest):
-    with pytest.raises(DataError, match="'lodo' is unknown"):
+def test_unknown_protocol_and_empty_split_are_refused(manifest):
+    with pytest.raises(DataError, match="'lodo': unknown protocol"):
         fold(manifest, "lodo", "APTOS")
     with pytest.raises(DataError, match="no test image"):
         fold(manifest, "dg", "DDR")
 
 
 @pytest.mark.parametrize("source", SIX)
-def test_esdg_trains_on_one_and_tests_all_others(everything, source):
-    parts = fold(everything, "esdg", f"all_but_{source}")
+def test_esdg_trains_on_one_domain_and_tests_the_others(everything, source):
+    splits = fold(everything, "esdg", f"all_but_{source}")
     counts = DOMAINS[source].counts
-    assert (len(parts["train"]), len(parts["val"])) == (sum(counts["train"]), sum(counts["val"]))
-    assert set(parts["train"].domain) | set(parts["val"].domain) == {source}
-    assert source not in set(parts["test"].domain) and parts["test"].domain.nunique() == 7
+    assert (len(splits["train"]), len(splits["val"])) == (sum(counts["train"]), sum(counts["val"]))
+    assert set(splits["train"].domain) | set(splits["val"].domain) == {source}
+    assert source not in set(splits["test"].domain)
+    assert splits["test"].domain.nunique() == 7
     if source != "RLDR":
-        assert len(parts["test"]) == POOLS[source]
-    assert source_domains(parts) == [source]
+        assert len(splits["test"]) == POOLS[source]
+    assert source_domains(splits) == [source]
 
 
 @pytest.mark.parametrize("held_out", SIX)
-def test_lodo_crossval_is_dg_tested_on_crossval_files(manifest, held_out):
+def test_lodo_crossval_equals_dg_tested_on_crossval_files(manifest, held_out):
     ours, dg = fold(manifest, "lodo_crossval", held_out), fold(manifest, "dg", held_out)
-    assert ours["train"].equals(dg["train"]) and ours["val"].equals(dg["val"])
+    assert ours["train"].equals(dg["train"])
+    assert ours["val"].equals(dg["val"])
     assert len(ours["test"]) == sum(DOMAINS[held_out].counts["val"])
     assert set(ours["test"].split) == {"val"}
 
 
 @pytest.fixture
 def eyes():
-    """40 patients of domain A, two eyes each; the last 8 are in the crossval files, patient 0 in both; and an image of another domain."""
+    """40 patients of domain A with two eyes each, and one image of another domain.
+
+    The last 8 patients are in the crossval files, patient 0 in both.
+    """
     rows = [
         ("A", "val" if patient >= 32 else "train", (patient + eye) % 5, f"p{patient}")
         for patient in range(40)
@@ -108,44 +113,43 @@ def eyes():
     )
 
 
-def test_within_splits_a_domains_own_train_files_by_patient(eyes):
-    parts = fold(eyes, "within", "A")
-    assert set().union(*(set(part.domain) for part in parts.values())) == {"A"}
-    patients = {name: set(part.patient) for name, part in parts.items()}
-    assert (
-        not patients["train"] & patients["val"]
-        and not (patients["train"] | patients["val"]) & patients["test"]
-    )
-    assert "p0" in patients["test"] and len(parts["test"]) == 17
+def test_within_splits_own_train_files_by_patient(eyes):
+    splits = fold(eyes, "within", "A")
+    assert set().union(*(set(rows.domain) for rows in splits.values())) == {"A"}
+    patients = {name: set(rows.patient) for name, rows in splits.items()}
+    assert not patients["train"] & patients["val"]
+    assert not (patients["train"] | patients["val"]) & patients["test"]
+    assert "p0" in patients["test"]
+    assert len(splits["test"]) == 17
     assert len(patients["train"]) + len(patients["val"]) == 31
-    assert 10 <= len(parts["val"]) <= 16
-    assert set(parts["val"].grade) == set(parts["train"].grade) == set(range(5))
+    assert 10 <= len(splits["val"]) <= 16
+    assert set(splits["val"].grade) == set(splits["train"].grade) == set(range(5))
     again = fold(eyes, "within", "A")
-    assert all(part.equals(again[name]) for name, part in parts.items())
+    assert all(rows.equals(again[name]) for name, rows in splits.items())
 
 
-def test_within_images_without_a_patient_stand_for_themselves(manifest):
-    parts = fold(manifest, "within", "IDRID")
-    assert {name: len(part) for name, part in parts.items()} == {
+def test_within_unknown_patients_are_single_images(manifest):
+    splits = fold(manifest, "within", "IDRID")
+    assert {name: len(rows) for name, rows in splits.items()} == {
         "train": 330,
         "val": 83,
         "test": 103,
     }
 
 
-def test_every_protocol_names_what_it_holds_out():
+def test_every_protocol_has_a_held_out_name():
     assert set(PROTOCOLS) == set(HELD_OUT)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_test_images_are_in_no_other_part(everything, protocol):
-    parts = fold(everything, protocol, HELD_OUT[protocol].format("IDRID"))
-    assert not set(parts["test"].image) & (set(parts["train"].image) | set(parts["val"].image))
-    assert not set(parts["train"].image) & set(parts["val"].image)
+def test_test_images_are_in_no_other_split(everything, protocol):
+    splits = fold(everything, protocol, HELD_OUT[protocol].format("IDRID"))
+    assert not set(splits["test"].image) & (set(splits["train"].image) | set(splits["val"].image))
+    assert not set(splits["train"].image) & set(splits["val"].image)
 
 
-def twins(rldr="train", eyepacs="test"):
-    """Parts with photograph 1_left of RLDR and of EYEPACS in the parts named, and others."""
+def copies(rldr="train", eyepacs="test"):
+    """Splits with image 1_left of RLDR and of EYEPACS in the named splits, and other images."""
     rows = {name: [("IDRID", f"IDRID/nodr/{name}.jpg", 0, "")] for name in ("train", "val", "test")}
     rows[rldr].append(("RLDR", "RLDR/pdr/1_left.jpg", 4, "1"))
     rows[eyepacs] += [
@@ -153,33 +157,33 @@ def twins(rldr="train", eyepacs="test"):
         for name in ("1_left", "1_right", "11_left")
     ]
     return {
-        name: pd.DataFrame(part, columns=["domain", "image", "grade", "patient"])
-        for name, part in rows.items()
+        name: pd.DataFrame(listed, columns=["domain", "image", "grade", "patient"])
+        for name, listed in rows.items()
     }
 
 
 @pytest.mark.parametrize(
     ("rldr", "eyepacs"), [("train", "test"), ("val", "test"), ("test", "train"), ("test", "val")]
 )
-def test_what_rldr_holds_leaves_eyepacs_on_the_other_side_with_the_fellow_eye(rldr, eyepacs):
-    parts = leak_free(twins(rldr, eyepacs))
-    assert parts[eyepacs].image.tolist() == [
+def test_rldr_copies_and_fellow_eyes_leave_eyepacs_on_the_other_side(rldr, eyepacs):
+    splits = leak_free(copies(rldr, eyepacs))
+    assert splits[eyepacs].image.tolist() == [
         f"IDRID/nodr/{eyepacs}.jpg",
         "EYEPACS/Images/11_left.jpeg",
     ]
-    assert len(parts[rldr]) == 2
+    assert len(splits[rldr]) == 2
 
 
 @pytest.mark.parametrize(
     ("rldr", "eyepacs"), [("train", "train"), ("train", "val"), ("test", "test")]
 )
-def test_both_copies_stay_on_one_side(rldr, eyepacs):
-    parts = leak_free(twins(rldr, eyepacs))
-    assert sum(map(len, parts.values())) == 7
+def test_both_copies_on_one_side_stay(rldr, eyepacs):
+    splits = leak_free(copies(rldr, eyepacs))
+    assert sum(map(len, splits.values())) == 7
 
 
 @pytest.mark.realdata
-def test_the_leak_rule_leaves_the_known_numbers_of_eyepacs(realdata, tmp_path):
+def test_leak_free_leaves_the_expected_numbers_of_eyepacs(realdata, tmp_path):
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
     listed = {
         name: pd.DataFrame(gdrbench.split_files(tmp_path, name)).assign(domain=name)
@@ -188,15 +192,11 @@ def test_the_leak_rule_leaves_the_known_numbers_of_eyepacs(realdata, tmp_path):
     manifest = pd.concat(listed.values(), ignore_index=True)
     patient = manifest.image.str.extract(r"/(\d+)_(?:left|right)\.", expand=False).fillna("")
     tested = fold(manifest.assign(patient=patient), "dg", "EYEPACS")["test"]
-    assert (
-        tested.grade.value_counts().sort_index().tolist() == [65047, 5875, 11418, 1644, 1703]
-        and len(tested) == 85687
-    )
-    tested = fold(manifest.assign(patient=""), "dg", "EYEPACS")["test"]  # by photograph alone
-    assert (
-        tested.grade.value_counts().sort_index().tolist() == [65272, 6021, 12176, 1831, 1804]
-        and len(tested) == 87104
-    )
+    assert tested.grade.value_counts().sort_index().tolist() == [65047, 5875, 11418, 1644, 1703]
+    assert len(tested) == 85687
+    tested = fold(manifest.assign(patient=""), "dg", "EYEPACS")["test"]  # by image alone
+    assert tested.grade.value_counts().sort_index().tolist() == [65272, 6021, 12176, 1831, 1804]
+    assert len(tested) == 87104
     trained = fold(manifest.assign(patient=""), "dg", "RLDR")
     assert [(trained[name].domain == "EYEPACS").sum() for name in ("train", "val")] == [
         34147,

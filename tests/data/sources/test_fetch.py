@@ -728,7 +728,7 @@ def test_by_hand_a_part_is_missing(originals, tmp_path, small):
     for path, content in some:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
-    with pytest.raises(DataError, match=r"lacks \d+ of 12 photographs"):
+    with pytest.raises(DataError, match=r"lacks \d+ of 12 images"):
         fetch.fetch("FGADR", tmp_path / "raw")
 
 
