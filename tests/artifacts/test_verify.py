@@ -1,4 +1,4 @@
-"""Receipts and verify: each damaged, missing or unexpected file is named, and no other; single flipped bits, beside `dvc status`."""
+"""Verification: every damaged, missing or unexpected file is named, and no other file."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.damage import flip, problems_of
 from helpers.paths import ROOT
 
 from clipdr import DataError
@@ -18,7 +19,7 @@ from clipdr.data.preprocessing import prepare
 from clipdr.data.synthetic import dataset
 from clipdr.training import run
 
-DRAWN = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
+DOMAINS = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
 RUN = "results/runs/dg/zero_shot/SIM_APTOS/0"
 
 
@@ -35,14 +36,14 @@ def clipdr(folder, *arguments):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, settings):
-    """A small study with its receipts: drawn photographs (one of them torn), prepared data, features, one scored run."""
+    """A small study with receipts: synthetic images (one torn), prepared data, one scored run."""
     root = tmp_path_factory.mktemp("study")
     data = root / "data"
-    dataset.write(data / "synthetic", list(DRAWN), 16, 64, 0, 1)
+    dataset.write(data / "synthetic", list(DOMAINS), 16, 64, 0, 1)
     torn = data / "synthetic/images/SIM_RLDR/moderate_npdr"
     torn = sorted(torn.iterdir())[0]
     torn.write_bytes(torn.read_bytes()[:200])
-    for domain in DRAWN:
+    for domain in DOMAINS:
         files = (
             data / "manifests" / f"{domain}.csv",
             data / "store" / f"{domain}.npy",
@@ -52,7 +53,7 @@ def study(tmp_path_factory, settings):
             domain, data / "synthetic", *files, 32, 1, receipt=data / "receipts" / f"{domain}.json"
         )
     rules = settings(frozen=False, epochs=1)
-    manifests = [data / "manifests" / f"{domain}.csv" for domain in DRAWN]
+    manifests = [data / "manifests" / f"{domain}.csv" for domain in DOMAINS]
     run.run(
         rules,
         "dg",
@@ -64,7 +65,7 @@ def study(tmp_path_factory, settings):
         folder=root / RUN,
         device="cpu",
     )
-    done = clipdr(root, "score", RUN, "--domains", ",".join(DRAWN), "--bootstrap", "20")
+    done = clipdr(root, "score", RUN, "--domains", ",".join(DOMAINS), "--bootstrap", "20")
     assert done.returncode == 0, done.stderr
     done = clipdr(root, "collect", RUN)
     assert done.returncode == 0, done.stderr
@@ -76,27 +77,11 @@ def copy(study, tmp_path):
     return Path(shutil.copytree(study, tmp_path / "copy"))
 
 
-def found(root, **options):
-    """[(kind, path below the study)] of all problems."""
-    problems, _ = verify(root / "data", root / "results", **options)
-    return [(problem.kind, str(problem.path.relative_to(root))) for problem in problems]
-
-
-def flip(path, rng):
-    """Flip one bit in place; size, time and inode stay as they were."""
-    times = path.stat()
-    content = bytearray(path.read_bytes())
-    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-    with path.open("r+b") as file:
-        file.write(content)
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-
-
 def targets(root):
     """Kinds of files that a bit may flip in -> the files."""
     return {
         "store": sorted(root.glob("data/store/*.npy")),
-        "photograph": sorted(root.glob("data/synthetic/images/*/*/*")),
+        "image": sorted(root.glob("data/synthetic/images/*/*/*")),
         "split": sorted(root.glob("data/synthetic/splits/*.txt")),
         "manifest": sorted(root.glob("data/manifests/*.csv")),
         "weights": [root / RUN / "model.safetensors"],
@@ -115,17 +100,17 @@ def targets(root):
     }
 
 
-def test_a_sound_study_has_no_problems(study):
+def test_sound_study_has_no_problems(study):
     problems, count = verify(study / "data", study / "results")
     assert problems == []
-    photographs = len(targets(study)["photograph"])
-    assert photographs == 93
+    images = len(targets(study)["image"])
+    assert images == 93
     assert (
-        count == photographs + 6 + 9 + 4 + 3 + 2 + 6
+        count == images + 6 + 9 + 4 + 3 + 2 + 6
     )  # splits, prepared, train, score, collect, receipts
 
 
-def test_the_receipt_of_a_domain_says_what_was_prepared(study):
+def test_receipt_of_a_domain_states_what_was_prepared(study):
     receipt = json.loads((study / "data/receipts/SIM_RLDR.json").read_text())
     assert receipt["images"] == 30
     assert receipt["rejected"] == 1
@@ -133,11 +118,11 @@ def test_the_receipt_of_a_domain_says_what_was_prepared(study):
     assert sum(map(sum, receipt["counts"].values())) == 30
     assert (
         len(receipt["raw"]["files"]) == 31 + 2
-    )  # photographs, the rejected one too, and two split files
+    )  # images, the rejected one too, and two split files
     assert str(study) not in json.dumps(receipt)
 
 
-def test_the_same_work_writes_the_same_receipt(study, copy):
+def test_same_job_writes_the_same_receipt(study, copy):
     path = copy / "data/receipts/SIM_IDRID.json"
     files = [
         copy / f"data/{name}"
@@ -148,9 +133,9 @@ def test_the_same_work_writes_the_same_receipt(study, copy):
     assert path.read_bytes() == (study / "data/receipts/SIM_IDRID.json").read_bytes()
 
 
-def test_a_moved_study_is_verified_where_it_lies(copy):
-    moved = copy.rename(copy.with_name("another place"))
-    assert found(moved) == []
+def test_moved_study_is_verified_where_it_lies(copy):
+    moved = copy.rename(copy.with_name("another folder"))
+    assert problems_of(moved) == []
 
 
 @pytest.mark.parametrize(
@@ -165,14 +150,14 @@ def test_a_moved_study_is_verified_where_it_lies(copy):
         ("data/synthetic/splits/SIM_RLDR_train.txt", "missing"),
     ],
 )
-def test_a_missing_file_is_named(copy, file, kind):
+def test_missing_file_is_named(copy, file, kind):
     (copy / file).unlink()
-    assert found(copy) == [(kind, file)]
+    assert problems_of(copy) == [(kind, file)]
 
 
 @pytest.mark.parametrize("tear", ["emptied", "halved", "last byte cut", "zero-filled", "a folder"])
-def test_a_torn_file_is_named(copy, tear):
-    """R4, for one file of every kind."""
+def test_torn_file_is_named(copy, tear):
+    """One file of every kind."""
     for files in targets(copy).values():
         path, content = files[0], files[0].read_bytes()
         torn = {
@@ -183,10 +168,10 @@ def test_a_torn_file_is_named(copy, tear):
         }
         path.unlink()
         path.write_bytes(torn[tear]) if tear in torn else path.mkdir()
-        assert ("damaged", str(path.relative_to(copy))) in found(copy), path
+        assert ("damaged", str(path.relative_to(copy))) in problems_of(copy), path
         path.unlink() if tear in torn else path.rmdir()
         path.write_bytes(content)
-    assert found(copy) == []
+    assert problems_of(copy) == []
 
 
 @pytest.mark.parametrize(
@@ -199,10 +184,10 @@ def test_a_torn_file_is_named(copy, tear):
         "data/synthetic/images/SIM_APTOS/nodr/new.png",
     ],
 )
-def test_an_unexpected_file_is_named(copy, file):
+def test_unexpected_file_is_named(copy, file):
     (copy / file).parent.mkdir(parents=True, exist_ok=True)
     (copy / file).write_text("x")
-    assert found(copy) == [("unexpected", file)]
+    assert problems_of(copy) == [("unexpected", file)]
 
 
 def test_features_have_receipts_beside_them(copy):
@@ -212,14 +197,14 @@ def test_features_have_receipts_beside_them(copy):
     receipts.write(
         folder / "SIM_APTOS.receipt.json", "features SIM_APTOS", folder, ["SIM_APTOS.npy"]
     )
-    assert found(copy) == []
+    assert problems_of(copy) == []
     flip(folder / "SIM_APTOS.npy", np.random.default_rng(1))
-    assert found(copy) == [("damaged", "data/features/tiny/SIM_APTOS.npy")]
+    assert problems_of(copy) == [("damaged", "data/features/tiny/SIM_APTOS.npy")]
 
 
-def test_what_lay_beside_the_photographs_is_no_surprise(copy):
-    """A file that was there at preparation is not asked about; hidden and half-written ones and a cut run's state never are."""
-    (copy / "data/synthetic/images/SIM_IDRID/nodr/notes.txt").write_text("seen")
+def test_file_that_existed_at_preparation_is_expected(copy):
+    """Hidden and half-written files and the state of an interrupted run are never reported."""
+    (copy / "data/synthetic/images/SIM_IDRID/nodr/notes.txt").write_text("notes")
     files = [
         copy / f"data/{name}"
         for name in ("manifests/SIM_IDRID.csv", "store/SIM_IDRID.npy", "rejected/SIM_IDRID.csv")
@@ -235,19 +220,17 @@ def test_what_lay_beside_the_photographs_is_no_surprise(copy):
     (copy / "data/store/.SIM_IDRID.npy.part").write_text("")
     (copy / "results/runs/dg/erm/SIM_APTOS/1").mkdir(parents=True)
     (copy / "results/runs/dg/erm/SIM_APTOS/1/resume.pt").write_text("")
-    assert found(copy) == []
+    assert problems_of(copy) == []
 
 
-def test_a_missing_receipt_leaves_files_that_none_names(copy):
+def test_missing_receipt_leaves_unexpected_files(copy):
     (copy / "data/receipts/SIM_RLDR.json").unlink()
     expected = ["manifests/SIM_RLDR.csv", "rejected/SIM_RLDR.csv", "store/SIM_RLDR.npy"]
-    assert found(copy) == [("unexpected", f"data/{name}") for name in expected]
+    assert problems_of(copy) == [("unexpected", f"data/{name}") for name in expected]
 
 
-def test_a_file_that_cannot_be_read_is_damaged(copy, monkeypatch):
-    """As a disk with a bad sector answers."""
-    from clipdr.artifacts import verify as module
-
+def test_file_that_cannot_be_read_is_damaged(copy, monkeypatch):
+    """A disk with a bad sector gives this error."""
     bad = copy / "data/store/SIM_RLDR.npy"
 
     def digest(path):
@@ -255,26 +238,26 @@ def test_a_file_that_cannot_be_read_is_damaged(copy, monkeypatch):
             raise OSError(5, "Input/output error")
         return receipts.digest(path)
 
-    monkeypatch.setattr(module, "digest", digest)
+    monkeypatch.setattr("clipdr.artifacts.verify.digest", digest)
     problems, _ = verify(copy / "data", copy / "results")
     assert [(problem.kind, problem.path) for problem in problems] == [("damaged", bad)]
     assert "cannot be read (Input/output error)" in str(problems[0])
 
 
-def test_photographs_may_have_moved_or_be_left_out(copy):
+def test_images_that_moved_are_named_unless_skipped(copy):
     raw = copy / "data/synthetic"
     raw.rename(copy / "elsewhere")
-    assert found(copy) == [("missing", "data/synthetic")] * 3
-    assert found(copy, raw=copy / "elsewhere") == []
-    assert found(copy, with_raw=False) == []
+    assert problems_of(copy) == [("missing", "data/synthetic")] * 3
+    assert problems_of(copy, raw=copy / "elsewhere") == []
+    assert problems_of(copy, with_raw=False) == []
 
 
-def test_no_receipts_at_all_is_an_error(tmp_path):
+def test_study_without_receipts_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no receipts"):
         verify(tmp_path / "data", tmp_path / "results")
 
 
-def test_the_command_names_files_in_one_line_each_and_fails(copy):
+def test_command_prints_one_line_per_problem_and_fails(copy):
     assert clipdr(copy, "verify").returncode == 0
     flip(copy / "data/store/SIM_APTOS.npy", np.random.default_rng(0))
     (copy / RUN / "history.csv").unlink()
@@ -291,7 +274,7 @@ def test_the_command_names_files_in_one_line_each_and_fails(copy):
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_every_flipped_bit_is_found(copy, count):
-    """R5. The flipped file, and no other, is named; file times are as before, so that only its content can tell."""
+    """Only the flipped file is named; file times stay, so that only its content can tell."""
     rng = np.random.default_rng(count)
     kinds = list(targets(copy).values())
     caught = 0
@@ -300,14 +283,14 @@ def test_every_flipped_bit_is_found(copy, count):
         before = path.read_bytes()
         flip(path, rng)
         assert path.read_bytes() != before
-        caught += found(copy) == [("damaged", str(path.relative_to(copy)))]
+        caught += problems_of(copy) == [("damaged", str(path.relative_to(copy)))]
         path.write_bytes(before)
     assert caught == count
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_dvc_status_trusts_size_and_time(copy, count):
-    """The reason for verify: the same kind of flips in files that DVC tracks. Should DVC ever see them, this says so."""
+    """DVC detects no such flip in the files it tracks; if it ever does, this test fails."""
     rng = np.random.default_rng(count)
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -330,27 +313,27 @@ def test_dvc_status_trusts_size_and_time(copy, count):
     kinds = targets(copy)
     files = [
         file
-        for kind in ("store", "photograph", "manifest", "weights", "predictions")
+        for kind in ("store", "image", "manifest", "weights", "predictions")
         for file in kinds[kind]
     ]
     dvc("init", "--no-scm", "-q")
     dvc("add", "-q", "data/store", "data/synthetic", "data/manifests", "results/runs")
     before = {path: path.read_bytes() for path in files}
-    seen, by_verify = 0, 0
+    by_dvc, by_verify = 0, 0
     for start in range(0, count, len(files)):
-        flipped = [files[place] for place in rng.permutation(len(files))[: count - start]]
+        flipped = [files[index] for index in rng.permutation(len(files))[: count - start]]
         for path in flipped:
             flip(path, rng)
-        seen += "up to date" not in dvc("status")
+        by_dvc += "up to date" not in dvc("status")
         by_verify += len(
-            set(found(copy)) & {("damaged", str(path.relative_to(copy))) for path in flipped}
+            set(problems_of(copy)) & {("damaged", str(path.relative_to(copy))) for path in flipped}
         )
         for path in flipped:
             times = path.stat()
             with path.open("r+b") as file:
                 file.write(before[path])
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert (by_verify, seen) == (count, 0)
+    assert (by_verify, by_dvc) == (count, 0)
     changed = kinds["manifest"][0]
     changed.write_bytes(changed.read_bytes() + b" ")
-    assert "manifests" in dvc("status")  # the measurement can fail: a file of another size is seen
+    assert "manifests" in dvc("status")  # a file of another size is detected
