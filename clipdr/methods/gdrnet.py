@@ -21,7 +21,7 @@ class GdrNet(Erm):
     unsupervised : DahLoss on or off; off, the loss is its supervised part from the first epoch on (for ablation)
     """
 
-    reads = "photograph"
+    reads = "images"
 
     def __init__(self, backbone, temperature=0.1, beta=0.5, balanced=True, unsupervised=True):
         super().__init__(backbone)
@@ -60,11 +60,11 @@ class GdrNet(Erm):
         parts = {"supervised": (1 - self.alpha) * supervised}
         if not self.unsupervised:
             return parts
-        if batch.twin is None:
+        if batch.second_view is None:
             raise DataError(
                 "gdrnet: it compares two views of a photograph: set options.gdrnet.training.augment to fundus"
             )
-        original = self.image.pooled(batch.twin)
+        original = self.image.pooled(batch.second_view)
         return parts | {
             "unsupervised": self.alpha
             / SCALING

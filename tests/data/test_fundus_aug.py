@@ -1,4 +1,4 @@
-"""FundusAug: every operation against torchvision's on one photograph at a time, draws per image, and the released code's defects."""
+"""FundusAug: every operation against torchvision's on one image at a time, with draws per image."""
 
 import importlib.util
 import math
@@ -28,9 +28,8 @@ from clipdr.data.loader import Images
 from clipdr.data.preprocessing.fundus import mask
 
 SIDE = 64
-GATES = np.cumsum([0] + [1 + numbers for numbers in OPERATIONS.values()])[
-    :-1
-]  # columns that decide whether an operation is done
+# Columns that decide whether an operation is applied.
+GATES = np.cumsum([0] + [1 + numbers for numbers in OPERATIONS.values()])[:-1]
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,8 @@ def reference():
     return loaded
 
 
-def photographs(count, side=SIDE, seed=0):
-    """Random pictures inside a disc, its mask, and draws."""
+def discs(count, side=SIDE, seed=0):
+    """Random pixels inside a disc, its mask, and draws."""
     rng = np.random.default_rng(seed)
     half = side / 2
     retina = mask(torch.tensor([[half, half, 0.48 * side, side, 0.9 * side]]), side).expand(
@@ -70,8 +69,8 @@ def only(operation, draw):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("side", [32, SIDE, 97, 256])
-def test_each_operation_is_the_one_written_down(reference, operation, side):
-    image, retina, draw = photographs(12 if side < 256 else 3, side, seed=side)
+def test_operation_equals_the_reference(reference, operation, side):
+    image, retina, draw = discs(12 if side < 256 else 3, side, seed=side)
     draw = only(operation, draw)
     ours = fundus_aug(image, retina, draw)
     theirs = torch.stack(
@@ -82,8 +81,8 @@ def test_each_operation_is_the_one_written_down(reference, operation, side):
     assert changed.float().mean() > 0.6  # not all: a blur of sigma .1 is next to nothing
 
 
-def test_all_together_in_the_order_of_the_paper(reference):
-    image, retina, draw = photographs(40, 48, seed=7)
+def test_all_operations_run_in_the_order_of_the_paper(reference):
+    image, retina, draw = discs(40, 48, seed=7)
     theirs = torch.stack(
         [reference.by_image(*one) for one in zip(image, retina, draw, strict=True)]
     )
@@ -99,8 +98,8 @@ def test_all_together_in_the_order_of_the_paper(reference):
 
 @given(st.integers(0, 10**6), st.sampled_from([33, 56, 112]))
 @settings(max_examples=20, deadline=None)
-def test_the_result_is_a_masked_photograph_and_the_input_is_not_changed(seed, side):
-    image, retina, draw = photographs(3, side, seed)
+def test_result_is_masked_and_the_input_unchanged(seed, side):
+    image, retina, draw = discs(3, side, seed)
     before = image.clone()
     out = fundus_aug(image, retina, draw)
     assert torch.equal(image, before)
@@ -112,25 +111,25 @@ def test_the_result_is_a_masked_photograph_and_the_input_is_not_changed(seed, si
     assert not out[~retina.expand_as(out)].any()
 
 
-def test_without_an_operation_the_photograph_stays():
-    image, retina, draw = photographs(3)
+def test_image_without_an_operation_is_unchanged():
+    image, retina, draw = discs(3)
     draw[:, GATES] = 0.5
     assert torch.equal(fundus_aug(image, retina, draw), image)
     outside = torch.ones_like(image)
     assert torch.equal(fundus_aug(outside, retina, draw), retina.expand_as(image).float())
 
 
-def test_each_image_has_its_own_draws():
-    """The same photograph six times in a batch gives six different ones; the released code draws once per batch."""
-    image, retina, draw = photographs(6)
+def test_images_of_a_batch_have_their_own_draws():
+    """One image six times in a batch gives six results; the released code draws once per batch."""
+    image, retina, draw = discs(6)
     image = image[:1].expand(6, -1, -1, -1)
     for operation in OPERATIONS:
         out = fundus_aug(image, retina, only(operation, draw))
         assert all(not torch.equal(out[i], out[j]) for i in range(6) for j in range(i))
 
 
-def test_an_image_does_not_depend_on_its_batch():
-    image, retina, draw = photographs(19)
+def test_image_does_not_depend_on_its_batch():
+    image, retina, draw = discs(19)
     whole_batch = fundus_aug(image, retina, draw)
     alone = torch.cat(
         [fundus_aug(image[i : i + 1], retina[i : i + 1], draw[i : i + 1]) for i in range(19)]
@@ -138,8 +137,8 @@ def test_an_image_does_not_depend_on_its_batch():
     assert torch.allclose(whole_batch, alone, atol=1e-6)
 
 
-def test_operations_are_drawn_at_half(monkeypatch):
-    image, retina, _ = photographs(1, 32)
+def test_operations_are_applied_with_probability_one_half(monkeypatch):
+    image, retina, _ = discs(1, 32)
     draw, calls = np.random.default_rng(0).random((800, DRAWS)), dict.fromkeys(OPERATIONS, 0)
 
     def counting(operation):
@@ -158,8 +157,11 @@ def test_operations_are_drawn_at_half(monkeypatch):
     assert all(340 < count < 460 for count in calls.values())
 
 
-def test_blur_is_a_gaussian_that_blurs():
-    """The released kernel has a side of 1 for every sigma up to 5; here it reaches at least two sigma, and is wider for a larger sigma."""
+def test_blur_is_a_gaussian_wider_for_a_larger_sigma():
+    """The kernel reaches at least two sigma.
+
+    The released kernel has a side of 1 for every sigma up to 5.
+    """
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     retina = torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool)
     spread = [
@@ -181,16 +183,14 @@ def test_blur_is_a_gaussian_that_blurs():
     assert np.allclose(line, expected / expected.sum(), atol=1e-6)
 
 
-def test_hole_darkens_a_bright_photograph_by_the_hand_made_amount_and_leaves_a_dark_one():
+def test_hole_darkens_bright_images_by_the_expected_amount_only():
     bright = torch.full((1, 3, 100, 100), 0.6)
     retina = torch.ones(1, 1, 100, 100, dtype=torch.bool)
-    draw = np.array(
-        [[0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.5]]
-    )  # diameter 40, in the middle, smallest kernels (23), b = -.262, slope .055
+    # Diameter 40, in the middle, smallest kernels (23), b = -.262, slope .055.
+    draw = np.array([[0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.5]])
     dark = (module.hole(bright.clone(), retina, draw) - bright)[0, 0]
-    inside = [
-        (x, y) for x in range(-11, 12) for y in range(-11, 12)
-    ]  # the kernel around the middle lies within the disc: full amplitude
+    # The kernel around the middle lies within the disc, so the amplitude is full.
+    inside = [(x, y) for x in range(-11, 12) for y in range(-11, 12)]
     assert all(math.hypot(x, y) <= 20 for x, y in inside)
     assert dark[50, 50].item() == pytest.approx(-0.262 - 0.055 * 0.6, abs=1e-5)
     assert dark[0, 0].abs() < 1e-6
@@ -203,21 +203,19 @@ def test_hole_darkens_a_bright_photograph_by_the_hand_made_amount_and_leaves_a_d
     assert (module.hole(image.clone(), half_mask, draw) != image).any()
 
 
-def test_halo_is_a_tinted_ring_of_the_hand_made_brightness():
+def test_halo_is_a_tinted_ring_of_the_expected_brightness():
     image = torch.full((1, 3, 256, 256), 0.2)
-    draw = np.array(
-        [[0.5, 0.0, 0.999, 0.85, 0.5]]
-    )  # centre 128, inner disc of 192, widest outer disc, x 1.2, tint (141, 238, 238)
+    # Centre 128, inner disc of 192, widest outer disc, x 1.2, tint (141, 238, 238).
+    draw = np.array([[0.5, 0.0, 0.999, 0.85, 0.5]])
     light = (module.halo(image.clone(), None, draw) - image)[0]
     expected = torch.tensor([141.0, 238, 238]) / 255 * 0.2 * 1.2
-    assert torch.allclose(
-        light[:, 0, 128], expected, atol=1e-3
-    )  # 32 px beyond the inner disc's rim and the kernel's half side: full
+    # Full brightness 32 pixels beyond the inner disc's rim and the kernel's half side.
+    assert torch.allclose(light[:, 0, 128], expected, atol=1e-3)
     assert light[:, 128, 128].max() < 1e-6
     assert (light[0] - light[1] * 141 / 238).abs().max() < 1e-6
 
 
-def test_spots_are_five_to_ten_of_the_hand_made_brightness():
+def test_spots_are_five_to_ten_of_the_expected_brightness():
     draw = np.random.default_rng(0).random((1, 51))
     for count, u in ((5, 0.0), (7, 0.4), (10, 0.999)):
         draw[0, 0] = u
@@ -225,13 +223,12 @@ def test_spots_are_five_to_ten_of_the_hand_made_brightness():
         light = module.spot(torch.zeros(1, 3, 256, 256), None, draw)
         brightness = (14 / 25 + 1 - 12 / 25) * (1 - math.exp(-(0.5 + 12 / 25) * 0.3 * 12 / 25))
         pixels = sum(x * x + y * y <= 36 for x in range(-6, 7) for y in range(-6, 7))
-        assert light[0, 0].sum().item() == pytest.approx(
-            count * brightness * pixels, rel=1e-4
-        )  # blurring moves light, it makes none
+        # Blurring moves light and adds none.
+        assert light[0, 0].sum().item() == pytest.approx(count * brightness * pixels, rel=1e-4)
         assert light[:, :1].expand_as(light).equal(light)
 
 
-def test_sharpness_has_torchvisions_ends():
+def test_sharpness_equals_torchvisions_at_the_ends():
     from torchvision.transforms.v2.functional import adjust_sharpness
 
     image = torch.rand(3, 3, 20, 20)
@@ -241,7 +238,7 @@ def test_sharpness_has_torchvisions_ends():
     assert torch.allclose(ours[2], adjust_sharpness(image[2], 1.9), atol=1e-6)
 
 
-def test_blurred_is_the_convolution_with_reflected_borders():
+def test_blurred_equals_convolution_with_reflected_borders():
     from scipy.ndimage import correlate1d
 
     shade = np.random.default_rng(0).random((3, 41, 41))
@@ -256,7 +253,7 @@ def test_blurred_is_the_convolution_with_reflected_borders():
         )
 
 
-def test_numbers_are_drawn_as_stated():
+def test_uniform_numbers_map_to_the_stated_distributions():
     u = (np.arange(60000) + 0.5) / 60000
     assert np.bincount(whole(u, 2.3, 6.9).astype(int)).tolist() == [
         0,
@@ -288,29 +285,27 @@ def rows():
     return frame, {"A": array}, ["A"]
 
 
-def test_a_batch_has_both_views_and_is_a_function_of_seed_and_step(rows):
+def test_batch_has_both_views_and_is_a_function_of_seed_and_step(rows):
     one, two = (Images(*rows, 56, "fundus") for _ in range(2))
     one.batch(0, 4, seed=1)
     for a, b in zip(one.batch(1, 4, seed=1), two.batch(1, 4, seed=1), strict=True):
         assert torch.equal(a, b)
     batch = one.batch(1, 4, seed=1)
-    assert batch.image.shape == batch.twin.shape == (4, 3, 56, 56)
+    assert batch.image.shape == batch.second_view.shape == (4, 3, 56, 56)
     assert not torch.equal(batch.image, one.batch(3, 4, seed=1).image)
-    assert not torch.equal(batch.image, batch.twin)
-    assert next(one.chunks(4)).twin is None
-    assert torch.equal(
-        next(one.chunks(4)).image, next(Images(*rows, 56).chunks(4)).image
-    )  # nothing of it in evaluation
+    assert not torch.equal(batch.image, batch.second_view)
+    assert next(one.chunks(4)).second_view is None
+    # Evaluation is not augmented.
+    assert torch.equal(next(one.chunks(4)).image, next(Images(*rows, 56).chunks(4)).image)
 
 
-def test_the_ablation_has_two_plain_views(rows, monkeypatch):
-    monkeypatch.setattr(
-        "clipdr.data.augmentation.view", lambda batch, side, draw: batch
-    )  # the crops and flips of the views differ
+def test_ablation_has_two_plain_views(rows, monkeypatch):
+    # Without the crops and flips, which differ between the views.
+    monkeypatch.setattr("clipdr.data.augmentation.view", lambda batch, side, draw: batch)
     plain, fundus = (
         Images(*rows, 56, name).batch(0, 10, seed=0) for name in ("two_views", "fundus")
     )
-    assert torch.equal(plain.image, plain.twin)
-    assert torch.equal(plain.twin, fundus.twin)  # the same jitter
-    assert all(not torch.equal(a, b) for a, b in zip(fundus.image, fundus.twin, strict=True))
+    assert torch.equal(plain.image, plain.second_view)
+    assert torch.equal(plain.second_view, fundus.second_view)  # the same jitter
+    assert all(not torch.equal(a, b) for a, b in zip(fundus.image, fundus.second_view, strict=True))
     assert AUGMENTS["fundus"].jitter == (1.0, 1.0, 1.0, 0.05)

@@ -114,7 +114,7 @@ def test_a_cut_run_goes_on_bit_for_bit(
         epochs=3, evaluations=6, optimizer="sgd", augment="fundus" if name == "gdrnet" else "flip"
     )
     arguments = {"manifests": manifests, "data": cached, "device": "cpu"}
-    run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "whole", **arguments)
+    run.train(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "whole", **arguments)
     original, count = loop.train_step, [0]
 
     def dying(*values):
@@ -126,9 +126,9 @@ def test_a_cut_run_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
-            run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
+            run.train(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
     assert (tmp_path / "cut" / "resume.pt").is_file()
-    run.run(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
+    run.train(rules, "dg", name, DOMAINS[0], 0, folder=tmp_path / "cut", **arguments)
     for file in ("settings.json", "history.csv", "predictions.parquet", "model.safetensors"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes(), (
             file
@@ -166,7 +166,7 @@ def test_the_toy_study_is_learned(settings, cached, manifests, tmp_path, name):
         augment="two_views" if name == "gdrnet" else "none",
     )
     rules["options"] = {"weight": 1.0} if name in ("fishr", "drgen") else {}
-    run.run(
+    run.train(
         rules,
         "dg",
         name,
@@ -408,7 +408,7 @@ def test_control_without_a_penalty_is_erm_with_frozen_batchnorm(prepared):
 
 def test_drgen_is_fishr_with_averaged_weights(settings, cached, manifests, tmp_path):
     rules = settings(epochs=2, evaluations=6)
-    run.run(
+    run.train(
         rules,
         "dg",
         "drgen",
@@ -644,8 +644,8 @@ def test_dahloss_goes_from_views_to_grades(prepared):
         spread = method.image.pooled(batch.image).std(0).mean()
         method.head.weight.normal_().div_(spread)  # so that the views differ in their loss
         ce = F.cross_entropy(method(batch.image), batch.grade, reduction="none").numpy()
-        assert abs(F.cross_entropy(method(batch.twin), batch.grade).item() / ce.mean() - 1) > 0.01
-        features = [method.image.pooled(view).numpy() for view in (batch.twin, batch.image)]
+        assert abs(F.cross_entropy(method(batch.second_view), batch.grade).item() / ce.mean() - 1) > 0.01
+        features = [method.image.pooled(view).numpy() for view in (batch.second_view, batch.image)]
     wc, wd = np.array([1.0, 5, 2, 3, 4])[batch.grade], np.array([1.0, 3.0])[batch.domain]
     supervised, unsupervised = (
         np.mean(wc * wd * ce) / (wc.mean() * wd.mean()),
@@ -681,7 +681,7 @@ def test_gdrnets_ablations(prepared):
     method, rows, _ = prepared("gdrnet", balanced=False, unsupervised=False, augment="flip")
     batch = rows["train"].batch(0, 10, 0)
     method.eval()
-    assert batch.twin is None
+    assert batch.second_view is None
     parts = method.loss(batch)
     assert list(parts) == ["supervised"]
     assert parts["supervised"].item() == pytest.approx(
@@ -701,7 +701,7 @@ def test_a_missing_second_view_is_named_and_erm_takes_the_augmented_one(prepared
     batch = rows["train"].batch(0, 10, 0)
     erm.eval()
     assert torch.equal(erm.loss(batch)["ce"], F.cross_entropy(erm(batch.image), batch.grade))
-    assert batch.twin is not None
+    assert batch.second_view is not None
 
 
 # Majority
