@@ -6,31 +6,55 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 from helpers.paths import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+EXTRAS = PROJECT["optional-dependencies"]
+RANGES = [
+    Requirement(text)
+    for text in [*PROJECT["dependencies"], *(one for extra in EXTRAS.values() for one in extra)]
+]
+LOCK = {
+    canonicalize_name(name): version
+    for name, _, version in (
+        line.partition("==")
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+}
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
-def test_environment_yml_pins_what_pyproject_pins():
+def test_environment_yml_pins_the_locked_versions_of_the_jobs():
     *conda, pip = ENVIRONMENT["dependencies"]
     assert ENVIRONMENT["channels"] == ["conda-forge"]
     assert conda == ["python =3.11", "pip"]
-    assert pip["pip"] == PINS
+    jobs = [*PROJECT["dependencies"], *EXTRAS["workflow"], *EXTRAS["tracking"], *EXTRAS["search"]]
+    names = [Requirement(text).name for text in jobs]
+    assert pip["pip"] == [f"{name}=={LOCK[canonicalize_name(name)]}" for name in names]
 
 
-@pytest.mark.parametrize("pin", PINS)
-def test_every_pin_is_exact_and_installed(pin):
-    name, version = pin.split("==")
-    assert (
-        importlib.metadata.version(name).split("+")[0] == version
-    )  # torch adds its CUDA version behind a +
+@pytest.mark.parametrize("requirement", RANGES, ids=lambda requirement: requirement.name)
+def test_a_range_holds_the_locked_version_and_it_is_installed(requirement):
+    version = LOCK[canonicalize_name(requirement.name)]
+    assert version in requirement.specifier
+    # torch adds its CUDA version behind a +
+    assert importlib.metadata.version(requirement.name).split("+")[0] == version
+
+
+def test_what_is_locked_is_what_is_installed():
+    """Every locked package that is installed has the locked version."""
+    for name, version in LOCK.items():
+        with suppress(importlib.metadata.PackageNotFoundError):
+            assert importlib.metadata.version(name).split("+")[0] == version, name
 
 
 def make(*arguments, cwd=ROOT, **variables):
@@ -61,6 +85,7 @@ def test_make_alone_says_what_there_is():
         "test",
         "ui",
         "pull",
+        "lock",
         "clean",
     ]
 
@@ -70,6 +95,7 @@ def checkout(tmp_path):
     """A folder with the Makefile and a stand-in for python3, which tells its version and makes environments whose pip takes notes."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
+    (tmp_path / "requirements.lock").write_text("numpy==2.0\n")
     fake = tmp_path / "bin" / "python3"
     fake.parent.mkdir()
     fake.write_text(
@@ -84,6 +110,9 @@ echo "$*" >> calls.txt
     )
     fake.chmod(0o755)
     return tmp_path
+
+
+INSTALL = "-m pip install --disable-pip-version-check -c requirements.lock -e .[workflow,tracking,search,dev]"
 
 
 def install(checkout, version="3, 11", ensurepip="0"):
@@ -102,14 +131,16 @@ def install(checkout, version="3, 11", ensurepip="0"):
     return answer, calls
 
 
-def test_install_runs_pip_once_per_pyproject(checkout):
+def test_install_runs_pip_once_per_set_of_requirements(checkout):
     answer, calls = install(checkout)
     assert answer.returncode == 0, answer.stderr
-    assert calls == ["-m venv .venv", "-m pip install --disable-pip-version-check -e .[dev]"]
+    assert calls == ["-m venv .venv", INSTALL]
     os.utime(checkout / "pyproject.toml")  # as a fresh checkout of the same content does
     assert install(checkout)[1] == calls
     (checkout / "pyproject.toml").write_text("[project]\nname = 'other'\n")
-    assert install(checkout)[1] == [*calls, calls[-1]]
+    assert install(checkout)[1] == [*calls, INSTALL]
+    (checkout / "requirements.lock").write_text("numpy==2.1\n")
+    assert install(checkout)[1] == [*calls, INSTALL, INSTALL]
 
 
 def test_install_without_ensurepip_takes_the_pip_of_the_system(checkout):
@@ -131,7 +162,13 @@ def test_an_old_python_gives_one_clear_line(checkout):
 
 
 def test_clean_keeps_what_the_user_brought(checkout):
-    kept = ["data/raw/APTOS/a.png", "data/splits/APTOS_train.txt", ".venv/bin/python"]
+    kept = [
+        "data/raw/APTOS/a.png",
+        "data/splits/APTOS_train.txt",
+        "data/README.md",
+        "results/README.md",
+        ".venv/bin/python",
+    ]
     gone = [
         "data/store/APTOS.npy",
         "data/synthetic/SIM_APTOS/a.png",
