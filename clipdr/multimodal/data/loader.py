@@ -1,120 +1,196 @@
-"""Eyes as tensors: photographs of the packed store, narratives as token ids, encoded rows, grades. Batch t is a function of (seed, t).
+"""Eyes as tensors: images, token ids of narratives, structured rows and grades.
 
-Order, crops, rotation, colours, wordings, masks and what is left out draw from generators keyed by (seed, epoch, row): any number of
-processes sees the same batches, and a resumed run needs no state of a loader.
+Batch t is a function of (seed, t): order, crops, rotation, colours, wordings, masks and dropped
+modalities use generators keyed by (seed, epoch, row). Any number of processes gets the same
+batches, and a resumed run needs no loader state.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from clipdr import DataError
 from clipdr.data.augmentation import Augment, colour, draws, geometry, rotated
 from clipdr.evaluation.retrieval import contents
-from clipdr.multimodal.data import eye_table, narrative, splits
-from clipdr.multimodal.data.tokenizer import tokens
-from clipdr.multimodal.losses import KEPT, MASKED_PATCHES, MASKED_WORDS, RANDOM
+from clipdr.multimodal.data import narrative, splits, structured_data
+from clipdr.multimodal.data.tokenizer import Tokenizer, tokenize
+from clipdr.multimodal.settings import Settings
 
-AUGMENT = Augment(
-    scale=0.8, flip=0.0, jitter=(0.2, 0.2, 0.2, 0.02)
-)  # no flip: the eye's side is in the text
-ROTATION, TURN = 15.0, 27  # degrees; the number of its draw
+# No flip, because the text states the side of the eye.
+AUGMENT = Augment(scale=0.8, flip=0.0, jitter=(0.2, 0.2, 0.2, 0.02))
+ROTATION = 15.0  # degrees, largest angle
+TURN = 27  # index of the draw that sets the angle
 CHUNK = 64  # eyes of an evaluation batch
+EYE_COLUMNS = slice(5, 8)  # of a structured row
+MASKED_PATCHES, MASKED_WORDS = 0.75, 0.15  # share of patches and of tokens that are masked
+# Share of the masked tokens that stay, and that become another word. The rest become [MASK].
+KEPT, RANDOM = 0.1, 0.1
 
 
-class Visit(NamedTuple):
-    image: torch.Tensor  # (B, 3, S, S) float32 in [0, 1]
-    token: torch.Tensor  # (B, L) int64, the narrative
-    row: torch.Tensor  # (B, F) float32
-    icdr: torch.Tensor  # (B,) int64, -1 missing
-    sdrg: torch.Tensor  # (B,) int64, -1 missing
-    content: torch.Tensor  # (B,) int64, equal where the narratives say the same
-    alike: torch.Tensor  # (B,) int64, equal where the rows are
-    history: torch.Tensor | None = None  # (B, L) int64, the text of a classifier
-    with_row: torch.Tensor | None = None  # (B,) bool, False where left out
-    with_text: torch.Tensor | None = None
-    masked_patches: torch.Tensor | None = None  # (B, P) bool
-    masked_words: torch.Tensor | None = None  # (B, L) bool
-    masked_token: torch.Tensor | None = None  # (B, L) int64
+class EyeBatch(NamedTuple):
+    """Batch of B eyes.
 
-    def to(self, device):
-        return Visit(
-            *(part if part is None else part.to(device, non_blocking=True) for part in self)
-        )
+    `history` is None under `text: none`. The fields behind it are None outside training.
 
-
-class Visits:
-    """Eyes of a table in a fixed order.
-
-    eyes      : eye table with `row` into the store;  store : (N, S, S, 3) uint8, memory-mapped
-    setting   : Settings;  tokenizer : Words or Pretrained, None while its vocabulary is learnt
-    constants : cohort.Constants of the training rows;  grid : patches of the image tower, rows and columns
+    Attributes:
+        image: (B, 3, S, S) float32 in [0, 1].
+        token: (B, L) int64 token ids of the narrative.
+        row: (B, F) float32 structured rows.
+        icdr: (B,) int64 grades, -1 where missing.
+        sdrg: (B,) int64 grades, -1 where missing.
+        content: (B,) int64, equal where the statements of the narratives are equal.
+        row_content: (B,) int64, equal where the structured rows are equal.
+        history: (B, L') int64 token ids of the text that a classifier reads.
+        row_present: (B,) bool, False where the structured row is dropped.
+        text_present: (B,) bool, False where the text is dropped.
+        masked_patches: (B, P) bool, True where a patch is masked.
+        masked_words: (B, L) bool, True where a token is to be predicted.
+        masked_token: (B, L) int64 token ids after masking.
     """
 
-    def __init__(self, eyes, store, setting, constants, tokenizer=None, grid=(0, 0)):
-        self.eyes, self.store, self.setting, self.tokenizer, self.grid = (
-            eyes.reset_index(drop=True),
-            store,
-            setting,
-            tokenizer,
-            grid,
+    image: torch.Tensor
+    token: torch.Tensor
+    row: torch.Tensor
+    icdr: torch.Tensor
+    sdrg: torch.Tensor
+    content: torch.Tensor
+    row_content: torch.Tensor
+    history: torch.Tensor | None = None
+    row_present: torch.Tensor | None = None
+    text_present: torch.Tensor | None = None
+    masked_patches: torch.Tensor | None = None
+    masked_words: torch.Tensor | None = None
+    masked_token: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str) -> EyeBatch:
+        """Move all tensors to a device."""
+        return EyeBatch._make(
+            None if field is None else field.to(device, non_blocking=True) for field in self
         )
-        whole = eye_table.without_placeholders(self.eyes, constants)
-        self.said = narrative.content(whole, setting.kind, setting.with_grades)
-        self.told = narrative.content(whole, "history") if setting.text == "history" else None
-        self.content = torch.from_numpy(contents(self.said))
+
+
+class EyeDataset:
+    """Eyes of a table in a fixed order.
+
+    Args:
+        eyes: Eye table of N rows, `row` being the index into the store.
+        store: (M, S, S, 3) uint8 images, memory-mapped.
+        setting: Settings of the run.
+        constants: Standardisation constants of the training rows.
+        tokenizer: Tokenizer, None until its vocabulary is learned.
+        grid: Rows and columns of patches of the image encoder.
+
+    Raises:
+        DataError: If a narrative identifies a patient, or the text of a classifier reveals a grade
+        or a finding.
+    """
+
+    def __init__(
+        self,
+        eyes: pd.DataFrame,
+        store: np.ndarray,
+        setting: Settings,
+        constants: structured_data.Constants,
+        tokenizer: Tokenizer | None = None,
+        grid: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Create a dataset: encode structured rows, and check the narratives."""
+        self.eyes = eyes.reset_index(drop=True)
+        self.store, self.setting, self.grid = store, setting, grid
+        self.tokenizer: Any = tokenizer
+        known = structured_data.replace_placeholders(self.eyes, constants)
+        self.statements = narrative.table_statements(known, setting.kind, setting.with_grades)
+        self.history = (
+            narrative.table_statements(known, "history") if setting.text == "history" else None
+        )
+        self.content = torch.from_numpy(contents(self.statements))
         if setting.inputs == "none":
             self.row = torch.zeros(len(eyes), 1)
         else:
-            self.row = torch.from_numpy(
-                eye_table.encode(eye_table.view(whole, setting.inputs), constants)
-            )
+            columns = structured_data.select(known, setting.inputs)
+            self.row = torch.from_numpy(structured_data.encode(columns, constants))
         compared = self.row.clone()
         if setting.fellow_eye_positive:
-            compared[:, 5:8] = 0  # the eye's columns
-        self.alike = torch.from_numpy(contents([one.tobytes() for one in compared.numpy()]))
+            compared[:, EYE_COLUMNS] = 0
+        self.row_content = torch.from_numpy(contents([row.tobytes() for row in compared.numpy()]))
         self.grade = {
             name: torch.from_numpy(self.eyes[name].to_numpy(np.int64).copy())
             for name in ("icdr", "sdrg")
         }
-        texts = narrative.narrate(self.said)
+        texts = narrative.narrate(self.statements)
         narrative.refuse_identifiers(texts, self.eyes, f"narratives of kind {setting.kind}")
-        if self.told is not None:
-            narrative.refuse_labels(narrative.narrate(self.told), "history read by the classifier")
+        if self.history is not None:
+            narrative.refuse_labels(
+                narrative.narrate(self.history), "history read by the classifier"
+            )
 
-    def __len__(self):
+    def __len__(self) -> int:
+        """Return the number of eyes."""
         return len(self.eyes)
 
-    def texts(self, rows, seed=None, epoch=0, history=False):
-        """Narratives of some rows: of evaluation, or drawn under a seed."""
-        said = self.told if history else self.said
-        return narrative.narrate([said[row] for row in rows], seed, epoch, rows)
+    def texts(
+        self,
+        rows: Sequence[int] | np.ndarray,
+        seed: int | None = None,
+        epoch: int = 0,
+        history: bool = False,
+    ) -> list[str]:
+        """Verbalise some rows.
 
-    def shuffled(self, seed):
-        """Control: the same eyes, each with the row (and history text) of a random other patient."""
-        other = other_patients(splits.patients_of(self.eyes).to_numpy(), seed)
-        return self._with(
+        Args:
+            rows: B indices.
+            seed: None for the wording of evaluation, else the seed of sampled wordings.
+            epoch: Epoch of training.
+            history: Whether the text of a classifier is wanted, instead of the narrative.
+
+        Returns:
+            B texts.
+        """
+        statements = self.history if history and self.history is not None else self.statements
+        return narrative.narrate([statements[row] for row in rows], seed, epoch, rows)
+
+    def with_shuffled_rows(self, seed: int) -> EyeDataset:
+        """Control: give each eye the structured data of a random other patient."""
+        other = splits.other_patients(splits.patients_of(self.eyes).to_numpy(), seed)
+        return self.replaced(
             row=self.row[other],
-            alike=self.alike[other],
-            told=self.told and [self.told[place] for place in other],
+            row_content=self.row_content[other],
+            history=self.history and [self.history[index] for index in other],
         )
 
-    def repaired(self, seed):
-        """Canary: the same eyes, each with the narrative of another at random."""
+    def with_shuffled_narratives(self, seed: int) -> EyeDataset:
+        """Sanity check: give each eye the narrative of a random eye."""
         other = np.random.default_rng((seed, 5)).permutation(len(self))
-        return self._with(said=[self.said[place] for place in other], content=self.content[other])
+        return self.replaced(
+            statements=[self.statements[index] for index in other], content=self.content[other]
+        )
 
-    def _with(self, **parts):
-        made = object.__new__(Visits)
-        made.__dict__ = self.__dict__ | parts
-        return made
+    def replaced(self, **attributes: Any) -> EyeDataset:
+        """Copy the dataset with other values of some attributes."""
+        copy = object.__new__(EyeDataset)
+        copy.__dict__ = self.__dict__ | attributes
+        return copy
 
-    def photographs(self, rows, seed=None, epoch=0):
-        """(B, 3, side, side) float32 in [0, 1]; with a seed cropped, turned and recoloured, but never mirrored."""
+    def images(self, rows: np.ndarray, seed: int | None = None, epoch: int = 0) -> torch.Tensor:
+        """Load images, augmented under a seed.
+
+        Args:
+            rows: (B,) indices.
+            seed: None without augmentation; else images are cropped, rotated and recoloured, never
+                flipped.
+            epoch: Epoch of training.
+
+        Returns:
+            (B, 3, side, side) float32 in [0, 1].
+        """
         side, count = self.setting.side, len(rows)
         augment = AUGMENT if seed is not None else Augment()
-        draw = (
+        uniform = (
             np.ones((count, augment.draws))
             if seed is None
             else draws(seed, epoch, rows, augment.draws)
@@ -122,110 +198,121 @@ class Visits:
         pixels = torch.empty(
             count, 3, side, side, dtype=torch.uint8, memory_format=torch.channels_last
         )
-        for place, row in enumerate(self.eyes["row"].to_numpy()[rows]):
-            geometry(np.asarray(self.store[row]), side, augment, draw[place], pixels[place])
-        picture = pixels.float().div_(255)
-        return (
-            picture
-            if seed is None
-            else rotated(
-                colour(picture, augment, draw), torch.from_numpy(ROTATION * (2 * draw[:, TURN] - 1))
-            )
-        )
+        for index, row in enumerate(self.eyes["row"].to_numpy()[rows]):
+            geometry(np.asarray(self.store[row]), side, augment, uniform[index], pixels[index])
+        images = pixels.float().div_(255)
+        if seed is None:
+            return images
+        angles = torch.from_numpy(ROTATION * (2 * uniform[:, TURN] - 1))
+        return rotated(colour(images, augment, uniform), angles)
 
-    def gather(self, rows, seed=None, epoch=0):
-        """Visit of some rows; seed None: nothing drawn, nothing left out, nothing masked."""
+    def gather(
+        self, rows: Sequence[int] | np.ndarray, seed: int | None = None, epoch: int = 0
+    ) -> EyeBatch:
+        """Load a batch.
+
+        Args:
+            rows: B indices.
+            seed: None for evaluation: nothing is augmented, dropped or masked.
+            epoch: Epoch of training.
+
+        Returns:
+            The batch.
+        """
         rows = np.asarray(rows)
         limit = self.setting.tokens
-        token = tokens(self.tokenizer, self.texts(rows, seed, epoch), limit)[0]
-        history = (
-            tokens(self.tokenizer, self.texts(rows, seed, epoch, True), limit)[0]
-            if self.told is not None
-            else None
-        )
-        grades = (grade[rows] for grade in self.grade.values())
-        visit = Visit(
-            self.photographs(rows, seed, epoch),
+        token = tokenize(self.tokenizer, self.texts(rows, seed, epoch), limit)[0]
+        history = None
+        if self.history is not None:
+            history = tokenize(self.tokenizer, self.texts(rows, seed, epoch, True), limit)[0]
+        batch = EyeBatch(
+            self.images(rows, seed, epoch),
             token,
             self.row[rows],
-            *grades,
+            self.grade["icdr"][rows],
+            self.grade["sdrg"][rows],
             self.content[rows],
-            self.alike[rows],
+            self.row_content[rows],
             history,
         )
-        return visit if seed is None else visit._replace(**self.drawn(rows, token, seed, epoch))
+        return batch if seed is None else batch._replace(**self._masks(rows, token, seed, epoch))
 
-    def drawn(self, rows, token, seed, epoch):
-        """What is left out and masked, per eye by its own generator."""
-        patches, found = self.grid[0] * self.grid[1], {}
-        kinds = ("with_row", "with_text", "masked_patches", "masked_words", "masked_token")
-        each = {name: [] for name in kinds}
+    def _masks(
+        self, rows: np.ndarray, token: torch.Tensor, seed: int, epoch: int
+    ) -> dict[str, torch.Tensor]:
+        """Dropped modalities and masks of a training batch, each eye by its own generator."""
+        names = (
+            "row_present",
+            "text_present",
+            "masked_patches",
+            "masked_words",
+            "masked_token",
+        )
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for row, ids in zip(rows, token.numpy(), strict=True):
             rng = np.random.default_rng((seed, epoch, int(row), 78))
-            there = rng.random(2) >= self.setting.absent
-            hidden = np.zeros(patches, bool)
-            hidden[rng.permutation(patches)[: round(MASKED_PATCHES * patches)]] = True
-            length = int((ids != self.tokenizer.pad).sum())
-            chance, kind = rng.random((2, self.setting.tokens))
-            other = rng.integers(
-                self.tokenizer.first,
-                max(self.tokenizer.size, self.tokenizer.first + 1),
-                self.setting.tokens,
-            )
-            word = (
-                (np.arange(len(ids)) > 0)
-                & (np.arange(len(ids)) < length)
-                & (chance[: len(ids)] < MASKED_WORDS)
-            )
-            kind, other = kind[: len(ids)], other[: len(ids)]
-            shown = np.where(
-                kind < KEPT, ids, np.where(kind < KEPT + RANDOM, other, self.tokenizer.mask)
-            )
-            for name, value in zip(
-                kinds, (there[0], there[1], hidden, word, np.where(word, shown, ids)), strict=True
-            ):
-                each[name].append(value)
-        found = {name: torch.from_numpy(np.stack(values)) for name, values in each.items()}
-        return found
+            for name, value in zip(names, self._masks_of_eye(ids, rng), strict=True):
+                columns[name].append(value)
+        return {name: torch.from_numpy(np.stack(values)) for name, values in columns.items()}
 
-    def batch(self, step, seed, rank=0, processes=1):
-        """Training batch number `step`: this process's part of the epoch's permutation; an incomplete last batch is left out."""
+    def _masks_of_eye(self, ids: np.ndarray, rng: np.random.Generator) -> tuple[Any, ...]:
+        """Values of one eye: row and text present, masks (P,) and (L,), masked tokens (L,)."""
+        tokenizer, limit, patches = self.tokenizer, self.setting.tokens, self.grid[0] * self.grid[1]
+        present = rng.random(2) >= self.setting.absent
+        masked_patches = np.zeros(patches, bool)
+        masked_patches[rng.permutation(patches)[: round(MASKED_PATCHES * patches)]] = True
+        length = int((ids != tokenizer.pad).sum())
+        chance, kind = rng.random((2, limit))
+        other = rng.integers(tokenizer.first, max(tokenizer.size, tokenizer.first + 1), limit)
+        index = np.arange(len(ids))
+        masked_words = (index > 0) & (index < length) & (chance[: len(ids)] < MASKED_WORDS)
+        kind, other = kind[: len(ids)], other[: len(ids)]
+        replacement = np.where(
+            kind < KEPT, ids, np.where(kind < KEPT + RANDOM, other, tokenizer.mask)
+        )
+        masked_token = np.where(masked_words, replacement, ids)
+        return present[0], present[1], masked_patches, masked_words, masked_token
+
+    def batch(self, step: int, seed: int, rank: int = 0, processes: int = 1) -> EyeBatch:
+        """Load a training batch of one process.
+
+        Args:
+            step: Number of the batch, 0 = first.
+            seed: Seed of the run.
+            rank: Number of this process.
+            processes: Number of processes that share the batch.
+
+        Returns:
+            This process's share of the batch. An incomplete last batch of an epoch is left out.
+
+        Raises:
+            DataError: If there are fewer than two eyes for each process.
+        """
         size = min(self.setting.batch_size, len(self))
         size -= size % processes
         if size < 2:
             raise DataError(
-                f"multimodal: {len(self)} training eyes are too few for a batch; give at least 2 per process"
+                f"multimodal: {len(self)} training eyes are too few for a batch. "
+                "Use at least 2 per process."
             )
-        epoch, place = divmod(step, len(self) // size)
-        rows = np.random.default_rng((seed, epoch)).permutation(len(self))[
-            place * size : (place + 1) * size
-        ]
+        epoch, index = divmod(step, len(self) // size)
+        order = np.random.default_rng((seed, epoch)).permutation(len(self))
+        rows = order[index * size : (index + 1) * size]
         share = size // processes
         return self.gather(rows[rank * share : (rank + 1) * share], seed, epoch)
 
-    def per_epoch(self):
-        """Steps of one pass over the eyes."""
+    def steps_per_epoch(self) -> int:
+        """Count the training batches of one epoch."""
         return max(1, len(self) // min(self.setting.batch_size, len(self)))
 
-    def chunks(self, size=CHUNK):
-        """All rows in order, never augmented."""
+    def chunks(self, size: int = CHUNK) -> Iterator[EyeBatch]:
+        """Load all eyes in order, without augmentation.
+
+        Args:
+            size: Eyes per batch.
+
+        Yields:
+            Batches, the last of them possibly smaller.
+        """
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
-
-
-def other_patients(patient, seed):
-    """(N,) index of an eye of a random other patient for each eye; the two eyes of a patient get the eyes of one other patient."""
-    names = list(dict.fromkeys(patient))
-    if len(names) < 2:
-        raise DataError("shuffled rows need two patients at least")
-    order = np.random.default_rng((seed, 4)).permutation(len(names))
-    partner = {
-        names[order[place]]: names[order[(place + 1) % len(names)]] for place in range(len(names))
-    }
-    eyes = {name: np.flatnonzero(patient == name) for name in names}
-    nth, place = {}, np.empty(len(patient), np.int64)
-    for row, name in enumerate(patient):
-        theirs = eyes[partner[name]]
-        place[row] = theirs[nth.get(name, 0) % len(theirs)]
-        nth[name] = nth.get(name, 0) + 1
-    return place
