@@ -51,7 +51,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def settings():
-    """Settings of a run on the toy study, as Config.settings gives them; keywords change training, `frozen` and `options` the rest."""
+    """Settings of a run on the toy study, as Study.settings gives them; keywords change training, `frozen` and `options` the rest."""
 
     from clipdr.config.job import Training
 

@@ -1,1 +1,1 @@
-"""What a study asks for: the typed study file, job settings, paths and source files. Imports neither torch nor pandas."""
+"""Study configuration: checked study files, job settings, paths, source files; no torch."""

@@ -1,169 +1,148 @@
-"""The grid of a study: which runs there are, and which files every job reads and writes. Imports no torch.
+"""Paths of a study: its run folders, and the files that its jobs read and write; no torch."""
 
-Input: the keys of config.Config, of which Grid is a part. Output: paths and options, as the workflow's rules take them.
-"""
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import json
-import shlex
-from pathlib import Path
+from clipdr.config.job import EXPORTED_FILES, folder_of
+from clipdr.config.search_space import SPACES
+from clipdr.config.study import Study
 
-from clipdr import DataError
-from clipdr.config.job import folder_of
-from clipdr.data.domains import DOMAINS
-from clipdr.data.protocols import HELD_OUT, SEVERAL_SOURCES
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
-class Grid:
-    """Methods of config.Config that name runs and files: pure functions of its keys, towers and settings."""
+@dataclass(frozen=True)
+class StudyPaths:
+    """Files that the rules of a study name; pure functions of its keys.
 
-    def runs(
-        self, name: str, methods: list[str] | None = None, protocol: str | None = None
+    Attributes:
+        study: The checked study.
+    """
+
+    study: Study
+    # (method, protocol, domain left out) -> files: the workflow asks once per run
+    _inputs: dict[tuple[str, str, str], list[str]] = field(default_factory=dict, compare=False)
+
+    # -- run folders
+
+    def run_folders(
+        self, methods: Sequence[str] | None = None, protocol: str | None = None
     ) -> list[str]:
-        """Paths of the file `name` in every run folder of the grid ("" for the folders), in the order of the tables."""
+        """List the run folders of the study, in the order of the tables.
+
+        Args:
+            methods: Methods whose runs count. None or empty: all of the study.
+            protocol: Protocol whose runs count. None: all of the study.
+
+        Returns:
+            RESULTS/runs/PROTOCOL/METHOD/HELD_OUT/SEED for every run.
+        """
+        study = self.study
         return [
-            f"{self.results}/runs/{one}/{method}/{held_out}/{seed}/{name}".rstrip("/")
-            for one in self.protocols
-            if one == (protocol or one)
-            for method in self.methods
-            if method in (methods or self.methods)
-            for held_out in self.held_out(one)
-            for seed in self.seeds
+            f"{study.results}/runs/{name}/{method}/{held_out}/{seed}"
+            for name in study.protocols
+            if name == (protocol or name)
+            for method in study.methods
+            if method in (methods or study.methods)
+            for held_out in study.held_out_names(name)
+            for seed in study.seeds
         ]
 
-    def pretraining(self, name: str, seed: int) -> str:
-        """What a pre-training run changes of its preset, as one line of sorted JSON, for a command line."""
-        return json.dumps(self.pretrain[name].get("settings", {}) | {"seed": seed}, sort_keys=True)
+    def run_files(
+        self, name: str, methods: Sequence[str] | None = None, protocol: str | None = None
+    ) -> list[str]:
+        """List the file `name` in every folder of `run_folders`."""
+        return [f"{folder}/{name}" for folder in self.run_folders(methods, protocol)]
 
-    def held_out(self, protocol: str) -> list[str]:
-        """What the runs of a protocol hold out, as their folders are named."""
-        return [HELD_OUT[protocol].format(domain) for domain in self.domains]
+    def figure_run_folders(self, figure: str) -> list[str]:
+        """List the run folders that a figure shows: its methods, under the first protocol."""
+        return self.run_folders(self.study.figures[figure], self.study.protocols[0])
 
-    def gates(self) -> list[str]:
-        """What the gate says of every fold of the study."""
-        folds = [
-            (protocol, held_out)
-            for protocol in self.protocols
-            for held_out in self.held_out(protocol)
-        ]
-        return [f"{self.results}/gate/{protocol}/{held_out}.json" for protocol, held_out in folds]
+    def figure_run_files(self, name: str, figure: str) -> list[str]:
+        """List the file `name` in every folder of `figure_run_folders`."""
+        return [f"{folder}/{name}" for folder in self.figure_run_folders(figure)]
 
-    def shown(self, name: str, figure: str) -> list[str]:
-        """Paths of `name` in the run folders that a figure shows: its methods, under the study's first protocol."""
-        return self.runs(name, self.figures[figure], self.protocols[0])
-
-    def mapped(self, name: str) -> list[str]:
-        """Paths of `name` in the runs whose activation maps are shown: the methods of figures.cam, first fold and first seed."""
-        protocol, seed = self.protocols[0], self.seeds[0]
-        held_out = self.held_out(protocol)[0]
-        methods = self.figures.get("cam", [])
+    def cam_run_folders(self) -> list[str]:
+        """List the run folders of the activation maps: figures.cam, first fold, first seed."""
+        study = self.study
+        protocol, seed = study.protocols[0], study.seeds[0]
+        held_out = study.held_out_names(protocol)[0]
         return [
-            f"{self.results}/runs/{protocol}/{method}/{held_out}/{seed}/{name}".rstrip("/")
-            for method in methods
+            f"{study.results}/runs/{protocol}/{method}/{held_out}/{seed}"
+            for method in study.figures.get("cam", [])
         ]
 
-    def drawn(self) -> list[str]:
-        """The figures of the study: those of all methods, or of one that it runs (none can be taken out of config.yaml's)."""
+    def cam_run_files(self, name: str) -> list[str]:
+        """List the file `name` in every folder of `cam_run_folders`."""
+        return [f"{folder}/{name}" for folder in self.cam_run_folders()]
+
+    # -- folds
+
+    def gate_files(self) -> list[str]:
+        """List the results of the leakage check, one per fold of the study."""
         return [
-            name
-            for name, methods in self.figures.items()
-            if not methods or set(methods) & set(self.methods)
+            f"{self.study.results}/gate/{protocol}/{held_out}.json"
+            for protocol in self.study.protocols
+            for held_out in self.study.held_out_names(protocol)
         ]
-
-    def further(self, protocol: str) -> list[str]:
-        """Rules of selection that want a run's checkpoints; loso only where a run has several sources."""
-        several = protocol in SEVERAL_SOURCES
-        return [
-            rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)
-        ]
-
-    def sources(self, held_out: str) -> list[str]:
-        """The other domains of the study."""
-        return [domain for domain in self.domains if domain != held_out]
-
-    def inner(self, protocol: str, method: str, held_out: str, seed: str) -> list[str]:
-        """The curves that leave-one-source-domain-out validation of a run reads, one per source; none where it is not asked for."""
-        folder = f"{self.results}/inner/{protocol}/{method}/{held_out}/{seed}"
-        return [
-            f"{folder}/{left_out}.csv"
-            for left_out in self.sources(held_out)
-            if "loso" in self.further(protocol)
-        ]
-
-    def everything(self) -> list[str]:
-        """All domains that a job of the study reads."""
-        return list(
-            dict.fromkeys(domain for protocol in self.protocols for domain in self.listed(protocol))
-        )
-
-    def listed(self, protocol: str) -> list[str]:
-        """The domains that a job of a protocol may read: those of the study, and under esdg those that are only tested."""
-        return [*self.domains, *self.targets] if protocol == "esdg" else self.domains
 
     def manifests(self, protocol: str) -> list[str]:
-        return [f"{self.data}/manifests/{domain}.csv" for domain in self.listed(protocol)]
-
-    def synthetic_domains(self) -> list[str]:
-        """The domains of the study that are drawn."""
+        """List the manifests that a job of a protocol reads."""
         return [
-            domain
-            for domain in self.everything()
-            if domain in DOMAINS and DOMAINS[domain].synthetic
+            f"{self.study.data}/manifests/{domain}.csv"
+            for domain in self.study.protocol_domains(protocol)
         ]
 
-    def lists(self, domain: str) -> list[str]:
-        """The files that say which photographs a domain has: GDRBench's two split files, or the table of a data set of one's own.
+    def inner_curves(self, protocol: str, method: str, held_out: str, seed: str) -> list[str]:
+        """List the validation curves with one source domain left out that select for a run.
 
-        Raises DataError where they are missing and nothing can make them: synthetic domains are drawn, others are the user's.
+        Returns:
+            RESULTS/inner/PROTOCOL/METHOD/HELD_OUT/SEED/LEFT_OUT.csv, one per source domain; empty
+            where the rule loso does not apply.
         """
-        if domain in self.own:
-            table = self.own[domain].table
-            if not Path(table).is_file():
-                raise DataError(
-                    f"config: own.{domain}.table: there is no {table}; name the CSV of your photographs (docs/own_data.md)"
-                )
-            return [table]
-        files = [f"{self.raw}/splits/{domain}_{part}.txt" for part in ("train", "crossval")]
-        for file in files:
-            if not DOMAINS[domain].synthetic and not Path(file).is_file():
-                raise DataError(
-                    f"config: raw: there is no {file}; {self.raw} must hold GDRBench's splits/{domain}_{{train,crossval}}.txt and the "
-                    f"photographs, in {domain}/ as published or in images/{domain}/ (another folder: --config raw=PATH)"
-                )
-        return files
+        if "loso" not in self.study.checkpoint_rules(protocol):
+            return []
+        folder = f"{self.study.results}/inner/{protocol}/{method}/{held_out}/{seed}"
+        return [f"{folder}/{left_out}.csv" for left_out in self.study.source_domains(held_out)]
 
-    def prepare_options(self, domain: str) -> str:
-        """What `prepare` of a domain depends on, as options of its command line."""
-        options = f"--size {self.image.size} --tolerance {self.tolerance}" + (
-            " --complete" if self.complete else ""
-        )
-        return options + (
-            f" --table {shlex.quote(self.own[domain].table)}" if domain in self.own else ""
-        )
+    def search_files(self) -> list[str]:
+        """List the results of the search, one per method that has a search space."""
+        study = self.study
+        return [f"{study.results}/search/{name}.json" for name in study.methods if name in SPACES]
 
-    def tower(self, backbone: str) -> str:
-        """One backbone as a line of sorted JSON, for a command line."""
-        return json.dumps({"name": backbone, **self.towers[backbone].model_dump()}, sort_keys=True)
+    # -- inputs of a training job
 
-    def weights(self, backbone: str) -> list[str]:
-        """The local files that a backbone's towers are read from."""
-        if folder := folder_of(self.towers[backbone].image):
-            return [
-                f"{folder}/{name}"
-                for name in ("visual.json", "visual.safetensors", "heads.safetensors")
-            ]
-        weights = self.towers[backbone].weights
-        return [weights] if weights.endswith((".safetensors", ".pt", ".pth", ".bin")) else []
+    def weight_files(self, backbone: str) -> list[str]:
+        """List the local files that the encoders of a backbone are read from."""
+        spec = self.study.all_backbones[backbone]
+        if folder := folder_of(spec.image):
+            return [f"{folder}/{name}" for name in EXPORTED_FILES]
+        return [spec.weights] if spec.weights.endswith(WEIGHT_SUFFIXES) else []
 
-    def inputs(self, method: str, protocol: str = "dg", without: str = "") -> list[str]:
-        """Files that every run of a method reads: manifests, and the stores or, where the image tower is frozen, the feature caches.
+    def training_inputs(self, method: str, protocol: str = "dg", without: str = "") -> list[str]:
+        """List the data and weights that a run of a method reads.
 
-        without : a domain of which nothing is read
+        Args:
+            method: Name of a method or variant.
+            protocol: Name of a protocol.
+            without: A domain of which nothing is read.
+
+        Returns:
+            Manifests, weight files, and per domain the packed images; where the image encoder is
+            frozen, the feature caches instead.
         """
-        settings = self.settings(method)
-        name = settings["backbone"]["name"]
-        domains = [domain for domain in self.listed(protocol) if domain != without]
-        files = [f"{self.data}/manifests/{domain}.csv" for domain in domains] + self.weights(name)
+        key = method, protocol, without
+        if key not in self._inputs:
+            self._inputs[key] = self._training_inputs(method, protocol, without)
+        return self._inputs[key]
+
+    def _training_inputs(self, method: str, protocol: str, without: str) -> list[str]:
+        """Compute `training_inputs`."""
+        settings, data = self.study.settings(method), self.study.data
+        backbone = settings["backbone"]["name"]
+        domains = [name for name in self.study.protocol_domains(protocol) if name != without]
+        files = [f"{data}/manifests/{domain}.csv" for domain in domains]
+        files += self.weight_files(backbone)
         if not settings["frozen"]:
-            return files + [f"{self.data}/store/{domain}.npy" for domain in domains]
-        folder = f"{self.data}/features/{name}"
+            return files + [f"{data}/store/{domain}.npy" for domain in domains]
+        folder = f"{data}/features/{backbone}"
         return [*files, *(f"{folder}/{domain}.npy" for domain in domains), f"{folder}/prompts.npz"]

@@ -1,8 +1,10 @@
-"""TODO"""
+"""Hyper-parameter spaces: values that the search tries per method beside the study's setting."""
 
+# Multiples of the study's learning rate, tried for every method.
 LR_FACTORS = (1 / 3, 1, 3)
 WEIGHT_DECAY = {"training.weight_decay": (5e-5, 5e-4, 5e-3)}
-SPACES = {  # method -> its own parameter and the values tried beside the study's; methods without steps have no budget
+# method -> one parameter of its own and its values. Methods without training steps have no space.
+SPACES = {
     "erm": WEIGHT_DECAY,
     "mixup": {"alpha": (0.2, 1.0)},
     "mixstyle": {"p": (0.3, 0.5, 0.8)},

@@ -1,22 +1,22 @@
-"""Source files behind a command of the command line: the code that a Snakemake rule names as an input.
+"""Source files behind a command: the code that a Snakemake rule names as an input.
 
-Snakemake does not see an edit of an imported module, so a rule lists the files that its command runs. `code` computes
-the list: it finds the command's function in `clipdr/cli/`, takes the imports in its body, and follows the imports of
-every file found, also those inside functions. Imports neither torch nor pandas.
+Snakemake does not see an edit of an imported module, so a rule lists the files that its command
+runs. `code` computes the list. It finds the command's function in `clipdr/cli/`, takes the imports
+in its body, and follows the imports of every file found, also those inside functions. Imports
+neither torch nor pandas.
 """
 
 import ast
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from clipdr import DataError
 
 PACKAGE = Path(__file__).parents[1]
-GROUPS = (
-    "pretrain",
-    "multimodal",
-)  # modules of clipdr/cli/ whose commands form a group: `clipdr pretrain train`
+# Modules of clipdr/cli/ whose commands form a group: `clipdr pretrain train`.
+GROUPS = ("pretrain", "multimodal")
 # Atomic writes and hashes: no number depends on them, so an edit there reruns nothing.
 UNCOUNTED = frozenset({"artifacts/files.py", "artifacts/receipts.py"})
 
@@ -26,20 +26,25 @@ def code(command: str, *modules: str) -> list[str]:
 
     Args:
         command: As on the command line, for example "train" or "pretrain train".
-        *modules: Further modules below the package that the command imports by name at run time, for example
-            "methods/clip_dr". Their imports count too.
+        *modules: Further modules below the package that the command imports by name at run time,
+            for example "methods/clip_dr". Their imports count too.
 
     Returns:
-        Paths of Python files, sorted: relative to the working directory where the package lies below it, else absolute.
+        Paths of Python files, sorted: relative to the working directory where the package lies
+        below it, else absolute.
 
     Raises:
         DataError: If there is no such command or module.
     """
-    found = closure(
-        frozenset(command_imports(PACKAGE, command) | {_existing(module) for module in modules}),
-        PACKAGE,
-    )
-    return [package_file(file) for file in sorted(found)]
+    return list(_code(command, modules, _root(Path.cwd())))
+
+
+@cache
+def _code(command: str, modules: tuple[str, ...], root: Path) -> tuple[str, ...]:
+    """`code` with the path of the repository; cached because the workflow asks once per run."""
+    files = command_imports(PACKAGE, command) | {_existing(module) for module in modules}
+    behind = sorted(closure(frozenset(files), PACKAGE))
+    return tuple(str(root / PACKAGE.name / file) for file in behind)
 
 
 def package_file(name: str) -> str:
@@ -47,17 +52,38 @@ def package_file(name: str) -> str:
     return project_file(f"{PACKAGE.name}/{name}")
 
 
+def package_files(pattern: str) -> list[str]:
+    """Paths of the files of the package that match a pattern, sorted; see `project_file`.
+
+    Args:
+        pattern: Glob pattern below the package, for example "report/templates/*".
+
+    Raises:
+        DataError: If no file matches.
+    """
+    names = sorted(
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob(pattern) if path.is_file()
+    )
+    if not names:
+        raise DataError(f"source files: no file matches {pattern!r}. Name an existing file.")
+    return [package_file(name) for name in names]
+
+
 def project_file(name: str) -> str:
     """Path of a file of the repository, given below its root.
 
     Returns:
-        The path relative to the working directory where the repository lies there or below, so that a clone may be
-        moved with its results; else the absolute path.
+        The path relative to the working directory where the repository lies there or below, so
+        that a clone may be moved with its results; else the absolute path.
     """
+    return str(_root(Path.cwd()) / name)
+
+
+@cache
+def _root(folder: Path) -> Path:
+    """Path of the repository: relative to a folder at or above it, else absolute."""
     root = PACKAGE.parent
-    return str(
-        (Path(os.path.relpath(root)) if Path.cwd() in (root, *root.parents) else root) / name
-    )
+    return Path(os.path.relpath(root, folder)) if folder in (root, *root.parents) else root
 
 
 @cache
@@ -69,17 +95,18 @@ def closure(files: frozenset[str], package: Path = PACKAGE) -> frozenset[str]:
         package: Folder of the package.
 
     Returns:
-        The files and all files of the package behind them, without `UNCOUNTED` and `__init__.py`. A package stands for
-        the modules that are imported from it by name, not for all of its modules.
+        The files and all files of the package behind them, without `UNCOUNTED` and `__init__.py`.
+        A package stands for the modules that are imported from it by name, not for all of its
+        modules.
     """
-    found: set[str] = set()
+    behind: set[str] = set()
     todo = sorted(files)
     while todo:
         file = todo.pop()
-        if file not in found and file not in UNCOUNTED:
-            found.add(file)
+        if file not in behind and file not in UNCOUNTED:
+            behind.add(file)
             todo += file_imports(package, file)
-    return frozenset(found)
+    return frozenset(behind)
 
 
 @cache
@@ -90,7 +117,15 @@ def file_imports(package: Path, file: str) -> frozenset[str]:
 
 @cache
 def command_imports(package: Path, command: str) -> frozenset[str]:
-    """Files of the package that the function of a command imports, and the functions of the same file that it calls.
+    """Files that the function of a command imports, and its helpers in the same file.
+
+    Args:
+        package: Folder of the package.
+        command: As on the command line.
+
+    Returns:
+        Paths below the package. Imports at the top of the file do not count, because every
+        command of the file shares them.
 
     Raises:
         DataError: If no module of the package's cli/ has such a command.
@@ -98,53 +133,51 @@ def command_imports(package: Path, command: str) -> frozenset[str]:
     file, name = _commands(package).get(command, ("", ""))
     if not file:
         raise DataError(
-            f"source files: command {command!r} is unknown. Known commands: {', '.join(_commands(package))}."
+            f"source files: command {command!r} is unknown. "
+            f"Known commands: {', '.join(_commands(package))}."
         )
     functions = {
         node.name: node for node in _tree(package, file).body if isinstance(node, ast.FunctionDef)
     }
-    todo, seen, found = [name], set(), set()
+    todo, visited, files = [name], set(), set()
     while todo:
         name = todo.pop()
-        seen.add(name)
+        visited.add(name)
         nodes = [node for statement in functions[name].body for node in ast.walk(statement)]
-        found |= _imported(package, nodes)
+        files |= _imported(package, nodes)
         called = {node.id for node in nodes if isinstance(node, ast.Name)}
-        todo += sorted(called & set(functions) - seen - set(todo))
-    return frozenset(found)
+        todo += sorted(called & set(functions) - visited - set(todo))
+    return frozenset(files)
 
 
 @cache
 def _commands(package: Path) -> dict[str, tuple[str, str]]:
-    """{command: (file below the package, name of its function)} of all commands, in the order of the files."""
-    found = {}
+    """{command: (file below the package, name of its function)}, in the order of the files."""
+    commands = {}
     for path in sorted((package / "cli").glob("*.py")):
         file = f"cli/{path.name}"
         group = f"{path.stem} " if path.stem in GROUPS else ""
         for node in _tree(package, file).body:
             if isinstance(node, ast.FunctionDef):
-                for name in _names(node):
-                    found[group + name] = (file, node.name)
-    return found
+                for name in _command_names(node):
+                    commands[group + name] = (file, node.name)
+    return commands
 
 
-def _names(function: ast.FunctionDef) -> list[str]:
-    """Names under which a function is a command: `@command()`, `@command("name")` or `@app.command("name")`."""
-    calls = [node for node in function.decorator_list if isinstance(node, ast.Call)]
-    calls = [
-        node
-        for node in calls
-        if getattr(node.func, "attr", getattr(node.func, "id", "")) == "command"
-    ]
-    return [
-        node.args[0].value
-        if node.args and isinstance(node.args[0], ast.Constant)
-        else function.name.replace("_", "-")
-        for node in calls
-    ]
+def _command_names(function: ast.FunctionDef) -> list[str]:
+    """Names under which a decorator, `@command()` or `@app.command("name")`, adds a function."""
+    names = []
+    for node in function.decorator_list:
+        if not isinstance(node, ast.Call):
+            continue
+        if getattr(node.func, "attr", getattr(node.func, "id", "")) == "command":
+            first = node.args[0] if node.args else None
+            given = isinstance(first, ast.Constant) and first.value
+            names.append(str(given or function.name.replace("_", "-")))
+    return names
 
 
-def _imported(package: Path, nodes) -> frozenset[str]:
+def _imported(package: Path, nodes: Iterable[ast.AST]) -> frozenset[str]:
     """Existing files of the package among the imports of some syntax nodes."""
     names = set()
     for node in nodes:
@@ -152,19 +185,21 @@ def _imported(package: Path, nodes) -> frozenset[str]:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    parts = [name.split(".") for name in names]
-    files = {
-        "/".join(part[1:]) + ".py" for part in parts if part[0] == package.name and len(part) > 1
-    }
+    splits = [name.split(".") for name in names]
+    files = {"/".join(rest) + ".py" for top, *rest in splits if top == package.name and rest}
     return frozenset(file for file in files if (package / file).is_file())
 
 
 def _existing(module: str) -> str:
+    """File of a module below the package; DataError if there is none."""
     if not (PACKAGE / f"{module}.py").is_file():
-        raise DataError(f"source files: there is no {PACKAGE.name}/{module}.py.")
+        raise DataError(
+            f"source files: there is no {PACKAGE.name}/{module}.py. Name an existing module."
+        )
     return f"{module}.py"
 
 
 @cache
 def _tree(package: Path, file: str) -> ast.Module:
+    """Syntax tree of a file of the package."""
     return ast.parse((package / file).read_text(encoding="utf-8"))

@@ -1,268 +1,243 @@
-"""config.yaml as a frozen, typed model, and the complete settings of one job; its files are those of clipdr.config.paths. Imports no torch.
+"""A study: config.yaml, checked, with the complete settings of every job.
 
-Only the Snakefile reads config.yaml: it validates it here and hands every job its complete slice as JSON.
+Only the Snakefile reads config.yaml. It checks the file here and passes each job its settings as
+JSON. The paths of a study are those of `clipdr.config.paths`. Imports no torch.
 """
 
 import json
 import re
+import shlex
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import PrivateAttr, ValidationError, model_validator
 
 from clipdr import DataError
-from clipdr.config.job import BACKBONES, Backbone, Image, Model, Training
-from clipdr.config.paths import Grid
+from clipdr.config.job import BACKBONES, Backbone, Training
 from clipdr.config.search_space import SPACES
+from clipdr.config.study_file import StudyFile
 from clipdr.data.domains import DOMAINS
-from clipdr.methods import METHODS
+from clipdr.data.protocols import HELD_OUT, SEVERAL_SOURCES
 
 
-class Synthetic(Model):
-    patients: int = Field(ge=10, description="patients per synthetic domain, two eyes each")
-    size: int = Field(ge=64, le=2048, description="pixels, nominal side of the photographs drawn")
-    seed: int = Field(ge=0, description="another seed, other patients")
+class Study(StudyFile):
+    """A checked study, and the domains, methods and settings that follow from its keys."""
 
-
-class Search(Model):
-    trials: int = Field(5, ge=1, description="per method; the first is the study's own setting")
-    held_out: str = Field(
-        "", description="domain that the search sees nothing of; default: the first"
-    )
-    seed: int = Field(0, ge=0)
-
-
-class Own(Model):
-    table: str = Field(
-        description="CSV of a data set of one's own: image,grade[,patient,eye,split,camera] (docs/own_data.md)"
-    )
-
-
-class Config(Grid, Model):
-    raw: str = Field(
-        description="folder with splits/DOMAIN_{train,crossval}.txt and photographs: DOMAIN/ as published, or images/DOMAIN/"
-    )
-    own: dict[str, Own] = Field(default_factory=dict, description="data sets of one's own, by name")
-    tolerance: int = Field(
-        0,
-        ge=0,
-        description="photographs per domain that may be missing, or graded otherwise by its own labels",
-    )
-    data: str = Field(description="folder of what `prepare` and `features` make")
-    results: str = Field(description="folder of runs, scores, tables and figures")
-    synthetic: Synthetic
-    complete: bool = Field(
-        False,
-        description="stop unless every domain holds just the images of the official split files",
-    )
-    domains: list[str] = Field(min_length=2)
-    targets: list[str] = Field(
-        default_factory=list, description="further domains that esdg tests; nothing trains on them"
-    )
-    protocols: list[Literal["dg", "esdg", "lodo_crossval", "within"]] = Field(min_length=1)
-    methods: list[str] = Field(min_length=1)
-    variants: dict[str, dict] = Field(
-        default_factory=dict,
-        description="further methods by name: {method: X, and what differs from its options}",
-    )
-    seeds: list[int] = Field(min_length=1)
-    allow_leaks: bool = Field(
-        False,
-        description="train although test photographs or patients are known; tables are marked LEAKY",
-    )
-    image: Image
-    backbone: str
-    backbones: dict[str, Backbone] = Field(
-        default_factory=dict, description="further backbones, by name"
-    )
-    training: Training
-    selections: list[Literal["source_val", "last", "loso", "oracle"]] = Field(
-        ["source_val", "last"],
-        description="rules of model selection; loso trains once more per source domain, oracle uses test grades",
-    )
-    search: Search = Field(Search(), description="of the rule `searched`")
-    tuned: str = Field(
-        "",
-        description="folder of METHOD.json as `searched` writes them; what was chosen there wins over `options`",
-    )
-    options: dict[str, dict] = Field(default_factory=dict)
-    reference: str = Field(
-        "clip_dr",
-        description="method that the others are compared with; no comparison where `methods` lacks it",
-    )
-    bootstrap: int = Field(ge=1, description="resamples of patients behind every interval")
-    tables: list[str] = Field(description="names of clipdr.report.tables.benchmark.TABLES")
-    figures: dict[str, list[str]] = Field(
-        description="names of clipdr.report.figures.style.FIGURES, or cam, each with the methods it shows; []: all; null: not drawn"
-    )
-    gallery: int = Field(
-        4,
-        ge=0,
-        description="worst errors per domain on the page; 0 leaves all photographs out of it",
-    )
-    pretrain: dict[str, dict] = Field(
-        default_factory=dict,
-        description="pre-training runs by name, for the rule `pretrained` (workflow/rules/pretrain.smk)",
-    )
-    multimodal: dict = Field(
-        default_factory=dict,
-        description="the multimodal study, for the rule `multimodal` (workflow/rules/multimodal.smk)",
-    )
-    gpu: Literal[0, 1] = Field(0, description="GPUs that a training job asks the scheduler for")
-
-    @field_validator("figures", mode="before")
-    @classmethod
-    def leave_out(cls, figures):
-        """A study can only add to the mapping of config.yaml; it takes a figure away by null."""
-        return (
-            {name: methods for name, methods in figures.items() if methods is not None}
-            if isinstance(figures, dict)
-            else figures
-        )
+    # (method, with tuned options) -> settings as JSON: the workflow asks once per run
+    _settings_json: dict[tuple[str, bool], str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
-    def check_names(self):
-        for domain in self.own:
-            if domain in DOMAINS or not re.fullmatch("(?!SIM_)[A-Z][A-Z0-9_]*", domain):
-                raise ValueError(
-                    f"own: {domain!r}: use capitals, digits and _, begin with a letter but not with SIM_, and take a new name"
-                )
-        for domain in [*self.domains, *self.targets]:
-            if domain not in DOMAINS and domain not in self.own:
-                raise ValueError(
-                    f"domains: {domain!r} is unknown; known are {', '.join([*DOMAINS, *self.own])}"
-                )
-        for key, values in (
-            ("domains", [*self.domains, *self.targets]),
-            *((key, getattr(self, key)) for key in ("protocols", "methods", "seeds", "selections")),
-        ):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key}: {values} holds a value twice")
-        self.check_methods()
+    def check_settings(self) -> "Study":
+        """Refuse options that do not make complete settings, for every method of the study."""
+        for method in self.methods:
+            self.settings_json(method)
         return self
 
-    def check_methods(self):
-        if self.search.held_out and self.search.held_out not in self.domains:
-            raise ValueError(
-                f"search: held_out: {self.search.held_out!r} is not one of the study's domains"
-            )
-        if "loso" in self.selections and len(self.domains) < 3:
-            raise ValueError(
-                "selections: loso leaves one source out and trains on the others: it needs three domains"
-            )
-        known = sorted(METHODS)
-        for name, variant in self.variants.items():
-            if name in known or not re.fullmatch("[a-z0-9_]+", name):
-                raise ValueError(
-                    f"variants: {name!r} must be a new name of small letters, digits and underscores"
-                )
-            if variant.get("method") not in known:
-                raise ValueError(
-                    f"variants: {name}: method: {variant.get('method')!r} is unknown; known are {', '.join(known)}"
-                )
-        for key, names in {
-            "methods": self.methods,
-            "options": self.options,
-            "reference": [self.reference],
-        }.items():
-            for method in names:
-                if method not in [*known, *self.variants]:
-                    raise ValueError(
-                        f"{key}: {method!r} is unknown; known are {', '.join([*known, *self.variants])}"
-                    )
-        for method in self.methods:
-            self.settings(method)
+    # -- domains
 
     @cached_property
-    def towers(self) -> dict[str, Backbone]:
-        """All backbones by name. One that is used as a path (with a slash) is a folder of `clipdr pretrain export`."""
+    def all_domains(self) -> list[str]:
+        """All domains that any job of the study reads."""
+        domains = [domain for name in self.protocols for domain in self.protocol_domains(name)]
+        return list(dict.fromkeys(domains))
+
+    @cached_property
+    def synthetic_domains(self) -> list[str]:
+        """The domains of the study that `clipdr synthesize` renders."""
+        return [name for name in self.all_domains if name in DOMAINS and DOMAINS[name].synthetic]
+
+    def protocol_domains(self, protocol: str) -> list[str]:
+        """List the domains that a job of a protocol may read: under esdg also those only tested."""
+        return [*self.domains, *self.targets] if protocol == "esdg" else self.domains
+
+    def source_domains(self, held_out: str) -> list[str]:
+        """List the domains of the study other than `held_out`."""
+        return [domain for domain in self.domains if domain != held_out]
+
+    def held_out_names(self, protocol: str) -> list[str]:
+        """List what the runs of a protocol hold out, as their folders are named."""
+        return [HELD_OUT[protocol].format(domain) for domain in self.domains]
+
+    def image_lists(self, domain: str) -> list[str]:
+        """List the files that name the images of a domain.
+
+        Args:
+            domain: Name of a domain of the study.
+
+        Returns:
+            The two split files of GDRBench, or the table of a custom dataset.
+
+        Raises:
+            DataError: If a file is missing that no rule makes. Only synthetic domains are made.
+        """
+        if domain in self.own:
+            table = self.own[domain].table
+            if not Path(table).is_file():
+                raise DataError(
+                    f"config: own.{domain}.table: there is no {table}. Name the CSV of your images."
+                )
+            return [table]
+        files = [f"{self.raw}/splits/{domain}_{split}.txt" for split in ("train", "crossval")]
+        for file in [] if DOMAINS[domain].synthetic else files:
+            if not Path(file).is_file():
+                raise DataError(
+                    f"config: raw: there is no {file}. {self.raw!r} must hold GDRBench's "
+                    f"splits/{domain}_{{train,crossval}}.txt and the images, in {domain}/ as "
+                    f"published or in images/{domain}/. Set another folder with --config raw=PATH."
+                )
+        return files
+
+    def prepare_options(self, domain: str) -> str:
+        """Return the options of `clipdr prepare` for a domain, as text for a command line."""
+        options = f"--size {self.image.size} --tolerance {self.tolerance}"
+        if self.complete:
+            options += " --complete"
+        if domain in self.own:
+            options += f" --table {shlex.quote(self.own[domain].table)}"
+        return options
+
+    # -- figures and rules of selection
+
+    @cached_property
+    def figure_names(self) -> list[str]:
+        """Figures of all methods, and those of which the study runs at least one method."""
+        return [
+            name
+            for name, methods in self.figures.items()
+            if not methods or set(methods) & set(self.methods)
+        ]
+
+    def checkpoint_rules(self, protocol: str) -> list[str]:
+        """List the rules of selection that need a run's checkpoints.
+
+        Args:
+            protocol: Name of a protocol. loso applies only where a run has several source domains.
+        """
+        several = protocol in SEVERAL_SOURCES
+        return [
+            rule for rule in self.selections if rule == "oracle" or (rule == "loso" and several)
+        ]
+
+    # -- backbones
+
+    @cached_property
+    def all_backbones(self) -> dict[str, Backbone]:
+        """All backbones by name; a path (with a slash) is a folder of `clipdr pretrain export`."""
         layers = [{"backbone": self.backbone}, *self.options.values(), *self.variants.values()]
         paths = dict.fromkeys(
             layer["backbone"] for layer in layers if "/" in layer.get("backbone", "")
         )
-        return (
-            BACKBONES
-            | self.backbones
-            | {named(path): Backbone(image=f"folder/{path}") for path in paths}
-        )
+        exported = {backbone_name(path): Backbone(image=f"folder/{path}") for path in paths}
+        return BACKBONES | self.backbones | exported
 
     @property
-    def study_backbone(self) -> str:
-        """Name of the study's backbone."""
-        return named(self.backbone)
+    def default_backbone(self) -> str:
+        """Name of the backbone of methods that set none."""
+        return backbone_name(self.backbone)
 
-    def base(self, method: str) -> str:
-        """The method itself, or the one that a variant is of."""
+    def backbone_json(self, backbone: str) -> str:
+        """Return a backbone by name as one line of sorted JSON, for a command line."""
+        return json.dumps(
+            {"name": backbone, **self.all_backbones[backbone].model_dump()}, sort_keys=True
+        )
+
+    # -- methods and their settings
+
+    def base_method(self, method: str) -> str:
+        """Return the method that a variant changes, or the method itself."""
         return self.variants.get(method, {}).get("method", method)
 
-    def module(self, method: str) -> str:
-        """Module of a method's own code, below the package and without suffix."""
-        return f"methods/{self.base(method)}"
+    def method_module(self, method: str) -> str:
+        """Return the module of a method's code, below the package and without suffix."""
+        return f"methods/{self.base_method(method)}"
 
-    def chosen(self, method: str) -> dict:
-        """The layer of options that the search chose for a method; none without `tuned`, or for a method that has no search space."""
-        if not self.tuned or method not in SPACES:
-            return {}
-        path = Path(self.tuned) / f"{method}.json"
-        if not path.is_file():
-            raise ValueError(f"tuned: there is no {path}; run `snakemake searched` first")
-        return json.loads(path.read_text())["chosen"]
+    def settings(self, method: str, tuned: bool = True) -> dict[str, Any]:
+        """Merge the layers of a method's options into complete settings.
 
-    def searched(self) -> list[str]:
-        """What the search writes: one file per method of the study that has a search space."""
-        return [
-            f"{self.results}/search/{method}.json" for method in self.methods if method in SPACES
-        ]
+        The layers, from weak to strong: options.METHOD, the tuned options, the variant itself and
+        options.VARIANT. The last two exist for a variant only.
 
-    def settings(self, method: str, tuned: bool = True) -> dict:
-        """Complete settings of one method: `training` and the layers of its options merged, its backbone, its own options.
+        Args:
+            method: Name of a method or variant.
+            tuned: Whether options chosen by the search count.
 
-        Layers, the later one wins: options.METHOD, what the search chose (tuned); of a variant also what it says, and options.VARIANT.
+        Returns:
+            The keys backbone, frozen, image, training and options; for a variant also variant_of.
+
+        Raises:
+            ValueError: If the backbone is unknown, the training rules are invalid, or the tuned
+                options are missing.
         """
-        options, base = {}, self.base(method)
-        found = self.chosen(base) if tuned else {}
+        options: dict[str, Any] = {}
+        base = self.base_method(method)
+        chosen = self._tuned_options(base) if tuned else {}
         own = self.options.get(method, {}) if method in self.variants else {}
-        for layer in (self.options.get(base, {}), found, self.variants.get(method, {}), own):
+        for layer in (self.options.get(base, {}), chosen, self.variants.get(method, {}), own):
             options |= layer | {"training": options.get("training", {}) | layer.get("training", {})}
         variant = {"variant_of": options.pop("method")} if "method" in options else {}
-        name = named(options.pop("backbone", self.backbone))
-        if name not in self.towers:
-            raise ValueError(f"backbone: {name!r} is unknown; known are {', '.join(self.towers)}")
+        name = backbone_name(options.pop("backbone", self.backbone))
+        if name not in self.all_backbones:
+            raise ValueError(
+                f"backbone: {name!r} is unknown. Known backbones: {', '.join(self.all_backbones)}."
+            )
         training = Training(**(self.training.model_dump() | options.pop("training", {})))
         return variant | {
-            "backbone": {"name": name, **self.towers[name].model_dump()},
+            "backbone": {"name": name, **self.all_backbones[name].model_dump()},
             "frozen": bool(options.pop("frozen", False)),
             "image": {"size": self.image.size, "input": self.image.side},
             "training": training.model_dump(),
             "options": options,
         }
 
-    def job(self, method: str, tuned: bool = True) -> str:
-        """The settings of one method as one line of sorted JSON, for a command line."""
-        return json.dumps(self.settings(method, tuned), sort_keys=True)
+    def settings_json(self, method: str, tuned: bool = True) -> str:
+        """Return `settings` as one line of sorted JSON, for a command line."""
+        key = method, tuned
+        if key not in self._settings_json:
+            self._settings_json[key] = json.dumps(self.settings(method, tuned), sort_keys=True)
+        return self._settings_json[key]
+
+    def pretrain_settings_json(self, name: str, seed: int | str) -> str:
+        """Return what a pre-training run changes of its preset, as one line of sorted JSON."""
+        settings = self.pretrain[name].get("settings", {}) | {"seed": int(seed)}
+        return json.dumps(settings, sort_keys=True)
+
+    def _tuned_options(self, method: str) -> dict[str, Any]:
+        """Options that the search chose; none without `tuned` or for a method without a space."""
+        if not self.tuned or method not in SPACES:
+            return {}
+        path = Path(self.tuned) / f"{method}.json"
+        if not path.is_file():
+            raise ValueError(f"tuned: there is no {path}. Run `snakemake searched` first.")
+        return json.loads(path.read_text())["chosen"]
 
 
-def named(backbone: str) -> str:
-    """A backbone's name; of a path, a name made of it that can stand in a file name."""
+def backbone_name(backbone: str) -> str:
+    """Return a backbone's name; a path becomes a name that can stand in a file name."""
     return re.sub("[^a-z0-9]+", "_", backbone.lower()).strip("_") if "/" in backbone else backbone
 
 
-def read_study(mapping: dict) -> Config:
-    """Config of a mapping, as Snakemake merges it from config.yaml, --configfile and --config.
+def read_study(mapping: Mapping[str, Any]) -> Study:
+    """Check a study and that the files that list its images exist.
 
-    Raises DataError: one line per wrong key, naming it.
+    Args:
+        mapping: Keys as Snakemake merges them from config.yaml, --configfile and --config.
+
+    Raises:
+        DataError: If a key is wrong, with one line per wrong key that names it, or if a file that
+            lists images is missing.
     """
     try:
-        config = Config(**mapping)
+        study = Study(**mapping)
     except ValidationError as error:
         lines = [
-            f"config: {'.'.join(map(str, e['loc']))}: {e['msg']}".replace(
+            f"config: {'.'.join(map(str, item['loc']))}: {item['msg']}".replace(
                 "config: : Value error, ", "config: "
             )
-            for e in error.errors()
+            for item in error.errors()
         ]
         raise DataError("\n".join(lines)) from None
-    for domain in config.everything():
-        config.lists(domain)
-    return config
+    for domain in study.all_domains:
+        study.image_lists(domain)
+    return study

@@ -54,12 +54,15 @@ def python(folder, code):
 
 def test_a_method_is_one_module_one_line_and_one_row(extended, toy, manifests, settings):
     reading = (
-        "import json, clipdr.config.study as c; study = c.Config(**json.load(open('study.json')))\n"
+        "import json\n"
+        "from clipdr.config.paths import StudyPaths\n"
+        "from clipdr.config.study import Study\n"
+        "study = Study(**json.load(open('study.json')))\n"
     )
-    job = json.loads(python(extended, reading + "print(study.job('smoothed'))"))
+    job = json.loads(python(extended, reading + "print(study.settings_json('smoothed'))"))
     assert job["options"] == {"share": 0.2}
     assert "results/runs/dg/smoothed/SIM_RLDR/0" in python(
-        extended, reading + "print(study.runs(''))"
+        extended, reading + "print(StudyPaths(study).run_folders())"
     )
     key = (
         settings(epochs=1, evaluations=1, options=job["options"]),
@@ -74,7 +77,7 @@ def test_a_method_is_one_module_one_line_and_one_row(extended, toy, manifests, s
         "folder": "run",
         "device": "cpu",
     }
-    python(extended, f"from clipdr.training import run\nrun.run(*{key!r}, **{inputs!r})")
+    python(extended, f"from clipdr.training import run\nrun.train(*{key!r}, **{inputs!r})")
     predicted = pd.read_parquet(extended / "run" / "predictions.parquet")
     assert (
         set(predicted.method) == {"smoothed"}

@@ -8,6 +8,7 @@ from helpers.study import config
 from helpers.toy import DOMAINS
 
 from clipdr import DataError
+from clipdr.config.paths import StudyPaths
 from clipdr.config.search_space import SPACES
 from clipdr.config.study import read_study
 from clipdr.methods import METHODS
@@ -57,7 +58,7 @@ def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, m
     result = hparam_search.search(
         rules, "erm", 0, 1, manifests=manifests[1:], data=cached, device="cpu"
     )
-    run.run(
+    run.train(
         rules,
         "dg",
         "erm",
@@ -124,6 +125,6 @@ def test_a_study_reads_what_was_chosen(tmp_path):
         and study.settings("short")["training"]["lr"] == 0.25
     )
     assert study.settings("coop", tuned=False) == plain.settings("coop")
-    assert plain.searched() == ["results/search/coop.json"]
-    with pytest.raises(DataError, match=r"erm\.json; run `snakemake searched`"):
+    assert StudyPaths(plain).search_files() == ["results/search/coop.json"]
+    with pytest.raises(DataError, match=r"erm\.json. Run `snakemake searched`"):
         read_study(config(methods=["erm"], tuned=str(tmp_path)))

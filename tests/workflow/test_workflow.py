@@ -15,7 +15,7 @@ from helpers.paths import ROOT
 from clipdr.report.figures.catalog import FIGURES
 
 SMOKE = ["--configfile", "workflow/studies/smoke.yaml"]
-SHOWN = {"table": 5, "figure": 9, "cam": 1, "page": 1, "track": 1}  # all that is made from scores
+SHOWN = {"table": 5, "figure": 9, "cam": 1, "report": 1, "track": 1}  # all that is made from scores
 RUNS = [
     f"{method}/{domain}/0"
     for method in ("zero_shot", "linear_probe", "clip_dr")
@@ -114,15 +114,15 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
         ("clipdr/report/tables/benchmark.py", SHOWN | {"data_report": 1}),
         (
             "clipdr/report/figures/style.py",
-            {"figure": 9, "cam": 1, "data_report": 1, "page": 1, "track": 1},
+            {"figure": 9, "cam": 1, "data_report": 1, "report": 1, "track": 1},
         ),
         (
             "clipdr/report/figures/roc.py",
-            {"figure": 1, "page": 1, "track": 1},
+            {"figure": 1, "report": 1, "track": 1},
         ),  # one figure and what shows it; nothing is trained
-        ("clipdr/evaluation/similarity.py", {"figure": 2, "page": 1, "track": 1}),
-        ("clipdr/inference/grad_cam.py", {"cam": 1, "page": 1, "track": 1}),
-        ("clipdr/report/tables/clinical.py", {"table": 5, "page": 1, "track": 1}),
+        ("clipdr/evaluation/similarity.py", {"figure": 2, "report": 1, "track": 1}),
+        ("clipdr/inference/grad_cam.py", {"cam": 1, "report": 1, "track": 1}),
+        ("clipdr/report/tables/clinical.py", {"table": 5, "report": 1, "track": 1}),
         ("clipdr/report/tracking.py", {"track": 1}),
         (
             "clipdr/data/duplicates.py",

@@ -1,4 +1,4 @@
-# Photographs -> one packed array and one manifest per domain.
+# Fundus images -> one packed array and one manifest per domain.
 
 if SYNTHETIC:
 
@@ -8,9 +8,9 @@ if SYNTHETIC:
         output:
             images=directory(expand(f"{study.raw}/images/{{domain}}", domain=SYNTHETIC)),
             splits=expand(
-                f"{study.raw}/splits/{{domain}}_{{part}}.txt",
+                f"{study.raw}/splits/{{domain}}_{{split}}.txt",
                 domain=SYNTHETIC,
-                part=["train", "crossval"],
+                split=["train", "crossval"],
             ),
             patients=f"{study.raw}/patients.csv",
         log:
@@ -25,12 +25,13 @@ if SYNTHETIC:
             ),
             domains=",".join(SYNTHETIC),
         shell:
-            "python -m clipdr synthesize {params.raw:q} --domains {params.domains} {params.options} --processes {threads} > {log} 2>&1"
+            "python -m clipdr synthesize {params.raw:q} --domains {params.domains} {params.options}"
+            " --processes {threads} > {log} 2>&1"
 
 
 rule prepare:
     input:
-        lists=lambda wildcards: study.lists(wildcards.domain),
+        lists=lambda wildcards: study.image_lists(wildcards.domain),
         images=lambda wildcards: (
             f"{study.raw}/images/{wildcards.domain}" if wildcards.domain in SYNTHETIC else []
         ),
@@ -50,10 +51,11 @@ rule prepare:
         raw=lambda wildcards: study.raw,
         options=lambda wildcards: study.prepare_options(wildcards.domain),
     shell:
-        "python -m clipdr prepare {wildcards.domain} --raw {params.raw:q} --data {params.data:q} {params.options} --processes {threads} > {log} 2>&1"
+        "python -m clipdr prepare {wildcards.domain} --raw {params.raw:q} --data {params.data:q}"
+        " {params.options} --processes {threads} > {log} 2>&1"
 
 
+# Target of the DVC stage `data`.
 rule prepared:
-    # the target of the DVC stage `data`
     input:
         MANIFESTS,

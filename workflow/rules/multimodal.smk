@@ -1,5 +1,6 @@
-# The multimodal system: eyes -> models -> retrieval, grades, controls and canaries -> one page. Asked for by the target `multimodal`, with
-# --configfile workflow/studies/multimodal.yaml; a study without that key has none of these rules.
+# The multimodal system: eyes -> models -> retrieval, grades and sanity checks -> its report.
+#   snakemake multimodal --configfile workflow/studies/multimodal.yaml
+# A study without the key `multimodal` has none of these rules.
 import json
 
 MULTIMODAL = study.multimodal
@@ -9,11 +10,11 @@ if MULTIMODAL:
     MM_MODEL = f"{MM_RESULTS}/models/{{model}}/{{seed}}"
     SECTIONS.append(f"{MM_RESULTS}/section.json")
 
-    # paths of a file in the folders of all models of the study, or of those listed
-    mm_models = lambda name, wanted=MULTIMODAL["models"]: expand(
-        f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=wanted, seed=MULTIMODAL["seeds"]
+    # Paths of a file in the folders of some models, of all by default.
+    mm_models = lambda name, models=MULTIMODAL["models"]: expand(
+        f"{MM_RESULTS}/models/{{model}}/{{seed}}/{name}", model=models, seed=MULTIMODAL["seeds"]
     )
-    # settings of one model as a line of sorted JSON: the study's, and what the model changes
+    # Settings of one model as a line of sorted JSON: the study's, and what the model changes.
     mm_settings = lambda model: json.dumps(
         MULTIMODAL["settings"] | (MULTIMODAL["models"][model] or {}), sort_keys=True
     )
@@ -35,7 +36,8 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             options=MULTIMODAL["prepare"],
         shell:
-            "python -m clipdr multimodal prepare {params.name} {params.options} --data {params.data:q} > {log} 2>&1"
+            "python -m clipdr multimodal prepare {params.name} {params.options} --data"
+            " {params.data:q} > {log} 2>&1"
 
     rule mm_train:
         input:
@@ -44,7 +46,7 @@ if MULTIMODAL:
             code=code("multimodal train"),
         output:
             expand(
-                f"{MM_RESULTS}/models/{{{{model}}}}/{{{{seed}}}}/{{name}}",
+                f"{MM_MODEL}/{{name}}",
                 name=[
                     "settings.json",
                     "provenance.json",
@@ -54,6 +56,7 @@ if MULTIMODAL:
                     "grading.safetensors",
                     "retrieval.safetensors",
                 ],
+                allow_missing=True,
             ),
         log:
             f"{MM_RESULTS}/logs/train/{{model}}/{{seed}}.log",
@@ -69,8 +72,9 @@ if MULTIMODAL:
             name=MM_NAME,
             data=lambda wildcards: MM_DATA,
         shell:
-            "python -m clipdr multimodal train {params.folder:q} --settings {params.settings:q} --preset {params.preset} "
-            "--name {params.name} --data {params.data:q} --threads {threads} > {log} 2>&1"
+            "python -m clipdr multimodal train {params.folder:q} --settings {params.settings:q}"
+            " --preset {params.preset} --name {params.name} --data {params.data:q} --threads"
+            " {threads} > {log} 2>&1"
 
     rule mm_retrieve:
         input:
@@ -89,7 +93,8 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr multimodal retrieve {params.folder:q} --data {params.data:q} --resamples {params.bootstrap} > {log} 2>&1"
+            "python -m clipdr multimodal retrieve {params.folder:q} --data {params.data:q}"
+            " --resamples {params.bootstrap} > {log} 2>&1"
 
     use rule mm_retrieve as mm_leaky with:
         output:
@@ -117,8 +122,9 @@ if MULTIMODAL:
             results=lambda wildcards: MM_RESULTS,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr multimodal classify {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
-            "--resamples {params.bootstrap} > {log} 2>&1"
+            "python -m clipdr multimodal classify {params.folder:q} {params.held_out} --data"
+            " {params.data:q} --results {params.results:q} --resamples {params.bootstrap} > {log}"
+            " 2>&1"
 
     rule mm_controls:
         input:
@@ -139,8 +145,9 @@ if MULTIMODAL:
             results=lambda wildcards: MM_RESULTS,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr multimodal controls {params.folder:q} {params.held_out} --data {params.data:q} --results {params.results:q} "
-            "--resamples {params.bootstrap} > {log} 2>&1"
+            "python -m clipdr multimodal controls {params.folder:q} {params.held_out} --data"
+            " {params.data:q} --results {params.results:q} --resamples {params.bootstrap} > {log}"
+            " 2>&1"
 
     rule mm_noise:
         input:
@@ -155,7 +162,8 @@ if MULTIMODAL:
         params:
             options=MULTIMODAL["noise"],
         shell:
-            "python -m clipdr multimodal noise {output:q} {params.options} --threads {threads} > {log} 2>&1"
+            "python -m clipdr multimodal noise {output:q} {params.options} --threads {threads} >"
+            " {log} 2>&1"
 
     rule mm_ceilings:
         input:
@@ -173,7 +181,8 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             results=lambda wildcards: MM_RESULTS,
         shell:
-            "python -m clipdr multimodal ceilings {params.name} --data {params.data:q} --results {params.results:q} > {log} 2>&1"
+            "python -m clipdr multimodal ceilings {params.name} --data {params.data:q} --results"
+            " {params.results:q} > {log} 2>&1"
 
     rule mm_report:
         input:
@@ -200,8 +209,8 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             results=lambda wildcards: MM_RESULTS,
         shell:
-            "python -m clipdr multimodal report {params.folders} {params.held_out} --data {params.data:q} --results {params.results:q} "
-            "> {log} 2>&1"
+            "python -m clipdr multimodal report {params.folders} {params.held_out} --data"
+            " {params.data:q} --results {params.results:q} > {log} 2>&1"
 
     rule mm_track:
         input:

@@ -1,9 +1,11 @@
-# Pre-training on both eyes and the report, and what it is good for: snakemake pretrained --configfile ...
-# A study that names pre-training runs has a section of them in its report; others run nothing of this.
+# RET-CLIP: pre-training on both eyes of a patient and the report, and its evaluation.
+#   snakemake pretrained --configfile workflow/studies/pretrain.yaml
+# A study that names pre-training runs has a section of them in its report. Others run none of this.
 
-PRETRAIN = study.pretrain  # name -> {source, raw, size, preset, settings, seeds, labels}
+# name -> {source, raw, size, preset, settings, seeds, labels}
+PRETRAIN = study.pretrain
 PRETRAINED = f"{RESULTS}/pretrain/runs/{{name}}/{{seed}}"
-TABLE = f"{DATA}/patients/{{name}}.csv"
+PATIENTS_TABLE = f"{DATA}/patients/{{name}}.csv"
 if PRETRAIN:
     SECTIONS.append(f"{RESULTS}/pretrain/section.json")
 
@@ -12,7 +14,7 @@ rule pairs:
     input:
         code=code("pretrain pairs"),
     output:
-        table=f"{DATA}/patients/{{name}}.csv",
+        table=PATIENTS_TABLE,
         split=f"{DATA}/patients/{{name}}.split.json",
     log:
         f"{RESULTS}/logs/pretrain/pairs/{{name}}.log",
@@ -29,13 +31,14 @@ rule pairs:
             **({"patients": 1000, "people": 5000} | PRETRAIN[wildcards.name])
         ),
     shell:
-        "python -m clipdr pretrain pairs {params.options} --data {params.data:q} --out {output.table:q} --seed {params.seed} "
-        "{params.people} --processes {threads} > {log} 2>&1"
+        "python -m clipdr pretrain pairs {params.options} --data {params.data:q}"
+        " --out {output.table:q} --seed {params.seed} {params.people} --processes {threads}"
+        " > {log} 2>&1"
 
 
 rule pretrain:
     input:
-        table=TABLE,
+        table=PATIENTS_TABLE,
         code=code("pretrain train"),
     output:
         expand(
@@ -61,10 +64,11 @@ rule pretrain:
         data=lambda wildcards: DATA,
         folder=PRETRAINED,
         preset=lambda wildcards: PRETRAIN[wildcards.name]["preset"],
-        settings=lambda wildcards: study.pretraining(wildcards.name, int(wildcards.seed)),
+        settings=lambda wildcards: study.pretrain_settings_json(**wildcards),
     shell:
-        "python -m clipdr pretrain train {params.folder:q} --pairs {input.table:q} --data {params.data:q} "
-        "--preset {params.preset} --settings {params.settings:q} --threads {threads} > {log} 2>&1"
+        "python -m clipdr pretrain train {params.folder:q} --pairs {input.table:q}"
+        " --data {params.data:q} --preset {params.preset} --settings {params.settings:q}"
+        " --threads {threads} > {log} 2>&1"
 
 
 rule export_backbone:
@@ -85,13 +89,14 @@ rule export_backbone:
     params:
         folder=f"{RESULTS}/pretrain/backbones/{{name}}_{{seed}}",
     shell:
-        "python -m clipdr pretrain export $(dirname {input.run:q}) {params.folder:q} --name {wildcards.name} > {log} 2>&1"
+        'python -m clipdr pretrain export "$(dirname {input.run:q})" {params.folder:q}'
+        " --name {wildcards.name} > {log} 2>&1"
 
 
 rule evaluate_pretrained:
     input:
         run=f"{PRETRAINED}/model.safetensors",
-        table=TABLE,
+        table=PATIENTS_TABLE,
         code=[*code("pretrain retrieve"), *code("pretrain probe"), *code("pretrain zeroshot")],
     output:
         retrieval=f"{PRETRAINED}/retrieval.csv",
@@ -109,7 +114,8 @@ rule evaluate_pretrained:
         labels=lambda wildcards: ",".join(PRETRAIN[wildcards.name]["labels"]),
         visit=lambda wildcards: PRETRAIN[wildcards.name].get("visit", ""),
     shell:
-        '(run=$(dirname {input.run:q}); common="--pairs {input.table} --data {params.data} --threads {threads}"; '
+        "(run=$(dirname {input.run:q}); "
+        'common="--pairs {input.table} --data {params.data} --threads {threads}"; '
         "python -m clipdr pretrain retrieve $run $common --visit '{params.visit}' && "
         "python -m clipdr pretrain probe $run $common --labels {params.labels} && "
         "python -m clipdr pretrain zeroshot $run $common --labels {params.labels}) > {log} 2>&1"

@@ -1,13 +1,9 @@
-# One job per run; what a frozen tower says about an image or a prompt is computed once.
-
-CHECKPOINTS = (
-    f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/checkpoints.safetensors"
-)
+# One job per run, and the feature caches of frozen encoders.
 
 
 rule features:
     input:
-        weights=lambda wildcards: study.weights(wildcards.backbone),
+        weights=lambda wildcards: paths.weight_files(wildcards.backbone),
         manifest=f"{DATA}/manifests/{{domain}}.csv",
         store=f"{DATA}/store/{{domain}}.npy",
         code=code("features"),
@@ -23,16 +19,16 @@ rule features:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
-        backbone=lambda wildcards: study.tower(wildcards.backbone),
+        backbone=lambda wildcards: study.backbone_json(wildcards.backbone),
         side=study.image.side,
     shell:
-        "python -m clipdr features {wildcards.domain} --backbone {params.backbone:q} --side {params.side} --data {params.data:q} "
-        "--threads {threads} > {log} 2>&1"
+        "python -m clipdr features {wildcards.domain} --backbone {params.backbone:q}"
+        " --side {params.side} --data {params.data:q} --threads {threads} > {log} 2>&1"
 
 
 rule prompts:
     input:
-        weights=lambda wildcards: study.weights(wildcards.backbone),
+        weights=lambda wildcards: paths.weight_files(wildcards.backbone),
         code=code("prompts"),
     output:
         prompts=f"{DATA}/features/{{backbone}}/prompts.npz",
@@ -44,30 +40,33 @@ rule prompts:
     threads: 1
     params:
         data=lambda wildcards: DATA,
-        backbone=lambda wildcards: study.tower(wildcards.backbone),
+        backbone=lambda wildcards: study.backbone_json(wildcards.backbone),
         side=study.image.side,
     shell:
-        "python -m clipdr prompts --backbone {params.backbone:q} --side {params.side} --data {params.data:q} --threads {threads} > {log} 2>&1"
+        "python -m clipdr prompts --backbone {params.backbone:q} --side {params.side}"
+        " --data {params.data:q} --threads {threads} > {log} 2>&1"
 
 
 rule train:
     input:
-        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
-        # not ancient(): Snakemake 9 would then overlook edits of this rule's other inputs whenever a gate has to be asked again
+        data=lambda wildcards: paths.training_inputs(wildcards.method, wildcards.protocol),
+        # Not ancient(): Snakemake 9 would then overlook edits of the other inputs whenever the
+        # leakage check runs again.
         gate=f"{RESULTS}/gate/{{protocol}}/{{held_out}}.json",
-        code=lambda wildcards: code("train", study.module(wildcards.method)),
+        code=lambda wildcards: code("train", study.method_module(wildcards.method)),
     output:
-        *expand(
-            f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
+        settings=f"{RUN}/settings.json",
+        others=expand(
+            f"{RUN}/{{name}}",
             name=[
-                "settings.json",
                 "provenance.json",
                 "history.csv",
                 "model.safetensors",
                 "predictions.parquet",
             ],
+            allow_missing=True,
         ),
-        *([temp(CHECKPOINTS)] if FURTHER else []),
+        checkpoints=temp(f"{RUN}/checkpoints.safetensors") if KEEP_CHECKPOINTS else [],
     log:
         f"{RESULTS}/logs/train/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -77,22 +76,22 @@ rule train:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
-        results=lambda wildcards: RESULTS,
-        settings=lambda wildcards: study.job(wildcards.method),
-        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
-        keep=" --keep" if FURTHER else "",
+        settings=lambda wildcards: study.settings_json(wildcards.method),
+        domains=protocol_domains,
+        keep=" --keep" if KEEP_CHECKPOINTS else "",
     shell:
-        "python -m clipdr train {params.results:q}/runs/{wildcards.protocol}/{wildcards.method}/{wildcards.held_out}/{wildcards.seed} "
-        "--settings {params.settings:q} --domains {params.domains} --data {params.data:q} --threads {threads}{params.keep} > {log} 2>&1"
+        'python -m clipdr train "$(dirname {output.settings:q})" --settings {params.settings:q}'
+        " --domains {params.domains} --data {params.data:q} --threads {threads}{params.keep}"
+        " > {log} 2>&1"
 
 
-# leave-one-source-domain-out validation: a run's sources and nothing of what it holds out
+# Leave-one-source-domain-out validation: reads a run's sources, nothing of its held-out domain.
 rule curve:
     input:
-        data=lambda wildcards: study.inputs(
+        data=lambda wildcards: paths.training_inputs(
             wildcards.method, wildcards.protocol, without=wildcards.held_out
         ),
-        code=lambda wildcards: code("curve", study.module(wildcards.method)),
+        code=lambda wildcards: code("curve", study.method_module(wildcards.method)),
     output:
         f"{RESULTS}/inner/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/{{left_out}}.csv",
     log:
@@ -104,27 +103,28 @@ rule curve:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
-        settings=lambda wildcards: study.job(wildcards.method),
-        domains=lambda wildcards: ",".join(study.sources(wildcards.held_out)),
+        settings=lambda wildcards: study.settings_json(wildcards.method),
+        domains=lambda wildcards: ",".join(study.source_domains(wildcards.held_out)),
     shell:
-        "python -m clipdr curve {output:q} --settings {params.settings:q} --domains {params.domains} --data {params.data:q} "
-        "--threads {threads} > {log} 2>&1"
+        "python -m clipdr curve {output:q} --settings {params.settings:q}"
+        " --domains {params.domains} --data {params.data:q} --threads {threads} > {log} 2>&1"
 
 
 rule select:
     input:
         run=expand(
-            f"{RESULTS}/runs/{{{{protocol}}}}/{{{{method}}}}/{{{{held_out}}}}/{{{{seed}}}}/{{name}}",
+            f"{RUN}/{{name}}",
             name=["settings.json", "history.csv", "model.safetensors"],
+            allow_missing=True,
         ),
-        checkpoints=CHECKPOINTS,
-        inner=lambda wildcards: study.inner(**wildcards),
-        data=lambda wildcards: study.inputs(wildcards.method, wildcards.protocol),
-        code=lambda wildcards: code("select", study.module(wildcards.method)),
+        checkpoints=f"{RUN}/checkpoints.safetensors",
+        inner=lambda wildcards: paths.inner_curves(**wildcards),
+        data=lambda wildcards: paths.training_inputs(wildcards.method, wildcards.protocol),
+        code=lambda wildcards: code("select", study.method_module(wildcards.method)),
     output:
-        predictions=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.parquet",
-        chosen=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.json",
-        receipt=f"{RESULTS}/runs/{{protocol}}/{{method}}/{{held_out}}/{{seed}}/selected.receipt.json",
+        predictions=f"{RUN}/selected.parquet",
+        chosen=f"{RUN}/selected.json",
+        receipt=f"{RUN}/selected.receipt.json",
     log:
         f"{RESULTS}/logs/select/{{protocol}}/{{method}}/{{held_out}}/{{seed}}.log",
     conda:
@@ -134,21 +134,23 @@ rule select:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
-        rules=lambda wildcards: ",".join(study.further(wildcards.protocol)),
+        rules=lambda wildcards: ",".join(study.checkpoint_rules(wildcards.protocol)),
         inner=lambda wildcards, input: [f"--inner {path}" for path in input.inner],
-        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
+        domains=protocol_domains,
     shell:
-        "python -m clipdr select $(dirname {output.chosen:q}) --rules {params.rules} {params.inner} --domains {params.domains} "
-        "--data {params.data:q} --threads {threads} > {log} 2>&1"
+        'python -m clipdr select "$(dirname {output.chosen:q})" --rules {params.rules}'
+        " {params.inner} --domains {params.domains} --data {params.data:q} --threads {threads}"
+        " > {log} 2>&1"
 
 
-# optional: snakemake searched --configfile STUDY; a study with `tuned: RESULTS/search` then trains with what was chosen
+# Optional: snakemake searched --configfile STUDY. A study with `tuned: RESULTS/search` then trains
+# with the options chosen.
 rule search:
     input:
-        data=lambda wildcards: study.inputs(
+        data=lambda wildcards: paths.training_inputs(
             wildcards.method, without=study.search.held_out or study.domains[0]
         ),
-        code=lambda wildcards: code("search", study.module(wildcards.method)),
+        code=lambda wildcards: code("search", study.method_module(wildcards.method)),
     output:
         f"{RESULTS}/search/{{method}}.json",
     log:
@@ -160,14 +162,15 @@ rule search:
         gpu=study.gpu,
     params:
         data=lambda wildcards: DATA,
-        settings=lambda wildcards: study.job(wildcards.method, tuned=False),
-        domains=",".join(study.sources(study.search.held_out or study.domains[0])),
+        settings=lambda wildcards: study.settings_json(wildcards.method, tuned=False),
+        domains=",".join(study.source_domains(study.search.held_out or study.domains[0])),
         options="--trials {0.trials} --seed {0.seed}".format(study.search),
     shell:
-        "python -m clipdr search {output:q} --settings {params.settings:q} --domains {params.domains} --data {params.data:q} "
-        "{params.options} --threads {threads} > {log} 2>&1"
+        "python -m clipdr search {output:q} --settings {params.settings:q}"
+        " --domains {params.domains} --data {params.data:q} {params.options} --threads {threads}"
+        " > {log} 2>&1"
 
 
 rule searched:
     input:
-        study.searched(),
+        paths.search_files(),

@@ -17,16 +17,16 @@ from typer.testing import CliRunner
 
 from clipdr import DataError
 from clipdr.cli.main import app
-from clipdr.config.study import named
+from clipdr.config.study import backbone_name
 from clipdr.data.manifest import read_manifests
 from clipdr.data.splits import fold
 from clipdr.evaluation.retrieval import null_band, similarity
 from clipdr.methods import METHODS, load
 from clipdr.methods.base import Source
 from clipdr.models.backbone import Backbone
-from clipdr.models.exported import Folder
-from clipdr.models.factory import image_tower
-from clipdr.pretrain import report
+from clipdr.models.exported import ExportedFolder
+from clipdr.models.factory import build_image_tower
+from clipdr.pretrain import backbone_folder, report
 from clipdr.pretrain import run as jobs
 from clipdr.pretrain.data import patients_table, synthetic_patients
 from clipdr.pretrain.evaluation import (
@@ -43,7 +43,7 @@ from clipdr.pretrain.settings import rules
 from clipdr.training import run as runs
 from clipdr.training.feature_cache import cache_features, cache_prompts
 from clipdr.training.loop import OPTIMIZERS, predict, train_step
-from clipdr.training.run import refuse_known
+from clipdr.training.run import refuse_pretraining_overlap
 
 TINY = {
     "image": "timm/test_efficientnet", "weights": "random", "side": 32, "width": 16, "length": 64, "batch_size": 16, "epochs": 20,
@@ -56,13 +56,13 @@ def trained(tmp_path_factory):
     """(folder of data, run folder, table) of a toy cohort of 60 patients."""
     data = tmp_path_factory.mktemp("cohort")
     path = cohort.make(data, patients=60, monocular=3)
-    jobs.run(data / "run", path, data, rules("small", TINY))
+    jobs.train(data / "run", path, data, rules("small", TINY))
     return data, data / "run", patients_table.read(path)
 
 
 @pytest.fixture(scope="module")
 def exported(trained):
-    return jobs.export(trained[1], trained[0] / "backbone").path
+    return backbone_folder.export(trained[1], trained[0] / "backbone").path
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def test_r11_v_is_the_same_behind_the_export(trained, spec):
 def test_r11_prompts_pass_through_the_patient_head(trained, spec):
     model, _ = jobs.load(trained[1])
     text = ["bright spot upper inner", "left eye bright spot"]
-    from clipdr.models.report_encoder import tokens
-    from clipdr.models.text_tower import sentences
+    from clipdr.models.report_encoder import tokenize_reports
+    from clipdr.models.text_tower import encode_sentences
 
-    found = sentences(Backbone(spec, SIDE).text, text)
+    found = encode_sentences(Backbone(spec, SIDE).text, text)
     with torch.no_grad():
-        expected = model.report(tokens(model.text, text)[0][:, None])[2]
+        expected = model.report(tokenize_reports(model.text, text)[0][:, None])[2]
     assert torch.allclose(F.normalize(found, dim=-1), expected, atol=1e-6)
     assert Backbone(spec, SIDE).scale == pytest.approx(float(model.log_scale[2].detach().exp()))
 
@@ -105,7 +105,7 @@ def graded(toy, manifests, settings, spec):
 
     def make(name, frozen=None):
         manifest = read_manifests(manifests)
-        frozen = load(name).reads == "feature" if frozen is None else frozen
+        frozen = load(name).reads == "features" if frozen is None else frozen
         chosen = settings(frozen, None, **({"augment": "fundus"} if name == "gdrnet" else {})) | {
             "backbone": spec
         }
@@ -162,7 +162,7 @@ def test_r11_a_photograph_of_the_test_domain_stops_the_run(
 ):
     """RET-R11, leak gate: one planted sha256, then one planted patient key."""
     parts = fold(read_manifests(manifests), "dg", DOMAINS[0])
-    refuse_known(spec, parts["test"], "fold")
+    refuse_pretraining_overlap(spec, parts["test"], "fold")
     facts = json.loads((exported / "visual.json").read_text())
     planted = parts["test"].assign(
         sha256=[facts["seen"]["images"][3], *[""] * (len(parts["test"]) - 1)]
@@ -170,7 +170,7 @@ def test_r11_a_photograph_of_the_test_domain_stops_the_run(
     with pytest.raises(
         DataError, match="fold leaks: 1 test photographs, the first SIM_APTOS/x/p000"
     ):
-        refuse_known(spec, planted, "fold")
+        refuse_pretraining_overlap(spec, planted, "fold")
     copied = tmp_path / "copy"
     copied.mkdir()
     for path in exported.iterdir():
@@ -181,7 +181,7 @@ def test_r11_a_photograph_of_the_test_domain_stops_the_run(
     backbone = spec | {"image": f"folder/{copied}"}
     with pytest.raises(DataError, match="dg/SIM_APTOS leaks: 2 test photographs"):
         chosen = settings(False) | {"backbone": backbone}
-        runs.run(
+        runs.train(
             chosen,
             "dg",
             "erm",
@@ -195,7 +195,7 @@ def test_r11_a_photograph_of_the_test_domain_stops_the_run(
 
 
 def test_seen_holds_training_and_validation_but_not_test(trained, exported):
-    seen, table = Folder(exported).facts["seen"], trained[2]
+    seen, table = ExportedFolder(exported).facts["seen"], trained[2]
     keys = patients_table.patients(table)
     assert set(seen["patients"]) == set(keys[(table["split"] != "test").to_numpy()])
     assert len(seen["images"]) == int(
@@ -213,25 +213,25 @@ def test_the_image_tower_of_a_released_checkpoint_is_read(small_clips, tmp_path)
         | {"module.bert.x": torch.ones(1)},
         tmp_path / "r.pt",
     )
-    tower = image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'r.pt'}", 64, 16)
+    tower = build_image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'r.pt'}", 64, 16)
     assert all(
         torch.equal(value, tower.trunk.state_dict()[key])
         for key, value in visual.state_dict().items()
     )
     torch.save({"module.visual.proj": torch.ones(2, 2)}, tmp_path / "bad.pt")
     with pytest.raises(DataError, match="cannot be read as weights"):
-        image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'bad.pt'}", 64, 16)
+        build_image_tower("open_clip/ViT64-clipdr-test", f"ret_clip:{tmp_path / 'bad.pt'}", 64, 16)
 
 
 def test_an_incomplete_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"visual\.json, visual\.safetensors, heads\.safetensors"):
-        Folder(tmp_path)
+        ExportedFolder(tmp_path)
 
 
 def test_a_path_gets_a_name_for_its_cache():
     assert (
-        named("results/pretrain/odir/Backbone-1") == "results_pretrain_odir_backbone_1"
-        and named("demo") == "demo"
+        backbone_name("results/pretrain/odir/Backbone-1") == "results_pretrain_odir_backbone_1"
+        and backbone_name("demo") == "demo"
     )
 
 
@@ -258,7 +258,7 @@ def test_r03_a_report_finds_its_patient_twenty_times_as_often_as_chance(tmp_path
     """RET-R3: 200 held-out patients, whose 64 different reports allow R@1 = 32 %; patient level, report -> eyes, 20 x chance is 10 %."""
     splits = ["train"] * 320 + ["val"] * 40 + ["test"] * 200
     path = cohort.make(tmp_path, patients=560, names=tuple(cohort.PLACES), splits=splits)
-    jobs.run(
+    jobs.train(
         tmp_path / "run", path, tmp_path, rules("small", TINY | {"epochs": 12, "batch_size": 32})
     )
     model, settings = jobs.load(tmp_path / "run")
@@ -295,7 +295,7 @@ def test_r04_permuted_test_reports_fall_to_chance(trained):
 def test_r04_training_on_permuted_reports_teaches_nothing(tmp_path):
     """RET-R4, second half: true test pairs of a model that saw permuted reports are inside the null band."""
     path = cohort.make(tmp_path, patients=60)
-    jobs.run(
+    jobs.train(
         tmp_path / "run", path, tmp_path, rules("small", TINY | {"permute": True, "epochs": 10})
     )
     model, settings = jobs.load(tmp_path / "run")
@@ -508,7 +508,7 @@ def test_the_verbs_write_their_files(trained, tmp_path):
         pd.read_csv(mine / "finetune_linear.csv")["metric"]
     )
     assert (
-        Folder(tmp_path / "backbone").tensors("visual.safetensors")["projection.weight"].dtype
+        ExportedFolder(tmp_path / "backbone").tensors("visual.safetensors")["projection.weight"].dtype
         == torch.float16
     )
     folder = tmp_path / "pretrain"
@@ -580,7 +580,7 @@ def odir(tmp_path_factory, request):
     for seed in range(3):
         path = data / "patients" / f"odir_{seed}.csv"
         patients_table.write(patients_table.finish(packed, seed), path, seed)
-        jobs.run(data / str(seed), path, data, rules("small", {"seed": seed}))
+        jobs.train(data / str(seed), path, data, rules("small", {"seed": seed}))
         found.append((data / str(seed), patients_table.read(path), data))
     return found
 
@@ -656,7 +656,7 @@ def test_fundus_tiny_is_small_and_reads():
     """The packaged tower: at most 12 MB, float16, no photograph of a benchmark seed; every key of its card is there."""
     from clipdr.config.job import BACKBONES, folder_of
 
-    folder = Folder(folder_of(BACKBONES["fundus_tiny"].image))
+    folder = ExportedFolder(folder_of(BACKBONES["fundus_tiny"].image))
     assert sum(path.stat().st_size for path in folder.path.iterdir()) <= 12 * 2**20
     assert all(
         value.dtype == torch.float16 for value in folder.tensors("heads.safetensors").values()

@@ -12,7 +12,8 @@ from helpers.finished_study import NAMES, read_manifest, run
 from helpers.paths import ROOT
 from helpers.report_cases import averages, compared
 
-from clipdr.config.study import Config
+from clipdr.config.paths import StudyPaths
+from clipdr.config.study import Study
 from clipdr.report.figures import catalog, differences, roc, style, training
 from clipdr.report.figures.scores_by_domain import plot as scores_by_domain
 
@@ -124,7 +125,7 @@ def test_figures_of_esdg_name_the_sources(sources, toy, name):
 
 
 def study(*names):
-    """The Config of studies, merged as Snakemake merges them."""
+    """The Study of several files, merged as Snakemake merges them."""
     merged = yaml.safe_load((ROOT / "config.yaml").read_text())
     for name in names:
         for key, value in yaml.safe_load(
@@ -133,7 +134,7 @@ def study(*names):
             merged[key] = (
                 merged[key] | value if isinstance(value, dict) and key in merged else value
             )
-    return Config(**merged)
+    return Study(**merged)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def study(*names):
 def test_the_figures_of_a_study_are_of_methods_that_it_runs(names, tables, figures_of):
     """Every method that a figure names is one of the study, and those that figures of maps name train on photographs."""
     config = study(*names)
-    assert tables <= set(config.tables) and figures_of <= set(config.drawn()) <= set(
+    assert tables <= set(config.tables) and figures_of <= set(config.figure_names) <= set(
         catalog.FIGURES
     )
     for figure, methods in config.figures.items():
@@ -164,7 +165,7 @@ def test_the_figures_of_a_study_are_of_methods_that_it_runs(names, tables, figur
         assert (
             figure not in ("training", "roc", "confusion") or 1 <= len(methods) <= training.COLUMNS
         )
-    assert not any(json.loads(config.job(method))["frozen"] for method in config.figures["cam"])
+    assert not any(json.loads(config.settings_json(method))["frozen"] for method in config.figures["cam"])
 
 
 @pytest.mark.parametrize("names", [("full", "esdg"), ("ablation",)])
@@ -195,7 +196,7 @@ def test_the_whole_study_is_planned(names):
     config = study(*names)
     assert (
         count["table"] == len(config.tables)
-        and count["figure"] + count["cam"] == len(config.drawn())
+        and count["figure"] + count["cam"] == len(config.figure_names)
         and count["page"] == 1
     )
-    assert count["train"] == len(config.runs(""))
+    assert count["train"] == len(StudyPaths(config).run_folders())

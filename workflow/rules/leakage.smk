@@ -1,14 +1,11 @@
-# What train and test photographs share, once per study; then, per fold, whether it may be trained on.
-
-
-localrules:
-    gate,
+# Leakage check: images and patients that the splits share, once per study. Then, per fold, whether
+# it may be trained on.
 
 
 rule leaks:
     input:
         manifests=MANIFESTS,
-        stores=expand(f"{DATA}/store/{{domain}}.npy", domain=study.domains),
+        stores=STORES,
         code=code("leaks"),
     output:
         leaks=f"{RESULTS}/leaks.csv",
@@ -21,14 +18,15 @@ rule leaks:
     params:
         data=lambda wildcards: DATA,
         results=lambda wildcards: RESULTS,
-        domains=LISTED,
+        domains=ALL_DOMAINS,
     shell:
-        "python -m clipdr leaks --domains {params.domains} --data {params.data:q} --results {params.results:q} > {log} 2>&1"
+        "python -m clipdr leaks --domains {params.domains} --data {params.data:q}"
+        " --results {params.results:q} > {log} 2>&1"
 
 
 rule gate:
     input:
-        manifests=lambda wildcards: study.manifests(wildcards.protocol),
+        manifests=lambda wildcards: paths.manifests(wildcards.protocol),
         leaks=f"{RESULTS}/leaks.csv",
         code=code("gate"),
     output:
@@ -42,9 +40,10 @@ rule gate:
     params:
         data=lambda wildcards: DATA,
         results=lambda wildcards: RESULTS,
-        domains=lambda wildcards: ",".join(study.listed(wildcards.protocol)),
+        domains=protocol_domains,
         options="--allow-leaks" if study.allow_leaks else "",
     shell:
-        # the reason belongs on the screen, not only in a log
-        "python -m clipdr gate {wildcards.protocol} {wildcards.held_out} --domains {params.domains} --data {params.data:q} "
-        "--results {params.results:q} {params.options} > {log} 2>&1 || {{ cat {log} >&2; exit 1; }}"
+        # The reason for a refusal goes to the screen, not only to a log.
+        "python -m clipdr gate {wildcards.protocol} {wildcards.held_out}"
+        " --domains {params.domains} --data {params.data:q} --results {params.results:q}"
+        " {params.options} > {log} 2>&1 || {{ cat {log} >&2; exit 1; }}"
