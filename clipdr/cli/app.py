@@ -1,4 +1,4 @@
-"""The application: command groups, the options that several commands share, and how bad input ends a command."""
+"""The application: groups of commands, shared options, and the end of a command on bad input."""
 
 import os
 import sys
@@ -30,19 +30,22 @@ def application(name: str, text: str) -> typer.Typer:
 app = application(
     "clipdr",
     "CLIP-style grading of diabetic retinopathy, from fundus images to the tables of a paper.\n\n"
-    "The whole study runs with `snakemake --cores all`. These commands are its steps, to be used one at a time.",
+    "The whole study runs with `snakemake --cores all`. These commands are its steps, "
+    "to be used one at a time.",
 )
 pretrain_app = application(
     "pretrain",
-    "RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, then evaluate them.\n\n"
-    "`pairs` writes the patients table, `train` trains, `export` writes a backbone for every grading method. "
-    "The other commands evaluate.",
+    "RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, "
+    "then evaluate them.\n\n"
+    "`pairs` writes the patients table, `train` trains, `export` writes a backbone for every "
+    "grading method. The other commands evaluate.",
 )
 multimodal_app = application(
     "multimodal",
-    "Image, clinical text and structured data of an eye in one transformer: two grading scales and cross-modal retrieval "
-    "with its upper bound.\n\n"
-    "`prepare` packs eyes, `train` trains. The other commands evaluate, each with its sanity checks.",
+    "Image, clinical text and structured data of an eye in one transformer: two grading scales "
+    "and cross-modal retrieval with its upper bound.\n\n"
+    "`prepare` packs eyes, `train` trains. The other commands evaluate, each with its sanity "
+    "checks.",
 )
 
 Domain = Annotated[

@@ -1,4 +1,8 @@
-"""TODO"""
+"""Client of the fork server: starts it, and sends it the command lines of short jobs.
+
+`clipdr.cli.worker` is the server. A command that finds no server runs in its own process, to the
+same result.
+"""
 
 import json
 import os
@@ -6,15 +10,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-ADDRESS = "CLIPDR_WARM"
-VERBS = ("features", "train", "curve", "select", "score")  # of many short jobs
+ADDRESS = "CLIPDR_WARM"  # environment variable with the path of the server's socket
+COMMANDS = ("features", "train", "curve", "select", "score")  # short jobs that a study has many of
 
 
-def start():
-    """Start the process, which ends with this one; its address, where nobody listens before the imports are done."""
-    address = Path(tempfile.mkdtemp(prefix="clipdr-")) / "socket"  # a folder of this user only
+def start() -> str:
+    """Start a fork server that ends with this process.
+
+    Returns:
+        Path of its socket. Nobody listens there before the server has imported its libraries.
+    """
+    address = Path(tempfile.mkdtemp(prefix="clipdr-")) / "socket"  # only this user can enter it
     subprocess.Popen(
         [sys.executable, "-m", "clipdr.cli.worker", str(address), str(os.getpid())],
         stdin=subprocess.DEVNULL,
@@ -22,24 +31,32 @@ def start():
     return str(address)
 
 
-def ask(arguments):
-    """Exit status of a command line that the warm process ran; None where there is none, or the verb is not for it."""
+def ask(arguments: Sequence[str]) -> int | None:
+    """Run a command line in the fork server named by the environment.
+
+    Args:
+        arguments: Command line without the program's name.
+
+    Returns:
+        Exit status of the command. None if there is no server, or the command is not one of
+        COMMANDS.
+    """
     address = os.environ.get(ADDRESS)
-    if not address or not arguments or arguments[0] not in VERBS:
+    if not address or not arguments or arguments[0] not in COMMANDS:
         return None
-    with socket.socket(socket.AF_UNIX) as line:
+    with socket.socket(socket.AF_UNIX) as connection:
         try:
-            line.connect(address)
-        except OSError:  # still importing, or gone
+            connection.connect(address)
+        except OSError:  # the server still imports, or has ended
             return None
-        socket.send_fds(line, [b"\n"], [0, 1, 2])
+        socket.send_fds(connection, [b"\n"], [0, 1, 2])
         request = {
             "command": [sys.argv[0], *arguments],
-            "folder": os.getcwd(),
+            "folder": str(Path.cwd()),
             "environment": dict(os.environ),
         }
-        line.sendall(json.dumps(request).encode() + b"\n")
-        answer = line.makefile("rb").readline()
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = connection.makefile("rb").readline()
     if not answer:
-        print(f"clipdr: the process of {arguments[0]} was killed", file=sys.stderr)
+        print(f"clipdr: the process of {arguments[0]!r} was killed.", file=sys.stderr)
     return int(answer or 1)

@@ -1,10 +1,11 @@
-"""The process that jobs fork from: what a command prints, its exit status and its end are those of a process of its own."""
+"""Fork server: output, exit status and end of a command equal those of its own process."""
 
 import os
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -13,14 +14,14 @@ from clipdr.cli import worker_client
 
 @pytest.fixture(scope="module")
 def address():
-    """A warm process of this test process, ready."""
-    found = worker_client.start()
-    within(120, lambda: os.stat(found))
-    return found
+    """Address of a fork server of this process that is ready."""
+    server_address = worker_client.start()
+    within(120, Path(server_address).stat)
+    return server_address
 
 
 def within(seconds, action):
-    """What an action returns once it raises no OSError, tried every fifth of a second."""
+    """Result of an action once it raises no OSError, tried every fifth of a second."""
     for _ in range(5 * seconds):
         with suppress(OSError):
             return action()
@@ -42,8 +43,8 @@ def command(arguments, address, folder, **options):
     )
 
 
-def test_a_command_prints_and_ends_as_in_a_process_of_its_own(address, tmp_path):
-    """Help and a mistake: same output, same status; the mistake's line goes to stderr."""
+def test_a_command_in_the_server_prints_and_ends_as_outside(address, tmp_path):
+    """Help and wrong input: same output, same status, same stream."""
     for arguments in (
         ["train", "--help"],
         ["score", "nowhere", "--domains", "SIM_APTOS"],
@@ -52,14 +53,20 @@ def test_a_command_prints_and_ends_as_in_a_process_of_its_own(address, tmp_path)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         shared, own = (
             command(arguments, where, tmp_path, **streams)
-            for where in (address, str(tmp_path / "nobody"))
+            for where in (address, str(tmp_path / "absent"))
         )
         assert shared.communicate(timeout=300) == own.communicate(timeout=300)
         assert shared.returncode == own.returncode == (0 if "--help" in arguments else 2)
 
 
-def test_the_child_ends_with_the_process_that_asked(address, tmp_path):
-    """A command that waits for a pipe nobody writes: killed, the pipe loses its reader."""
+def write_for_a_while(descriptor):
+    for _ in range(300):
+        os.write(descriptor, b"image\n")
+        time.sleep(0.1)
+
+
+def test_the_child_ends_with_its_client(address, tmp_path):
+    """A command waits at a pipe. When its client is killed, the pipe loses its reader."""
     pipe = tmp_path / "data" / "manifests" / "SIM_APTOS.csv"
     pipe.parent.mkdir(parents=True)
     os.mkfifo(pipe)
@@ -72,31 +79,33 @@ def test_the_child_ends_with_the_process_that_asked(address, tmp_path):
     asked.kill()
     asked.wait()
     with pytest.raises(BrokenPipeError):
-        for _ in range(300):
-            os.write(writer, b"image\n")
-            time.sleep(0.1)
+        write_for_a_while(writer)
     os.close(writer)
 
 
-def test_only_a_verb_for_it_and_an_address_of_somebody_are_answered(address, monkeypatch):
+def test_the_client_answers_only_for_its_commands_and_a_live_server(address, monkeypatch):
     monkeypatch.setenv(worker_client.ADDRESS, address)
     assert worker_client.ask(["train", "--help"]) == 0
     assert worker_client.ask(["train", "--no-such-option"]) == 2
-    assert worker_client.ask(["synthesize", "--help"]) is None and worker_client.ask([]) is None
+    assert worker_client.ask(["synthesize", "--help"]) is None
+    assert worker_client.ask([]) is None
     monkeypatch.setenv(worker_client.ADDRESS, address + "_gone")
     assert worker_client.ask(["train", "--help"]) is None
 
 
-def test_it_ends_with_the_process_that_started_it(tmp_path):
-    """Nothing is left, neither process nor folder, when the workflow was killed."""
-    code = "import time; from clipdr.cli import worker_client; print(worker_client.start(), flush=True); time.sleep(600)"
+def test_the_server_ends_with_the_process_that_started_it(tmp_path):
+    """Neither a process nor a folder is left when the workflow was killed."""
+    code = (
+        "import time; from clipdr.cli import worker_client; "
+        "print(worker_client.start(), flush=True); time.sleep(600)"
+    )
     started = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    found = started.stdout.readline().strip()
-    within(120, lambda: os.stat(found))
+    server_address = started.stdout.readline().strip()
+    within(120, Path(server_address).stat)
     started.kill()
     started.wait()
     for _ in range(300):
-        if not os.path.exists(os.path.dirname(found)):
+        if not Path(server_address).parent.exists():
             break
         time.sleep(0.2)
-    assert not os.path.exists(os.path.dirname(found))
+    assert not Path(server_address).parent.exists()
