@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from clipdr.evaluation.retrieval import judge
-from clipdr.multimodal import loop
+from clipdr.multimodal import assembly, loop, prediction
 from clipdr.multimodal.data import eye_table, label_files, packing
 from clipdr.multimodal.settings import settings
 
@@ -51,9 +51,9 @@ def main():
         eyes, store = packing.open_pack(folder, "noise")
         for name, tower in TOWERS.items():
             setting = settings(tower | {"batch_size": options.batch, "inputs": "history"})
-            model, visits, _ = loop.assemble(eyes, store, setting, 0)
+            model, visits, _ = assembly.assemble(eyes, store, setting, 0)
             optimizer, ones = (
-                loop.optimizer_of(model),
+                loop.build_optimizer(model),
                 {scale: torch.ones(5) for scale in ("icdr", "sdrg")},
             )
             batch = visits["train"].batch(0, 0)
@@ -65,7 +65,7 @@ def main():
                 print(
                     f"| step of {name}, 96 px, batch {options.batch}, {what} rebuilding | {options.batch / took:.1f} eyes/s | - | - | - |"
                 )
-            took = seconds(lambda: loop.embed(model, visits["train"]), 1)  # noqa: B023
+            took = seconds(lambda: prediction.embed(model, visits["train"]), 1)  # noqa: B023
             print(
                 f"| embedding photographs and narratives, {name} | {len(visits['train']) / took:.1f} eyes/s | - | - | - |"
             )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from clipdr.cli.app import limit_threads, multimodal_app
+from clipdr.cli.app import Processes, limit_threads, multimodal_app
 
 Folder = Annotated[Path, typer.Argument(help="Model folder: RESULTS/models/NAME/SEED.")]
 Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/models/NAME/SEED.")]
@@ -53,6 +53,7 @@ def prepare(
         ),
     ] = "",
     data: Data = DATA,
+    processes: Processes = 1,
 ):
     """Read a label file into the one eye table and pack its photographs; what cannot be used is listed in DATA/NAME_rejected.csv.
 
@@ -62,8 +63,8 @@ def prepare(
     from clipdr.multimodal.data import label_files, packing
 
     if source == "synthetic":
-        eyes, rejected = packing.synthetic(
-            data, name, domains.split(","), patients, seed, size, plant
+        eyes, rejected = packing.pack_synthetic(
+            data, name, domains.split(","), patients, seed, size, plant, processes
         )
     elif source not in label_files.SOURCES or table is None or images is None:
         raise DataError(
@@ -71,7 +72,8 @@ def prepare(
         )
     else:
         eyes = label_files.SOURCES[source](table)
-        eyes, rejected = packing.pack(eyes, packing.photographs(eyes, images, size), data, name)
+        packed = packing.fundus_images(eyes, images, size, processes)
+        eyes, rejected = packing.pack(eyes, packed, data, name)
     print(
         f"{name}: {len(eyes)} eyes packed, {len(rejected)} rejected (see {data / name}_rejected.csv)"
     )
@@ -106,7 +108,7 @@ def train(
     from clipdr.training import distributed
 
     chosen = made(json.loads(settings), preset)
-    with distributed.joined(device) as place:
+    with distributed.process_group(device) as place:
         run.train(folder, chosen, int(folder.name), data, name, place)
 
 

@@ -45,7 +45,7 @@ def train(
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     key = (json.loads(settings), *RunFolder(folder).key)
-    run.run(*key, manifests=manifests, data=data, folder=folder, keep=keep, device=device)
+    run.train(*key, manifests=manifests, data=data, folder=folder, keep=keep, device=device)
 
 
 @command()

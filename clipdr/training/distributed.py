@@ -1,46 +1,53 @@
-"""Where a run computes: one process, or one per device under torchrun."""
+"""Device and process group of a training: one process, or several started by torchrun."""
+
+from __future__ import annotations
 
 import os
 import warnings
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 
-GATHER = ".*all_gather.*"  # torch's notice about the call inside open_clip's gather_features
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GATHER_WARNING = ".*all_gather.*"  # torch's notice about a call in open_clip's gather_features
 
 
-def place(device):
-    """torch's device of a name; "auto" is the GPU where there is one."""
-    return (
-        torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if device == "auto"
-        else torch.device(device)
-    )
+def resolve_device(name: str | torch.device) -> torch.device:
+    """Return torch's device of a name; "auto" is the GPU if there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
 
 
-def world():
-    """(rank, number of processes)."""
-    return (
-        (dist.get_rank(), dist.get_world_size())
-        if dist.is_available() and dist.is_initialized()
-        else (0, 1)
-    )
+def world() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes; (0, 1) without torchrun."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
 
 @contextmanager
-def joined(device):
-    """The device of this process; under torchrun its group is joined first (nccl on GPUs, gloo elsewhere) and left in the end."""
-    found = place(device)
+def process_group(name: str | torch.device) -> Iterator[torch.device]:
+    """Yield the device of this process; under torchrun the process group exists meanwhile.
+
+    Args:
+        name: Name of a device, see `resolve_device`. The group uses nccl on GPUs, where each
+            process has its own, and gloo elsewhere.
+    """
+    device = resolve_device(name)
     if "RANK" not in os.environ:
-        yield found
+        yield device
         return
-    warnings.filterwarnings("ignore", message=GATHER, category=FutureWarning)
-    if found.type == "cuda":
-        found = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(found)
-    dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
+    warnings.filterwarnings("ignore", message=GATHER_WARNING, category=FutureWarning)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield found
+        yield device
     finally:
         dist.destroy_process_group()

@@ -70,7 +70,7 @@ def search(settings, method, seed, trials, *, manifests, data, device="auto"):
 
 def space_of(settings, method):
     """{name of a parameter: (the study's value, all values tried)}: the learning rate, and the method's own."""
-    from clipdr.training.run import class_of
+    from clipdr.training.run import method_class
 
     training = settings["training"]
     space = {
@@ -79,7 +79,7 @@ def space_of(settings, method):
     for name, values in SPACES[method].items():
         section, _, key = name.rpartition(".")
         default = (
-            inspect.signature(class_of(settings, method)).parameters[key].default
+            inspect.signature(method_class(settings, method)).parameters[key].default
             if not section
             else None
         )
@@ -116,11 +116,11 @@ def validated(settings, method, seed, manifest, parts, data, device):
     import torch
 
     from clipdr.config.job import Training
-    from clipdr.training.distributed import place
+    from clipdr.training.distributed import resolve_device
     from clipdr.training.loop import SELECTION, fit, restore, validate
-    from clipdr.training.run import build, required
+    from clipdr.training.run import build, with_method_rules
 
-    device, settings = place(device), required(settings, method)
+    device, settings = resolve_device(device), with_method_rules(settings, method)
     torch.manual_seed(seed)
     model, rows = build(settings, method, data, manifest, parts, device)
     result = fit(

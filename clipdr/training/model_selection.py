@@ -24,9 +24,9 @@ from clipdr.data.manifest import read_manifests
 from clipdr.data.splits import fold
 from clipdr.evaluation.metrics import METRICS
 from clipdr.evaluation.predictions import probabilities, table
-from clipdr.training.distributed import place
+from clipdr.training.distributed import resolve_device
 from clipdr.training.loop import SELECTION, WARM, fit, predict, restore, source_of
-from clipdr.training.run import build, required
+from clipdr.training.run import build, with_method_rules
 
 
 def curve(settings, method, left_out, seed, *, manifests, data, device="auto"):
@@ -34,7 +34,7 @@ def curve(settings, method, left_out, seed, *, manifests, data, device="auto"):
 
     manifests : of the source domains of a run and no others: what that run holds out is not among its arguments
     """
-    device, settings = place(device), required(settings, method)
+    device, settings = resolve_device(device), with_method_rules(settings, method)
     manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", left_out)
     parts = {"train": parts["train"], "val": parts["test"]}
@@ -85,7 +85,7 @@ def select(folder, rules, inner, *, manifests, data, device="auto"):
 
     A method without steps has one set of weights, which every rule chooses.
     """
-    folder, device = Path(folder), place(device)
+    folder, device = Path(folder), resolve_device(device)
     settings = json.loads((folder / "settings.json").read_text())
     key = {name: settings.pop(name) for name in ("protocol", "method", "held_out", "seed")}
     manifest = read_manifests(manifests)

@@ -54,7 +54,7 @@ def study(tmp_path_factory, settings):
         )
     rules = settings(frozen=False, epochs=1)
     manifests = [data / "manifests" / f"{domain}.csv" for domain in DOMAINS]
-    run.run(
+    run.train(
         rules,
         "dg",
         "erm",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from clipdr.multimodal import loop, losses
+from clipdr.multimodal import assembly, losses
 from clipdr.multimodal.data import label_files, packing, splits
 from clipdr.multimodal.settings import settings
 
@@ -35,7 +35,7 @@ def pack(folder):
 
 def built(packed, seed=0, **given):
     eyes, store = packing.open_pack(packed, "tiny")
-    return loop.assemble(eyes, store, settings(TINY | given), seed)[:2]
+    return assembly.assemble(eyes, store, settings(TINY | given), seed)[:2]
 
 
 def weights_of(visits):

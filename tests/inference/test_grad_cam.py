@@ -157,7 +157,7 @@ def test_lesions_lie_where_the_photograph_shows_them(tmp_path):
 def test_maps_of_a_trained_run(toy, manifests, settings, tmp_path):
     """From a run folder to the figure: other weights give another map, and every number is of the photographs chosen."""
     folder = tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"
-    run.run(
+    run.train(
         settings(epochs=1),
         "dg",
         "erm",

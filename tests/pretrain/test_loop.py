@@ -14,7 +14,7 @@ from helpers import patients as cohort
 from helpers.paths import ROOT
 
 from clipdr import DataError
-from clipdr.models.report_encoder import SmallText, tokens
+from clipdr.models.report_encoder import SmallReportEncoder, tokenize_reports
 from clipdr.pretrain import loop, run
 from clipdr.pretrain.data import patients_table
 from clipdr.pretrain.data.loader import Visits, mirrored, plan
@@ -52,7 +52,7 @@ def model_and_visits(table, data, **changes):
 
 def test_r01_the_loss_decreases(data, tmp_path):
     """RET-R1 on the toy cohort: by more than 0.5 nats, and it stays above the printed floor."""
-    run.run(
+    run.train(
         tmp_path / "run",
         data / "patients" / "toy.csv",
         data,
@@ -227,15 +227,15 @@ def test_r06_a_cut_run_goes_on_bit_for_bit(data, tmp_path, monkeypatch, after):
 
     monkeypatch.setattr(loop.State, "save", save)
     save.cut = 0
-    run.run(tmp_path / "whole", path, data, settings)
+    run.train(tmp_path / "whole", path, data, settings)
     whole = copy.deepcopy(captured)
     assert sorted(whole) == [1, 2, 3, 4]
     save.cut = after
     with pytest.raises(Cut):
-        run.run(tmp_path / "cut", path, data, settings)
+        run.train(tmp_path / "cut", path, data, settings)
     save.cut = 0
     torch.rand(7)  # another random state must not matter
-    run.run(tmp_path / "cut", path, data, settings)
+    run.train(tmp_path / "cut", path, data, settings)
     assert equal(captured[4], whole[4])
     for name in run.WRITTEN:
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (
@@ -258,9 +258,9 @@ def test_a_state_of_other_settings_is_refused(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.State, "end_epoch", lambda *arguments: (_ for _ in ()).throw(Cut))
     path = data / "patients" / "toy.csv"
     with pytest.raises(Cut):
-        run.run(tmp_path, path, data, tiny(save_every=1))
+        run.train(tmp_path, path, data, tiny(save_every=1))
     with pytest.raises(DataError, match="other settings"):
-        run.run(tmp_path, path, data, tiny(save_every=1, lr_text=1e-4))
+        run.train(tmp_path, path, data, tiny(save_every=1, lr_text=1e-4))
 
 
 def test_r07_mirror_swap_keeps_laterality(table, data):
@@ -430,15 +430,15 @@ def test_a_batch_is_a_function_of_seed_epoch_and_row(table, data):
 
 def test_a_small_text_encoder_does_not_see_padding():
     torch.manual_seed(0)
-    encoder = SmallText(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "左"], 12).eval()
-    token, cut = tokens(encoder, ["a b 左 c", "a"])
+    encoder = SmallReportEncoder(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "左"], 12).eval()
+    token, cut = tokenize_reports(encoder, ["a b 左 c", "a"])
     assert (
         token[0, :6].tolist() == [2, 4, 5, 6, 1, 3]
         and token[1].tolist() == [2, 4, 3] + [0] * 9
         and cut == 0
     )
     assert torch.allclose(encoder(token)[1], encoder(token[1:])[0], atol=1e-6)
-    assert tokens(encoder, ["a " * 40])[1] == 1.0
+    assert tokenize_reports(encoder, ["a " * 40])[1] == 1.0
 
 
 @pytest.mark.parametrize(

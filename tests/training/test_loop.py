@@ -22,7 +22,7 @@ from clipdr.training.provenance import code_digests
 
 
 def run(settings, method, toy, manifests, folder, seed=0):
-    runs.run(
+    runs.train(
         settings,
         "dg",
         method,

@@ -21,7 +21,7 @@ EVALUATIONS = {"evaluations": 6, "lr": 1e-2}
 def study(settings, method, data, folder):
     """A run with its checkpoints, the curves of its left-out sources, and what loso and oracle choose: the run folder."""
     manifests = {domain: data / "manifests" / f"{domain}.csv" for domain in DOMAINS}
-    run.run(
+    run.train(
         settings,
         "dg",
         method,
@@ -187,7 +187,7 @@ def test_checkpoints_survive_a_cut(settings, cached, manifests, tmp_path, monkey
 
     def keep(folder):
         rules = settings(**EVALUATIONS)
-        run.run(
+        run.train(
             rules,
             "dg",
             "erm",

@@ -106,7 +106,7 @@ RULES = {"average": "swad", "evaluations": 6}
 
 
 def run(rules, cached, manifests, folder):
-    runs.run(
+    runs.train(
         rules,
         "dg",
         "erm",
