@@ -1,0 +1,85 @@
+"""One word per thing: code, messages and documents avoid the words that CONTRIBUTING.md lists."""
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+AVOID = {  # pattern -> what to write
+    r"photo(graph)?s?": "image",
+    r"pictures?": "image",
+    r"drawn|drawing|painted|painter": "synthetic, generated, rendered, plotted",
+    r"canar(y|ies)": "sanity check",
+    r"ceilings?": "upper bound",
+    r"twins?": "second view",
+    r"verbs?": "command",
+    r"exhibits?": "figure, table, section",
+    r"nobody|somebody|whoever": "name the thing",
+    r"not itself|not themselves|themselves": "degenerate",
+    r"flatter\w*|cheats?|honest(y|ly)?|pays for|riddles?": "a plain statement",
+    r"as it were|whose it is": "a plain statement",
+    r"warm process": "fork server",
+}
+WORDS = re.compile(rf"\b({'|'.join(AVOID)})\b", re.IGNORECASE)
+CODE = [*sorted((ROOT / "clipdr").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
+TEXTS = [
+    *sorted((ROOT / "workflow").rglob("*.smk")),
+    *sorted((ROOT / "workflow").rglob("*.yaml")),
+    *sorted((ROOT / "workflow").rglob("*.rst")),
+    ROOT / "workflow" / "Snakefile",
+    ROOT / "config.yaml",
+    ROOT / "dvc.yaml",
+    ROOT / "Makefile",
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "data").glob("*.md")),
+    *sorted((ROOT / "results").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+    *sorted((ROOT / "clipdr").rglob("*.md")),
+    *sorted((ROOT / "clipdr").rglob("*.html")),
+]
+
+
+def prose(path: Path):
+    """Yield (line, text) of comments and of strings with a space: docstrings, messages, help."""
+    source = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            yield node.lineno, node.value
+
+
+def findings(path, texts):
+    for line, text in texts:
+        # names in code style, paths and keys are identifiers, not prose
+        plain = re.sub(r"`[^`\n]*`|\S*[/_{}=]\S*", " ", text)
+        for match in WORDS.finditer(plain):
+            yield f"{path.relative_to(ROOT)}:{line}: {match[0]!r}"
+
+
+@pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_comments_and_strings_use_the_words_of_the_glossary(path):
+    assert not list(findings(path, prose(path)))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_documents_use_the_words_of_the_glossary(path):
+    assert not list(findings(path, enumerate(path.read_text().splitlines(), 1)))
+
+
+def test_the_search_finds_a_word_to_avoid_and_no_identifier():
+    lines = [(1, "A photograph is drawn."), (2, "see photo_path or `picture`"), (3, "an image")]
+    assert [text.split(":")[1] for text in findings(ROOT / "x.py", lines)] == ["1", "1"]
+
+
+def test_a_docstring_begins_with_a_noun_or_a_verb():
+    """No module begins with "What", "Whether", "How" or "Which" as a whole sentence."""
+    for path in CODE:
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert not re.match(r"(What|Whether|How|Which|Where|Who)\b", docstring), path
