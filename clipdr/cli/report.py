@@ -1,6 +1,7 @@
-"""Verbs of the report: predictions -> scores, comparisons, tables, figures, maps, MLflow, the page; the data report; hashes.
+"""Commands of the report: tables, figures, data report, HTML report, MLflow.
 
-Files in, pure function, files out: every rule of the workflow is one of these lines.
+Each command reads files of a study and writes files, with a receipt. Every rule of the workflow is
+one of these lines.
 """
 
 from functools import partial
@@ -18,35 +19,38 @@ command = partial(app.command, rich_help_panel="Report")
 
 @command()
 def table(
-    name: Annotated[str, typer.Argument(help="Name of a table, e.g. dg_auc.")],
+    name: Annotated[str, typer.Argument(help="Name of a table, for example dg_auc.")],
     runs: RunFolders,
     results: Annotated[
         Path, typer.Option(help="Folder of results; the table goes to its tables/.")
     ] = Path("results"),
-):
-    """Render one table as CSV, Markdown, LaTeX and HTML."""
+) -> None:
+    """Write one table as JSON, CSV, Markdown, LaTeX and HTML.
+
+    Example: clipdr table dg_auc results/runs/dg/*/*/*
+    """
     from clipdr.report.tables import catalog, writers
 
     writers.write(catalog.make(name, runs, results), results / "tables")
     names = [f"tables/{name}{suffix}" for suffix in writers.WRITERS]
-    receipts.write(
-        results / "receipts" / "tables" / f"{name}.json", f"table {name}", results, names
-    )
+    receipt = results / "receipts" / "tables" / f"{name}.json"
+    receipts.write(receipt, f"table {name}", results, names)
 
 
 @command()
 def figure(
-    name: Annotated[str, typer.Argument(help="Name of a figure, e.g. similarity.")],
+    name: Annotated[str, typer.Argument(help="Name of a figure, for example similarity.")],
     runs: RunFolders,
     results: Annotated[
         Path, typer.Option(help="Folder of results; the figure goes to its figures/.")
     ] = Path("results"),
     data: Data = Path("data"),
     backbone: Annotated[
-        str, typer.Option(help="Name of the backbone whose cached features are drawn (embedding).")
+        str,
+        typer.Option(help="Name of the backbone whose cached features are plotted (embedding)."),
     ] = "demo",
-):
-    """Draw one figure as PNG, PDF and SVG.
+) -> None:
+    """Plot one figure as PNG, PDF and SVG.
 
     Example: clipdr figure similarity results/runs/dg/clip_dr/*/0
     """
@@ -60,9 +64,8 @@ def figure(
         style.add_caution(plotted, notes.remarks(runs).caution(**shown))
     style.write(plotted, name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in style.FORMATS]
-    receipts.write(
-        results / "receipts" / "figures" / f"{name}.json", f"figure {name}", results, names
-    )
+    receipt = results / "receipts" / "figures" / f"{name}.json"
+    receipts.write(receipt, f"figure {name}", results, names)
 
 
 @command()
@@ -74,8 +77,11 @@ def track(
         ),
     ] = Path("results"),
     experiment: Annotated[str, typer.Option(help="MLflow experiment.")] = "clipdr",
-):
-    """Publish all finished runs to MLflow; at any time, and as often as you like (equal runs are skipped). To look at them: make ui"""
+) -> None:
+    """Publish all finished runs to MLflow; unchanged runs are skipped.
+
+    To browse them: make ui
+    """
     from clipdr.report import tracking
 
     counts = tracking.publish(results / "runs", f"sqlite:///{results / 'mlflow.db'}", experiment)
@@ -93,23 +99,20 @@ def data_report(
         Path, typer.Option(help="Folder of results; the report goes to its data/.")
     ] = Path("results"),
     threads: Threads = 1,
-):
-    """Say what the data are: counts against the official ones, resolutions, rejected files, quality, and a sheet of samples per domain.
+) -> None:
+    """Write the data report: counts, resolutions, rejected files, quality and sample images.
 
-    Writes RESULTS/data/index.html, which needs no network, and the tables and figures it shows as files of their own.
+    Writes RESULTS/data/index.html, which opens offline, and its tables and figures as files of
+    their own. Counts are set beside the official ones.
 
-    Example: clipdr data_report SIM_APTOS,SIM_IDRID --data data --results results
+    Example: clipdr data-report SIM_APTOS,SIM_IDRID --data data --results results
     """
     limit_threads(threads)
-    from clipdr.report import data_report as datareport
+    from clipdr.report import data_report as report_module
 
-    names = datareport.write(domains.split(","), data, results / "data")
-    receipts.write(
-        results / "receipts" / "data.json",
-        "data_report",
-        results,
-        [f"data/{name}" for name in names],
-    )
+    names = report_module.write(domains.split(","), data, results / "data")
+    files = [f"data/{name}" for name in names]
+    receipts.write(results / "receipts" / "data.json", "data_report", results, files)
 
 
 @command("report")
@@ -120,53 +123,51 @@ def report(
     tables: Annotated[
         str,
         typer.Option(
-            help="Names of the tables to show, separated by commas; the first one is the main table."
+            help="Names of the tables, separated by commas; the first one is the main table."
         ),
     ] = "",
-    figures: Annotated[
-        str, typer.Option(help="Names of the figures to show, separated by commas.")
-    ] = "",
+    figures: Annotated[str, typer.Option(help="Names of the figures, separated by commas.")] = "",
     reference: Annotated[
-        str, typer.Option(help="Method whose worst errors are shown.")
+        str, typer.Option(help="Method whose largest errors are shown.")
     ] = "clip_dr",
     gallery: Annotated[
         int,
-        typer.Option(min=0, help="Worst errors shown per domain; 0 leaves all photographs out."),
+        typer.Option(min=0, help="Images with the largest errors per domain; 0 shows no images."),
     ] = 4,
     section: Annotated[
         list[Path] | None,
-        typer.Option(help="section.json of a part of the study that has its own section."),
+        typer.Option(help="section.json of a further section, for example of pre-training."),
     ] = None,
     data: Data = Path("data"),
     results: Annotated[
-        Path, typer.Option(help="Folder of results; the page is its report.html.")
+        Path, typer.Option(help="Folder of results; the report is its report.html.")
     ] = Path("results"),
-    deviations: Annotated[Path, typer.Option(help="List of deviations from the papers.")] = Path(
-        "docs/deviations.md"
-    ),
-):
-    """Write the report of a study: RESULTS/report.html, one file that opens without a network.
+    deviations: Annotated[
+        Path, typer.Option(help="Markdown file that lists the deviations from the papers.")
+    ] = Path("docs/deviations.md"),
+) -> None:
+    """Write the report of a study: RESULTS/report.html, one file that opens offline.
 
-    Example: clipdr page results/runs/dg/*/*/* --domains SIM_APTOS,SIM_IDRID --tables dg,dg_auc --figures similarity
+    Example: clipdr report results/runs/dg/*/*/* --domains SIM_APTOS,SIM_IDRID --tables dg,dg_auc
+    --figures similarity
     """
-    from clipdr.report.page import build as pages
+    from clipdr.report.page import build
 
-    chosen = {
-        "tables": [name for name in tables.split(",") if name],
-        "figures": [name for name in figures.split(",") if name],
-    }
-    options = {
-        "domains": domains.split(","),
-        "data": data,
-        "deviations": deviations,
-        "reference": reference,
-        "gallery": gallery,
-    }
-    size = pages.write(results / "report.html", runs, **chosen, **options, further=section or [])
-    receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
-    over = (
-        f": over {pages.LIMIT / 2**20:.0f} MB, mail and browsers may refuse it; lower `gallery`"
-        if size > pages.LIMIT
-        else ""
+    size = build.write(
+        results / "report.html",
+        runs,
+        tables=[name for name in tables.split(",") if name],
+        figures=[name for name in figures.split(",") if name],
+        domains=domains.split(","),
+        data=data,
+        deviations=deviations,
+        reference=reference,
+        gallery=gallery,
+        further=section or [],
     )
+    receipts.write(results / "receipts" / "page.json", "page", results, ["report.html"])
+    over = ""
+    if size > build.LIMIT:
+        limit = f"{build.LIMIT / 2**20:.0f} MB"
+        over = f": over {limit}, mail and browsers may refuse it. Lower `gallery`."
     print(f"{results / 'report.html'}: {size / 2**20:.1f} MB{over}")

@@ -1,28 +1,49 @@
 """Reporting checklists as data, and how far the artefacts of a study answer them.
 
-Input: facts of a study, {name: Fact}. Output: one Answer per item; an item that no fact answers says "author must fill".
+Input: facts of a study, {name: Fact}. Output: one Answer per item; an item that no fact answers has
+the status "author must fill".
 
-Items: TRIPOD+AI (Collins GS et al., TRIPOD+AI statement, BMJ 2024;385:e078378; 27 items in 52 parts) and CLAIM 2024 (Tejani AS et al.,
-Checklist for Artificial Intelligence in Medical Imaging: 2024 update, Radiology: Artificial Intelligence 2024;6(4):e240300; 44 items).
-Numbers are theirs, the words are paraphrased and shorter, as the page says: the published wording is what counts.
+Items: TRIPOD+AI (Collins GS et al., TRIPOD+AI statement, BMJ 2024;385:e078378; 27 items in 52
+parts) and CLAIM 2024 (Tejani AS et al., Checklist for Artificial Intelligence in Medical Imaging:
+2024 update, Radiology: Artificial Intelligence 2024;6(4):e240300; 44 items). The numbers are those
+of the sources. The words are paraphrased and shorter, as the report states; the published wording
+counts.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 AUTHOR = "author must fill"
 TRIPOD_SOURCE = "Collins GS, Moons KGM, Dhiman P, et al. TRIPOD+AI statement. BMJ 2024;385:e078378."
-CLAIM_SOURCE = "Tejani AS, Klontzas ME, Gatti AA, et al. CLAIM: 2024 update. Radiology: Artificial Intelligence 2024;6(4):e240300."
+CLAIM_SOURCE = (
+    "Tejani AS, Klontzas ME, Gatti AA, et al. CLAIM: 2024 update. "
+    "Radiology: Artificial Intelligence 2024;6(4):e240300."
+)
 
 
 class Fact(NamedTuple):
-    """What an artefact says: a sentence with its numbers, and the section of the page (its id) that shows it."""
+    """A fact of a study.
+
+    Attributes:
+        text: Sentence with its numbers.
+        section: Anchor of the section of the report that shows it.
+    """
 
     text: str
     section: str
 
 
 class Item(NamedTuple):
-    """One item. facts: names of the facts that answer it; rest: what remains for the author even so, "" if nothing does."""
+    """An item of a checklist.
+
+    Attributes:
+        number: Number in the source, for example "12c".
+        words: What it asks for, paraphrased.
+        facts: Names of the facts that answer it.
+        rest: What remains for the author even so, "" for nothing.
+    """
 
     number: str
     words: str
@@ -31,7 +52,15 @@ class Item(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """status: "answered", "in part" or AUTHOR; facts: those that are there; rest: what the author must add, "" if nothing."""
+    """The answer to an item.
+
+    Attributes:
+        number: As of the item.
+        words: As of the item.
+        status: "answered", "in part" or AUTHOR.
+        facts: Facts that are known.
+        rest: What the author must add, "" for nothing.
+    """
 
     number: str
     words: str
@@ -40,34 +69,31 @@ class Answer(NamedTuple):
     rest: str
 
 
-def answer(items, facts):
-    """Answers in the order of the items.
+def answer(items: Iterable[Item], facts: Mapping[str, Fact]) -> list[Answer]:
+    """Answer the items of a checklist.
 
-    items : TRIPOD or CLAIM;  facts : {name: Fact}; an item whose facts are all absent is the author's, whatever it could have been
+    Args:
+        items: TRIPOD or CLAIM.
+        facts: {name: Fact}.
+
+    Returns:
+        Answers in the order of the items. An item without any known fact is left to the author.
     """
     rows = []
     for item in items:
-        found = [facts[name] for name in item.facts if name in facts]
+        known = [facts[name] for name in item.facts if name in facts]
         absent = [name for name in item.facts if name not in facts]
-        rest = "; ".join(
-            [
-                *([item.rest] if item.rest else []),
-                *(f"this study has no artefact for: {name}" for name in absent),
-            ]
-        )
-        status = (
-            (AUTHOR if not found else "in part" if rest else "answered") if item.facts else AUTHOR
-        )
-        rows.append(Answer(item.number, item.words, status, found, rest))
+        missing = [f"this study has no artefact for: {name}" for name in absent]
+        rest = "; ".join([item.rest, *missing] if item.rest else missing)
+        status = AUTHOR if not known else "in part" if rest else "answered"
+        rows.append(Answer(item.number, item.words, status, known, rest))
     return rows
 
 
-def counted(answers):
-    """{status: number of items}, in the order answered, in part, author must fill."""
-    return {
-        status: sum(one.status == status for one in answers)
-        for status in ("answered", "in part", AUTHOR)
-    }
+def counted(answers: Iterable[Answer]) -> dict[str, int]:
+    """Count answers by status, in the order answered, in part, author must fill."""
+    statuses = [answer.status for answer in answers]
+    return {status: statuses.count(status) for status in ("answered", "in part", AUTHOR)}
 
 
 TRIPOD = (
@@ -177,7 +203,7 @@ TRIPOD = (
         "27a",
         "Use: poor or unavailable input",
         ("excluded", "quality"),
-        "what a user must do with such a photograph",
+        "what a user must do with such an image",
     ),
     Item("27b", "Use: interaction and expertise required of users"),
     Item("27c", "Next steps of research, applicability"),
@@ -202,7 +228,7 @@ CLAIM = (
     Item("14", "Reference standard: definition", ("outcome",), "how each source was graded"),
     Item("15", "Reference standard: why this one"),
     Item("16", "Reference standard: who annotated"),
-    Item("17", "Annotation of the test set", (), "graders and their number per photograph"),
+    Item("17", "Annotation of the test set", (), "graders and their number per image"),
     Item("18", "Variability between and within annotators"),
     Item("19", "Assignment to partitions", ("partition",)),
     Item("20", "Level at which partitions are disjoint", ("disjoint",)),

@@ -21,8 +21,13 @@ COMPARISONS = f"{RESULTS}/comparisons.csv" if study.reference in study.methods e
 TABLES = expand(
     f"{RESULTS}/tables/{{name}}.{{suffix}}",
     name=study.tables,
-    suffix=["csv", "md", "tex", "html"],
+    suffix=["json", "csv", "md", "tex", "html"],
 )
+# Layout and style of the HTML file of a table.
+TABLE_TEMPLATES = [
+    package_file(f"report/templates/{name}")
+    for name in ("document.html", "table.html", "table_page.html", "page.css")
+]
 # Whether a rule of selection needs the checkpoints of a run.
 KEEP_CHECKPOINTS = any(study.checkpoint_rules(protocol) for protocol in study.protocols)
 # section.json of systems with a section in the report. Their rule files append it, and

@@ -21,8 +21,10 @@ rule table:
             if wildcards.name.startswith("reproduction_")
             else []
         ),
+        templates=TABLE_TEMPLATES,
         code=code("table"),
     output:
+        json=f"{RESULTS}/tables/{{name}}.json",
         csv=report(
             f"{RESULTS}/tables/{{name}}.csv",
             caption="../report/table.rst",

@@ -193,6 +193,7 @@ if MULTIMODAL:
             noise=f"{MM_RESULTS}/noise.json",
             ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
             template=package_file("multimodal/report/section.html"),
+            templates=TABLE_TEMPLATES,
             code=code("multimodal report"),
         output:
             page=f"{MM_RESULTS}/report.html",

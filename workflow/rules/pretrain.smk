@@ -136,6 +136,7 @@ rule pretrain_report:
                 "fewshot.csv",
             ]
         ],
+        templates=TABLE_TEMPLATES,
         code=code("pretrain report"),
     output:
         probes=f"{RESULTS}/pretrain/probes.csv",

@@ -6,12 +6,14 @@ rule data_report:
         manifests=MANIFESTS,
         stores=STORES,
         rejected=REJECTED,
+        templates=[*TABLE_TEMPLATES, package_file("report/templates/data_report.html")],
         code=code("data-report"),
     output:
         files=expand(
             f"{RESULTS}/data/{{name}}",
             name=[
                 "counts.csv",
+                "counts.json",
                 "counts.md",
                 "counts.tex",
                 "resolutions.csv",
@@ -41,9 +43,7 @@ rule data_report:
 
 rule report:
     input:
-        tables=expand(
-            f"{RESULTS}/tables/{{name}}.{{suffix}}", name=study.tables, suffix=["md", "csv"]
-        ),
+        tables=expand(f"{RESULTS}/tables/{{name}}.json", name=study.tables),
         figures=expand(
             f"{RESULTS}/figures/{{name}}.{{suffix}}",
             name=study.figure_names,
@@ -68,7 +68,7 @@ rule report:
         data=expand(
             f"{RESULTS}/data/{{name}}",
             name=[
-                "counts.csv",
+                "counts.json",
                 "quality.csv",
                 "quality.png",
                 *expand("samples_{domain}.png", domain=study.domains),

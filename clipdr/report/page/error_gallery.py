@@ -1,62 +1,75 @@
-"""TODO"""
+"""Error gallery: the test images with the largest error per held-out domain.
 
-import io
+Input: predictions of the runs, manifests and stores. Output: plain values for the template, with
+embedded images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import pandas as pd
 
 from clipdr import DataError
-from clipdr.artifacts.run_folder import RunFolder, first_seed
+from clipdr.artifacts.run_folder import Run, RunFolder, first_seed
 from clipdr.data.manifest import open_store
 from clipdr.evaluation import predictions, schema
 from clipdr.evaluation.predictions import tested
-from clipdr.report.page.images import uri
+from clipdr.report import html
 
-THUMBNAIL = 192  # pixels, largest side of a photograph in the gallery
-
-
+THUMBNAIL = 192  # pixels, largest side of an image in the gallery
 ERROR_COLUMNS = ["selection", "split", "image", "grade", *schema.PROBABILITIES, "expected_grade"]
 
 
-def errors(runs, manifests, store, count):
-    """{protocol: {held-out domain: worst test photographs, as dicts}}, |expected grade - grade| from large to small, ties by name.
+def errors(
+    runs: Sequence[Run], manifests: Mapping[str, pd.DataFrame], store: Path, count: int
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Find the worst errors of one method.
 
-    runs  : of one method, of which the lowest seed is read;  manifests : {domain: manifest};  store : folder of the packed photographs
-    count : per domain, 0 for none
+    Args:
+        runs: Runs of the method; the lowest seed is read.
+        manifests: {domain: manifest}.
+        store: Folder of the packed images.
+        count: Images per held-out domain, 0 for none.
+
+    Returns:
+        {protocol: {held-out name: images}}, |expected grade - grade| from large to small, ties by
+        name. Each image has the keys image, source (data URI), grade, predicted, expected and
+        shares (probability of each grade).
+
+    Raises:
+        DataError: If a predicted image is not in the manifest of its domain.
     """
-    found = {}
+    worst: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for folder in first_seed([run.folder for run in runs]) if count else ():
         rows = tested(predictions.read(folder / "predictions.parquet", ERROR_COLUMNS))
-        rows = rows.assign(error=(rows["expected_grade"] - rows["grade"]).abs()).sort_values(
-            ["error", "image"], ascending=[False, True]
-        )
-        worst = [_error(row, manifests, store) for row in rows.head(count).to_dict("records")]
+        error = (rows["expected_grade"] - rows["grade"]).abs()
+        rows = rows.assign(error=error).sort_values(["error", "image"], ascending=[False, True])
+        images = [_error(row, manifests, store) for row in rows.head(count).to_dict("records")]
         run = RunFolder(folder)
-        found.setdefault(run.protocol, {})[run.held_out] = worst
-    return found
+        worst.setdefault(run.protocol, {})[run.held_out] = images
+    return worst
 
 
-def _error(row, manifests, store):
+def _error(
+    row: Mapping[str, Any], manifests: Mapping[str, pd.DataFrame], store: Path
+) -> dict[str, Any]:
+    """One image of the gallery. row: of its predictions."""
     domain = row["image"].partition("/")[0]
-    place = (
-        manifests[domain].index[manifests[domain]["image"] == row["image"]]
-        if domain in manifests
-        else []
-    )
-    if len(place) != 1:
+    manifest = manifests.get(domain)
+    rows = [] if manifest is None else manifest.index[manifest["image"] == row["image"]]
+    if manifest is None or len(rows) != 1:
         raise DataError(
-            f"{row['image']}: predicted, but not in the manifest of {domain}; train that run again"
+            f"{row['image']}: predicted, but not in the manifest of {domain}. Train that run again."
         )
-    image = Image.fromarray(
-        np.asarray(open_store(store / f"{domain}.npy", manifests[domain])[place[0]])
-    )
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
     shares = [float(row[column]) for column in schema.PROBABILITIES]
+    pixels = open_store(store / f"{domain}.npy", manifest)[rows[0]]
     return {
         "image": row["image"],
-        "source": uri("jpeg", buffer.getvalue()),
+        "source": html.thumbnail_uri(pixels, THUMBNAIL),
         "grade": int(row["grade"]),
         "predicted": int(np.argmax(shares)),
         "expected": float(row["expected_grade"]),

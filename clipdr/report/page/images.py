@@ -1,37 +1,33 @@
-"""What the page shows beside tables: figures, similarity matrices as numbers, the worst errors with their photographs, the data report.
+"""Figures of the report, embedded as data URIs.
 
-Input: {results}/figures/ and {results}/data/, predictions of the runs, manifests and stores. Output: plain values for the template.
+Input: {name}.png and {name}.svg of a folder, as clipdr.report.figures.style writes them. Output:
+plain values.
 """
 
-import base64
+from __future__ import annotations
+
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-VECTOR = 300 * 2**10  # bytes: a larger SVG is shown as PNG
-PHOTOGRAPHS = ("cam",)  # figures that show some photographs, not numbers over all of them
-UNCOUNTED = (
-    *PHOTOGRAPHS,
-    "embedding",
-    "training",
-)  # figures that say themselves what they are of: not of all test photographs
-WORDS = {  # figure -> what it shows, with units
-    "scores_by_domain": "Scores (%) on each held-out domain and their mean, with 95 % bootstrap intervals over patients.",
-    "similarity": "Mean cosine of the test photographs of each true grade with the text of each grade, averaged over the held-out domains.",
-    "similarity_by_domain": "Mean cosine of the test photographs of each true grade with the text of each grade, per held-out domain.",
-    "differences": "Paired differences (points of 100) from the reference method on shared resamples of patients, with 95 % intervals.",
-    "confusion": "Photographs by true grade (rows) and most probable grade (columns), in % of the row, over the held-out domains.",
-    "reliability": "Share of photographs with grade >= k (%) against the predicted probability (%), before and after the temperature.",
-    "roc": "ROC of referable DR (grade >= 2): sensitivity (%) against 1 - specificity (%), with the threshold frozen on source validation.",
-    "training": "Loss and AUC (%) on source validation at every evaluation; the chosen checkpoint is marked.",
-    "cam": "Grad-CAM of the logit of the true grade on the same photographs, one per grade, with the map of random weights as a check.",
-    "embedding": "Image features of the frozen tower in two dimensions (t-SNE, no unit), by grade and by domain, and the grades' texts.",
-}
+from clipdr.report import html
+from clipdr.report.figures import catalog
+
+VECTOR = 300 * 2**10  # bytes: a larger SVG is embedded as PNG
 
 
 class Figure(NamedTuple):
-    """A figure of the page: data URI (None where the file is missing), pixels, alternative text, caption."""
+    """A figure of the report.
+
+    Attributes:
+        name: Name of its files.
+        source: Data URI, None where the file is missing.
+        width: Width of the PNG in pixels.
+        height: Height of the PNG in pixels.
+        alt: Alternative text.
+        caption: Text below the figure.
+    """
 
     name: str
     source: str | None
@@ -41,30 +37,40 @@ class Figure(NamedTuple):
     caption: str
 
 
-def figure(folder, name, count):
-    """A figure of `clipdr figure` -> Figure. count: how many photographs its numbers are of, in words"""
-    said = WORDS.get(name, f"{name.replace('_', ' ').capitalize()}.")
-    return picture(folder, name, said, said if name in UNCOUNTED else f"{said} {count}")
+def figure(folder: Path, name: str, count: str) -> Figure:
+    """Embed a figure of `clipdr figure`.
+
+    Args:
+        folder: Folder of figures.
+        name: A name of the catalogue of figures.
+        count: Sentence on the number of images, added to the caption of a figure over all test
+            images.
+
+    Raises:
+        DataError: If no figure has this name.
+    """
+    module = catalog.module(name)
+    caption = module.CAPTION
+    return embedded(folder, name, caption, f"{caption} {count}" if module.COUNTED else caption)
 
 
-def picture(folder, name, alt, caption):
-    """{name}.svg of a folder where it is there and small, else {name}.png, with its words -> Figure; without source if there is none."""
+def embedded(folder: Path, name: str, alt: str, caption: str) -> Figure:
+    """Embed a figure: {name}.svg where it is there and small, else {name}.png.
+
+    Args:
+        folder: Folder of figures.
+        name: Name of the files.
+        alt: Alternative text.
+        caption: Text below the figure.
+
+    Returns:
+        Figure; without `source` where there is no PNG.
+    """
     png, svg = (Path(folder) / f"{name}{suffix}" for suffix in (".png", ".svg"))
     if not png.is_file():
         return Figure(name, None, 0, 0, alt, caption)
     with Image.open(png) as image:
         width, height = image.size
     vector = svg.is_file() and svg.stat().st_size <= VECTOR
-    return Figure(
-        name,
-        uri("svg+xml", svg.read_bytes()) if vector else uri("png", png.read_bytes()),
-        width,
-        height,
-        alt,
-        caption,
-    )
-
-
-def uri(kind, content):
-    """Bytes of a picture as a data URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    kind, path = ("svg+xml", svg) if vector else ("png", png)
+    return Figure(name, html.data_uri(kind, path.read_bytes()), width, height, alt, caption)

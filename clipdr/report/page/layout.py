@@ -1,11 +1,17 @@
-"""The sections of the page: their order, their titles and leads, and which tables and figures belong to which.
+"""Layout of the report: its sections in order, their titles, their tables and figures.
 
-Input: names of tables and figures. Output: {section: names}. Constants and one pure function.
+A table states its section in the catalogue of tables, a figure in its module (SECTION). Nothing is
+placed by its name.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-MAPS = ("cam", "activation", "map")  # in the names of figures that explain a prediction
+from clipdr.report.figures import catalog as figures
+from clipdr.report.tables import catalog as tables
+
 # protocol -> its heading where a section shows several; others (of a sub-package) by their own name
 PROTOCOLS = {
     "dg": "One domain held out (dg)",
@@ -15,94 +21,117 @@ PROTOCOLS = {
 }
 
 
-class Topic(NamedTuple):
-    """A section that shows tables and figures: those whose name holds one of the words; what no topic claims goes to the first."""
+class Section(NamedTuple):
+    """A section of the report: title, and the paragraph below it ("" for none)."""
 
     title: str
-    lead: str
-    words: tuple[str, ...] = ()
+    lead: str = ""
 
 
-# section -> Topic, in the order of the page; a name that several claim goes to the last of them
-TOPICS = {
-    "benchmark": Topic(
+# id of the section -> Section, in the order of the report
+SECTIONS = {
+    "benchmark": Section(
         "Benchmark",
-        "Scores on hospitals that were held out of training, validation and selection; one column per held-out domain.",
+        "Scores on hospitals that were held out of training, validation and selection. "
+        "One column per held-out domain.",
     ),
-    "comparisons": Topic(
+    "comparisons": Section(
         "Paired comparisons",
-        "Every method against the reference on the same resamples of patients. A difference in bold has p < 0.05 after Holm's correction.",
-        ("compar", "differ", "paired", "critical"),
+        "Every method against the reference on the same resamples of patients. "
+        "A difference in bold has p < 0.05 after Holm's correction.",
     ),
-    "grades": Topic(
-        "Recall of each grade",
-        "Share of the photographs of each grade that are graded right: collapse to grade 0 shows here.",
-        ("recall",),
+    "grades": Section(
+        "Recall per grade",
+        "Share of the images of each grade that are predicted as that grade. "
+        "A collapse to grade 0 shows here.",
     ),
-    "referable": Topic(
+    "referable": Section(
         "Referable DR (grade >= 2)",
-        "Sensitivity and specificity at a threshold frozen on source validation, before a photograph of the held-out domain is seen.",
-        ("referable", "roc", "sensitivity", "specificity"),
+        "Sensitivity and specificity at a threshold frozen on source validation, "
+        "without images of the held-out domain.",
     ),
-    "calibration": Topic(
+    "calibration": Section(
         "Calibration",
-        "Whether a predicted P(grade >= k) of 70 % is right 7 times in 10, before and after one temperature fitted on source validation.",
-        ("calibration", "reliability", "ece", "brier"),
+        "Agreement of the predicted P(grade >= k) with the observed frequency, before and after "
+        "one temperature fitted on source validation.",
     ),
-    "similarity": Topic(
-        "Similarity of photographs and texts",
-        "Mean cosine between the test photographs of each true grade (rows) and the text of each grade (columns), selected checkpoint, "
-        "lowest seed. In an ordinal model every row falls with the distance from the outlined cell.",
-        ("similarity", "ordinality"),
+    "similarity": Section(
+        "Similarity of images and texts",
+        "Mean cosine between the test images of each true grade (rows) and the text of each grade "
+        "(columns), selected checkpoint, lowest seed. "
+        "In an ordinal model every row falls with the distance from the outlined cell.",
     ),
-    "confusion": Topic(
-        "Confusion matrices",
-        "True grade (rows) against the most probable grade (columns).",
-        ("confusion",),
+    "confusion": Section(
+        "Confusion matrices", "True grade (rows) against the most probable grade (columns)."
     ),
-    "training": Topic(
+    "training": Section(
         "Training",
-        "Loss and score on source validation; the held-out domain is not in these curves.",
-        ("training", "curve", "history"),
+        "Loss and score on source validation. The held-out domain is not in these curves.",
     ),
-    "maps": Topic(
-        "What the models look at",
-        "Activation maps and image features. A map shows where a score comes from, not whether the reason is sound.",
-        (*MAPS, "embedding"),
+    "maps": Section(
+        "Activation maps and features",
+        "Activation maps and image features. A map shows which region a score depends on, not "
+        "whether the reason is sound.",
     ),
-    "gallery": Topic(
-        "Worst errors",
-        "Of all test photographs of each held-out domain, those whose expected grade is farthest from the true one.",
+    "gallery": Section(
+        "Largest errors",
+        "Test images of each held-out domain whose expected grade is farthest from the true one.",
     ),
-    "data": Topic("Data", ""),
-    "leaks": Topic(
-        "Leaks",
-        "What the parts of each fold share. Photographs are compared by bytes, pixels, names and patients; changed copies are found too.",
-        ("leak",),
+    "data": Section("Data"),
+    "leaks": Section(
+        "Leakage",
+        "Images and patients that the splits of each fold share. Images are compared by bytes, "
+        "pixels, names and patients; near-duplicates are found too.",
     ),
-    "selection": Topic(
-        "Honesty of the selection",
-        "Checkpoints are chosen on source validation. The last weights, and an oracle where one was run, show what another rule would "
-        "have changed.",
-        ("selection",),
+    "selection": Section(
+        "Model selection",
+        "Checkpoints are selected on source validation. The last weights, and an oracle where one "
+        "was run, show the effect of another rule.",
     ),
-    "deviations": Topic("Deviations from the papers", ""),
-    "environment": Topic(
-        "Environment and commit", "What the runs depended on beside their settings."
+    "deviations": Section("Deviations from the papers"),
+    "environment": Section(
+        "Environment and commit", "Software, hardware and cost of the runs, beside their settings."
     ),
-    "tripod": Topic("Appendix: TRIPOD+AI", ""),
-    "claim": Topic("Appendix: CLAIM 2024", ""),
+    "tripod": Section("Appendix: TRIPOD+AI"),
+    "claim": Section("Appendix: CLAIM 2024"),
 }
 
 
-def shared_out(names):
-    """{section: those of the names that belong to it, in order}; the first section takes what no other claims."""
-    found = {topic: [] for topic in TOPICS}
+def table_section(name: str) -> str:
+    """Section of a table.
+
+    Raises:
+        DataError: If no table has this name.
+    """
+    return tables.entry(name).section
+
+
+def figure_section(name: str) -> str:
+    """Section of a figure.
+
+    Raises:
+        DataError: If no figure has this name.
+    """
+    return figures.module(name).SECTION
+
+
+def by_section(names: Sequence[str], section_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """Group names by section.
+
+    Args:
+        names: Names of tables or of figures.
+        section_of: `table_section` or `figure_section`.
+
+    Returns:
+        {section: its names, in order} for every section of the report.
+    """
+    groups: dict[str, list[str]] = {section: [] for section in SECTIONS}
     for name in names:
-        owners = [
-            topic
-            for topic, facts_of in TOPICS.items()
-            if any(word in name for word in facts_of.words)
-        ]
-        found[owners[-1] if owners else next(iter(TOPICS))].append(name)
-    return found
+        groups[section_of(name)].append(name)
+    return groups
+
+
+def requested_sections() -> set[str]:
+    """Sections that show tables or figures of the catalogues."""
+    of_tables = {entry.section for entry in tables.TABLES.values()}
+    return of_tables | {figure_section(name) for name in figures.FIGURES}

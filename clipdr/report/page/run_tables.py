@@ -1,108 +1,48 @@
-"""What the files of a study say, as plain tables for the page: comparisons, selection, leaks, settings, environment.
+"""Tables of the report about the runs: model selection, settings, environment, domains.
 
-Input: files of {results}/ and of run folders. Output: Views, text and numbers without any markup.
+Input: runs, their scores, and manifests. Output: Views.
 """
 
+from __future__ import annotations
+
 import json
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from clipdr import GRADES, REFERABLE
-from clipdr.data import leakage
-from clipdr.data.manifest import read_manifest
+from clipdr.artifacts.run_folder import Run
 from clipdr.evaluation.aggregate import average
 from clipdr.evaluation.schema import AS_HEADLINE, AVERAGE, HEADLINE
 from clipdr.report.labels import PROTOCOLS, SELECTIONS, STYLES
-from clipdr.report.page.views import NO_INTERVAL, Cell, View, cell
-from clipdr.report.tables.table import MISSING, UNDEFINED
+from clipdr.report.tables.notes import OTHER_RULE
+from clipdr.report.tables.table import UNDEFINED
+from clipdr.report.tables.views import Cell, View, cell
+
+TRAINING = {  # setting of the training -> head of its column
+    "epochs": "Epochs",
+    "batch_size": "Batch",
+    "optimizer": "Optimiser",
+    "lr": "Learning rate",
+    "schedule": "Schedule",
+    "augment": "Augmentation",
+    "evaluations": "Evaluations",
+    "precision": "Precision",
+}
 
 
-def read_data(data, domains):
-    """{domain: manifest}."""
-    return {name: read_manifest(data / "manifests" / f"{name}.csv") for name in domains}
+def selection(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[View, View]:
+    """Effect of the rule of model selection.
 
+    Args:
+        runs: Runs of one protocol.
+        scores: Their scores (`aggregate.collect`).
 
-COMPARED = (
-    "auc",
-    "qwk",
-    "macro_f1",
-    "accuracy",
-    "mae",
-    "referable_auc",
-    "rps",
-)  # where they have a style
-
-
-def comparisons(path, protocol, remarks):
-    """comparisons.csv -> Views of the average and of each held-out domain, the average first; [] where the file is missing or empty.
-
-    remarks : of the runs (clipdr.report.tables.notes), for the methods that are not themselves
+    Returns:
+        Scores of the selected checkpoint beside those of the other rules, by method; and the
+        evaluations and the selected step of every run.
     """
-    if not Path(path).is_file():
-        return []
-    numbers = dict.fromkeys(["difference", "low", "high", "p", "p_holm"], "")
-    table = pd.read_csv(path, keep_default_na=False, na_values=numbers)
-    table = table[table["protocol"] == protocol]
-    domains = [name for name in table["held_out"].unique() if name != AVERAGE]
-    metrics = [
-        metric for metric in COMPARED if metric in STYLES and (table["metric"] == metric).any()
-    ]
-    views = []
-    for held_out in sorted(table["held_out"].unique(), key=lambda name: name != AVERAGE):
-        part = table[(table["held_out"] == held_out) & table["metric"].isin(metrics)]
-        body = [
-            [
-                Cell(method),
-                *(
-                    _difference(rows[rows["metric"] == metric], STYLES[metric])
-                    for metric in metrics
-                ),
-            ]
-            for method, rows in part.groupby("method", sort=False)
-        ]
-        notes = (
-            [NO_INTERVAL] if any(one.small == "no interval" for row in body for one in row) else []
-        )
-        first, units = part.iloc[0], sorted(part["unit"].unique())
-        methods = [first["reference"], *part["method"].unique()]
-        notes += remarks.caution(methods, domains if held_out == AVERAGE else [held_out])
-        where = f"Mean of the {PROTOCOLS[protocol][1]}" if held_out == AVERAGE else held_out
-        caption = f"{where}: method minus {first['reference']}, 95 % interval and p (Holm over the methods). n = {first['n']:,} photographs"
-        caption += (
-            f" of {first['clusters']:,} patients."
-            if units == ["patient"]
-            else "; patients unknown in part: too narrow."
-        )
-        views.append(View(caption, ["Method", *(head(metric) for metric in metrics)], body, notes))
-    return views
-
-
-def head(metric):
-    """A metric as the head of a column, with its unit and, where less is better, that."""
-    style = STYLES[metric]
-    name = f"{style.title} of referable DR" if metric == "referable_auc" else style.title
-    return f"{name} ({'%' if style.factor == 100 else 'grades'}{'' if style.more_is_better else ', less is better'})"
-
-
-def _difference(rows, style):
-    if rows.empty:
-        return Cell(MISSING)
-    row = rows.iloc[0]
-    value, low, high = (style.factor * row[column] for column in ("difference", "low", "high"))
-    if pd.isna(value):
-        return Cell(UNDEFINED)
-    d = style.decimals
-    small = (
-        "no interval"
-        if pd.isna(low)
-        else f"{cell(low, d, '+').text} to {cell(high, d, '+').text}; p\u00a0{row['p_holm']:.3f}"
-    )
-    return cell(value, d, "+")._replace(small=small, mark="clear" if row["p_holm"] < 0.05 else "")
-
-
-def selection(runs, scores):
-    """Two Views: scores of the selected checkpoint beside the other rules, by method; and every run's evaluations and chosen step."""
     rules = [HEADLINE, *sorted(set(scores["selection"]) - set(AS_HEADLINE[HEADLINE]))]
     means = {
         rule: average(scores, selection=rule).set_index(["method", "held_out", "metric"])["mean"]
@@ -111,9 +51,8 @@ def selection(runs, scores):
     metrics = [metric for metric in ("auc", "qwk") if metric in STYLES]
     heads = ["Method"]
     for metric in metrics:
-        heads += [f"{STYLES[metric].title} {rule}" for rule in rules] + [
-            f"{rule} minus {HEADLINE}" for rule in rules[1:]
-        ]
+        heads += [f"{STYLES[metric].title} {rule}" for rule in rules]
+        heads += [f"{rule} minus {HEADLINE}" for rule in rules[1:]]
     body = []
     for method in dict.fromkeys(run.method for run in runs):
         row = [Cell(method)]
@@ -123,21 +62,23 @@ def selection(runs, scores):
             row += [cell(value, style.decimals) for value in values]
             row += [cell(value - values[0], style.decimals, "+") for value in values[1:]]
         body.append(row)
-    notes = [f"{rule}: {SELECTIONS.get(rule, 'a rule of this study')}." for rule in rules]
-    caption = f"Unweighted mean over the {PROTOCOLS[runs[0].protocol][1]} under each selection rule, and what the rule changes."
+    notes = [f"{rule}: {SELECTIONS.get(rule, OTHER_RULE)}." for rule in rules]
+    over = PROTOCOLS[runs[0].protocol][1]
+    caption = f"Unweighted mean over the {over} under each rule of selection, and the difference."
     each = [
-        [Cell(f"{run.method}, {run.held_out}, seed {run.seed}"), *_chosen(run.history)]
+        [Cell(f"{run.method}, {run.held_out}, seed {run.seed}"), *_selected(run.history)]
         for run in runs
     ]
-    chosen = View(
-        "Evaluations on source validation and the step chosen, per run.",
-        ["Run", "Evaluations", "Chosen step", "Last step", "Source AUC at the choice (%)"],
+    steps = View(
+        "Evaluations on source validation and the selected step, per run.",
+        ["Run", "Evaluations", "Selected step", "Last step", "Source AUC at that step (%)"],
         each,
     )
-    return View(caption, heads, body, notes), chosen
+    return View(caption, heads, body, notes), steps
 
 
-def _chosen(history):
+def _selected(history: pd.DataFrame) -> list[Cell]:
+    """Evaluations, selected step, last step and source AUC of one run."""
     if history.empty:
         return [cell(0), Cell("nothing trained"), Cell(""), Cell("")]
     row = history[history["selected"].astype(bool)].iloc[-1]
@@ -145,168 +86,67 @@ def _chosen(history):
     return [cell(len(history)), cell(row["step"]), cell(history["step"].iloc[-1]), auc]
 
 
-def domains(manifests):
-    """What the domains are: photographs, patients, grades and the share of referable DR. manifests: {domain: manifest}"""
+def domains(manifests: Mapping[str, pd.DataFrame]) -> View:
+    """Images, patients, grades and share of referable DR of each domain, {domain: manifest}."""
     body = []
     for name, frame in manifests.items():
-        known = frame.loc[frame["patient"] != "", "patient"].nunique()
+        patients = frame.loc[frame["patient"] != "", "patient"].nunique()
         counts = frame["grade"].value_counts().reindex(range(len(GRADES)), fill_value=0)
-        shown = [cell(len(frame)), cell(known) if known else Cell("unknown"), *map(cell, counts)]
-        body.append([Cell(name), *shown, cell(100 * (frame["grade"] >= REFERABLE).mean(), 1)])
-    heads = [
-        "Domain",
-        "Photographs",
-        "Patients",
-        *(f"{grade} {name}" for grade, name in enumerate(GRADES)),
-        "Referable DR (%)",
-    ]
-    return View("Photographs of each domain by grade.", heads, body)
+        images = [cell(len(frame)), cell(patients) if patients else Cell("unknown")]
+        share = cell(100 * (frame["grade"] >= REFERABLE).mean(), 1)
+        body.append([Cell(name), *images, *map(cell, counts), share])
+    grades = [f"{grade} {name}" for grade, name in enumerate(GRADES)]
+    heads = ["Domain", "Images", "Patients", *grades, "Referable DR (%)"]
+    return View("Images of each domain by grade.", heads, body)
 
 
-def settings(runs):
-    """How each method was trained: one row per method; a setting that differs between its runs is shown with all its values."""
-    names = (
-        "epochs",
-        "batch_size",
-        "optimizer",
-        "lr",
-        "schedule",
-        "augment",
-        "evaluations",
-        "precision",
-    )
+def settings(runs: Sequence[Run]) -> View:
+    """Training settings, one row per method, with all values of its runs."""
     body = []
     for method in dict.fromkeys(run.method for run in runs):
-        mine = [run.settings for run in runs if run.method == method]
-        tower = _values(
-            f"{one['backbone']['name']}{' (frozen)' if one['frozen'] else ''}" for one in mine
+        own = [run.settings for run in runs if run.method == method]
+        encoder = _values(
+            f"{one['backbone']['name']}{' (frozen)' if one['frozen'] else ''}" for one in own
         )
         options = _values(
             json.dumps(one["options"], sort_keys=True) if one["options"] else "defaults"
-            for one in mine
+            for one in own
         )
-        pixels = _values(one["image"]["input"] for one in mine)
-        trained = [_values(one["training"][name] for one in mine) for name in names]
-        body.append([Cell(method), Cell(tower), Cell(pixels), *map(Cell, trained), Cell(options)])
-    heads = [
-        "Method",
-        "Image tower",
-        "Input (pixels)",
-        "Epochs",
-        "Batch",
-        "Optimiser",
-        "Learning rate",
-        "Schedule",
-        "Augmentation",
-    ]
-    note = "Methods that fit nothing by gradient descent (zero_shot, linear_probe) do not use the training columns."
-    return View(
-        "Settings of every method, as in settings.json of its runs.",
-        [*heads, "Evaluations", "Precision", "Options"],
-        body,
-        [note],
+        pixels = _values(one["image"]["input"] for one in own)
+        training = [_values(one["training"][name] for one in own) for name in TRAINING]
+        body.append([Cell(text) for text in (method, encoder, pixels, *training, options)])
+    note = (
+        "Methods without gradient descent (zero_shot, linear_probe) do not use the training "
+        "columns."
     )
+    heads = ["Method", "Image encoder", "Input (pixels)", *TRAINING.values(), "Options"]
+    caption = "Settings of every method, as in settings.json of its runs."
+    return View(caption, heads, body, [note])
 
 
-def _values(values):
-    return ", ".join(
-        dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-    )
+def _values(values: Iterable[Any]) -> str:
+    """Distinct values in one line."""
+    texts = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+    return ", ".join(dict.fromkeys(texts))
 
 
-def environment(runs):
+def environment(runs: Sequence[Run]) -> View:
     """Commit, versions, machine and cost, each distinct value with its number of runs."""
-    shown = {"Commit": "commit", "Python": "python", "Device": "device", "Threads": "threads"}
+    keys = {"Commit": "commit", "Python": "python", "Device": "device", "Threads": "threads"}
     facts = {
         title: [str(run.provenance[key] or "unknown") for run in runs]
-        for title, key in shown.items()
+        for title, key in keys.items()
     }
     for package in runs[0].provenance["versions"]:
         facts[package] = [run.provenance["versions"].get(package, "absent") for run in runs]
-    body = [
-        [
-            Cell(title),
-            Cell(
-                "; ".join(
-                    f"{value} ({values.count(value)} runs)" for value in dict.fromkeys(values)
-                )
-            ),
-        ]
-        for title, values in facts.items()
-    ]
-    seconds, peak = (
-        sum(run.provenance["seconds"] for run in runs),
-        max(run.provenance["peak_mib"] for run in runs),
-    )
-    body.append(
-        [
-            Cell("Time of all training jobs"),
-            Cell(f"{seconds / 3600:.2f} hours ({seconds:,.0f} s)", number=seconds),
-        ]
-    )
+    body = []
+    for title, values in facts.items():
+        counted = (f"{value} ({values.count(value)} runs)" for value in dict.fromkeys(values))
+        body.append([Cell(title), Cell("; ".join(counted))])
+    seconds = sum(run.provenance["seconds"] for run in runs)
+    peak = max(run.provenance["peak_mib"] for run in runs)
+    hours = Cell(f"{seconds / 3600:.2f} hours ({seconds:,.0f} s)", number=seconds)
+    body.append([Cell("Time of all training jobs"), hours])
     body.append([Cell("Largest memory of a job"), Cell(f"{peak:,.0f} MiB", number=peak)])
-    return View(
-        f"Environment of {len(runs)} runs, from their provenance.json.", ["What", "Value"], body
-    )
-
-
-def folds(results, protocol, held):
-    """[View] of what the parts of each fold share. A fold without a report is said."""
-    body, notes = [], []
-    for held_out in held:
-        path = Path(results) / "gate" / protocol / f"{held_out}.json"
-        if not path.is_file():
-            body.append([Cell(held_out), *[Cell(MISSING)] * 6])
-            notes.append(f"{held_out}: nobody looked (no {path.name}; run clipdr gate).")
-            continue
-        report = json.loads(path.read_text())
-        said = [
-            leakage.counted(report[case]) or "none"
-            for case in ("leaks", "warnings", "twice_in_test")
-        ]
-        body.append(
-            [
-                Cell(held_out),
-                *(cell(report["images"].get(part, 0)) for part in ("train", "val", "test")),
-                *map(Cell, said),
-            ]
-        )
-    heads = [
-        "Held out",
-        "Train",
-        "Validation",
-        "Test",
-        "Train or validation with test",
-        "Train with validation",
-        "Twice in test",
-    ]
-    return [
-        View(
-            f"Photographs of each fold of protocol {protocol}, and pairs that its parts share.",
-            heads,
-            body,
-            notes,
-        )
-    ]
-
-
-def leaks(results):
-    """[View] of all pairs found, by kind and domains; [] where nobody looked."""
-    path = Path(results) / "leaks.csv"
-    if not path.is_file():
-        return []
-    pairs = leakage.read(path).groupby(["kind", "domain_a", "domain_b"], sort=True)
-    rows = [
-        [Cell(kind), Cell(leakage.KINDS[kind]), Cell(a if a == b else f"{a} and {b}"), cell(len(part)),
-         cell((part["grade_a"] != part["grade_b"]).sum()) if kind != "patient" else Cell("")]
-        for (kind, a, b), part in pairs
-    ]  # fmt: skip
-    caption = "Pairs of photographs that are one, or of one patient, over all data of the study (leaks.csv)."
-    return [
-        View(
-            caption,
-            ["Kind", "Meaning", "Domains", "Pairs", "With two grades"],
-            rows,
-            [] if rows else ["No pair was found."],
-        )
-    ]
+    caption = f"Environment of {len(runs)} runs, from their provenance.json."
+    return View(caption, ["Item", "Value"], body)

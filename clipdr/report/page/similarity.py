@@ -1,9 +1,17 @@
-"""TODO"""
+"""Similarity matrices of the report: mean cosine of images and texts by grade.
+
+Input: predictions of the runs. Output: plain values for the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from clipdr import GRADES
-from clipdr.artifacts.run_folder import RunFolder, by_protocol, first_seed
+from clipdr.artifacts.run_folder import Run, RunFolder, by_protocol, first_seed
 from clipdr.evaluation import predictions
 from clipdr.evaluation.predictions import tested
 from clipdr.evaluation.similarity import (
@@ -14,70 +22,79 @@ from clipdr.evaluation.similarity import (
     similarity_matrix,
     wrong_order,
 )
-from clipdr.report.page.views import cell
+from clipdr.report.tables.views import cell
 
 
-def similarities(runs):
-    """{protocol: similarity matrices} of every protocol that has any, as `matrices_of` gives them."""
-    found = {protocol: matrices_of(part) for protocol, part in by_protocol(runs).items()}
-    return {protocol: groups for protocol, groups in found.items() if groups}
+def similarities(runs: Sequence[Run]) -> dict[str, list[dict[str, Any]]]:
+    """Similarity matrices by protocol, as `matrices_of` returns them."""
+    groups = {protocol: matrices_of(part) for protocol, part in by_protocol(runs).items()}
+    return {protocol: group for protocol, group in groups.items() if group}
 
 
-def matrices_of(runs):
-    """Similarity matrices of the methods with texts that were run on all held-out domains, the mean over domains first, lowest seed.
+def matrices_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Similarity matrices of the methods with texts, lowest seed.
 
-    runs    : of one protocol
-    returns [{held_out, matrices: [{method, wrong, pairs, falling, rows: [{grade, photographs, cells: [{text, share, say, true}]}]}]}];
-            share: 0..1 within the range of all matrices shown; [] where no method has texts
+    Args:
+        runs: Runs of one protocol. Methods that lack a held-out domain are left out.
+
+    Returns:
+        One group per held-out name, the mean over them first; [] where no method has texts. A group
+        has the keys held_out and matrices. A matrix has the keys method, wrong and pairs
+        (misordered adjacent pairs and pairs), falling and whole (ordinal rows and rows), and rows.
+        A row has the keys grade, images and cells. A cell has the keys text (as printed), share (0
+        to 1 within the range of all matrices), label (in words) and true (whether the text is that
+        of the true grade).
     """
-    found, held = {}, list(dict.fromkeys(run.held_out for run in runs))
+    held = list(dict.fromkeys(run.held_out for run in runs))
+    parts: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for folder in first_seed([run.folder for run in runs]):
         rows = predictions.read(folder / "predictions.parquet", COLUMNS)
-        matrix, (_, method, held_out, _) = similarity_matrix(rows), RunFolder(folder).key
+        matrix, run = similarity_matrix(rows), RunFolder(folder)
         if matrix is not None:
-            found.setdefault(method, {})[held_out] = (
-                matrix,
-                np.bincount(tested(rows)["grade"], minlength=len(GRADES)),
-            )
-    found = {
-        method: {name: parts[name] for name in held}
-        for method, parts in found.items()
-        if set(parts) == set(held)
+            counts = np.bincount(tested(rows)["grade"], minlength=len(GRADES))
+            parts.setdefault(run.method, {})[run.held_out] = (matrix, counts)
+    parts = {
+        method: {name: by_name[name] for name in held}
+        for method, by_name in parts.items()
+        if set(by_name) == set(held)
     }
-    if not found:
+    if not parts:
         return []
     title = f"mean of {len(held)} {'source' if runs[0].protocol == 'esdg' else 'held-out'} domains"
-    for parts in found.values():
-        parts[title] = (
-            mean({name: part[0] for name, part in parts.items()}),
-            np.sum([part[1] for part in parts.values()], axis=0),
-        )
-    ends = limits([part[0] for parts in found.values() for part in parts.values()])
+    for by_name in parts.values():
+        matrices = {name: matrix for name, (matrix, _) in by_name.items()}
+        counts = np.sum([counts for _, counts in by_name.values()], axis=0)
+        by_name[title] = (mean(matrices), counts)
+    ends = limits([matrix for by_name in parts.values() for matrix, _ in by_name.values()])
     return [
         {
             "held_out": name,
             "matrices": [
-                _matrix(method, name, *parts[name], ends) for method, parts in found.items()
+                _matrix(method, name, *by_name[name], ends) for method, by_name in parts.items()
             ],
         }
         for name in [title, *held]
     ]
 
 
-def _matrix(method, held_out, matrix, counts, ends):
+def _matrix(
+    method: str, held_out: str, matrix: np.ndarray, counts: np.ndarray, ends: tuple[float, float]
+) -> dict[str, Any]:
+    """One matrix for the template. counts: (5,) images per true grade; ends: range of colours."""
     low, high = ends
     rows = []
     for grade, line in enumerate(matrix):
         cells = []
         for text, value in enumerate(line):
             printed = cell(value, 3).text
-            say = f"{method}, {held_out}: true grade {grade} ({GRADES[grade]}), text of grade {text} ({GRADES[text]}): "
-            say += f"mean cosine {printed}; n = {int(counts[grade]):,} photographs"
+            label = f"{method}, {held_out}: true grade {grade} ({GRADES[grade]}), "
+            label += f"text of grade {text} ({GRADES[text]}): "
+            label += f"mean cosine {printed}; n = {int(counts[grade]):,} images"
             share = 0.0 if np.isnan(value) or high == low else float((value - low) / (high - low))
             cells.append(
-                {"text": printed, "share": round(share, 3), "say": say, "true": grade == text}
+                {"text": printed, "share": round(share, 3), "label": label, "true": grade == text}
             )
-        rows.append({"grade": grade, "photographs": int(counts[grade]), "cells": cells})
+        rows.append({"grade": grade, "images": int(counts[grade]), "cells": cells})
     (wrong, pairs), (falling, whole) = wrong_order(matrix), falling_rows(matrix)
     return {
         "method": method,

@@ -1,18 +1,32 @@
-"""Catalogue of all tables: name -> how it is made from the scores of runs."""
+"""Catalogue of all tables: protocol, section of the report, and how each is made from runs."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from clipdr import DataError
 from clipdr.artifacts.run_folder import RunFolder, axes
-from clipdr.evaluation import aggregate
-from clipdr.evaluation import comparison as comparisons
 from clipdr.report.tables import benchmark, clinical, comparison, notes, reproduction
-from clipdr.report.tables.table import Table
+from clipdr.report.tables.table import Entry, Table
 
-TABLES = benchmark.TABLES | clinical.TABLES | comparison.COMPARISONS | reproduction.REPRODUCTIONS
+TABLES: dict[str, Entry] = (
+    benchmark.TABLES | clinical.TABLES | comparison.TABLES | reproduction.TABLES
+)
 
 
-def make(name: str, runs: list[Path], results: Path) -> Table:
+def entry(name: str) -> Entry:
+    """Look up a table.
+
+    Raises:
+        DataError: If the name is unknown.
+    """
+    if name not in TABLES:
+        raise DataError(f"table {name!r} is unknown. Known tables: {', '.join(TABLES)}.")
+    return TABLES[name]
+
+
+def make(name: str, runs: Sequence[Path], results: Path) -> Table:
     """Make one table of finished, scored runs.
 
     Args:
@@ -23,16 +37,8 @@ def make(name: str, runs: list[Path], results: Path) -> Table:
     Raises:
         DataError: If the name is unknown, or a file of a run is missing.
     """
-    if name not in TABLES:
-        raise DataError(f"table {name!r} is unknown. Known tables: {', '.join(TABLES)}.")
-    protocol = TABLES[name].keywords["protocol"]
-    runs = [run for run in runs if RunFolder(run).protocol == protocol]
-    if name in comparison.COMPARISONS:
-        content = comparisons.read(results / "comparisons.csv", protocol)
-    else:
-        averages_of = benchmark.READS.get(name, benchmark.rule_averages)
-        content = averages_of(
-            aggregate.collect(runs), aggregate.collect_draws(runs, selection=None)
-        )
-    table = TABLES[name](content, **axes(runs), remarks=notes.remarks(runs))
-    return notes.marked(table, notes.found(results, runs))
+    table = entry(name)
+    folders = [run for run in runs if RunFolder(run).protocol == table.protocol]
+    content = table.read(folders, results)
+    made = table.make(content, **axes(folders), remarks=notes.remarks(folders))
+    return notes.with_leakage(made, notes.leakage_verdicts(results, folders))
