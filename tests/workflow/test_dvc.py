@@ -1,4 +1,4 @@
-"""The two DVC stages, in a copy of the repository whose workflow is a stand-in of a few lines; and a real clone, pulled, without work."""
+"""The two DVC stages with a stand-in for Snakemake, and a real clone that has nothing to run."""
 
 import json
 import re
@@ -16,12 +16,15 @@ from clipdr.report.figures.catalog import FIGURES, FROM_MODELS
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PLOTS = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
 PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
+    "0000000d49444154789c6360000002000001e221bc330000000049454e44ae426082"
 )
 # Writes its arguments and what it finds of earlier results, then the outputs.
 SNAKEMAKE = """#!/bin/sh
 echo "$* runs=$(ls results/runs 2>/dev/null | wc -l)" >> calls.txt
-for name in synthetic manifests store rejected receipts; do mkdir -p data/$name; echo x > data/$name/x; done
+for name in synthetic manifests store rejected receipts; do
+  mkdir -p data/$name; echo x > data/$name/x
+done
 for last; do true; done
 [ "$last" = prepared ] && exit
 for name in data gate runs receipts tables figures; do mkdir -p results/$name; done
@@ -57,7 +60,7 @@ FIRST = ["--cores all prepared runs=0", "--cores all runs=0"]
 
 
 class Checkout:
-    """A git repository with the project's DVC files, and commands that see no conda, network or user settings."""
+    """A git repository with the project's DVC files; no conda, network or user settings."""
 
     def __init__(self, root):
         self.root = root
@@ -185,7 +188,8 @@ def test_repro_runs_once_and_leaves_a_clean_tree(origin):
     assert origin.calls() == FIRST
     assert origin.git("status", "--short") == ""
     assert "up to date" in origin.dvc("status")
-    assert "benchmark" in origin.dvc("stage", "list") and "benchmark" in origin.dvc("dag")
+    assert "benchmark" in origin.dvc("stage", "list")
+    assert "benchmark" in origin.dvc("dag")
 
 
 def test_a_changed_config_keeps_the_trained_runs(checkout):
@@ -225,7 +229,8 @@ def test_metrics_and_plots_show_without_a_network(checkout):
     text = page.read_text()
     images = re.findall(r'<img src="([^"]+)"', text)
     assert [(page.parent / image).read_bytes() for image in images] == [PNG, PNG]
-    assert "<script" not in text and "http" not in text
+    assert "<script" not in text
+    assert "http" not in text
     assert checkout.git("status", "--short") == ""
 
 
@@ -262,11 +267,11 @@ def test_prepared_data_can_be_pulled_alone(checkout, tmp_path):
     assert not (clone.root / "results").exists()
 
 
-def test_photographs_of_the_user_are_followed_by_a_pointer_in_git(checkout):
-    """`dvc add data/raw/APTOS` writes a pointer that git can hold; the photographs themselves stay out of git."""
-    photograph = checkout.root / "data/raw/APTOS/a.png"
-    photograph.parent.mkdir(parents=True)
-    photograph.write_bytes(PNG)
+def test_images_of_the_user_are_tracked_by_a_pointer_in_git(checkout):
+    """`dvc add data/raw/APTOS` writes a pointer for git; the images stay out of git."""
+    image = checkout.root / "data/raw/APTOS/a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(PNG)
     (checkout.root / "data/raw/fetch.lock.json").write_text("{}")
     checkout.dvc("add", "data/raw/APTOS")
     checkout.git("add", "-A")
@@ -280,7 +285,7 @@ def test_photographs_of_the_user_are_followed_by_a_pointer_in_git(checkout):
 
 @pytest.mark.nightly
 def test_a_clone_that_pulled_has_nothing_to_run(tmp_path):
-    """The real workflow, small: repro, push; clone, `make pull`; then neither Snakemake nor DVC finds anything to do."""
+    """The real workflow, small: after repro, push, clone and `make pull` there is nothing to do."""
     origin = tmp_path / "origin"
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -58,7 +58,7 @@ def test_what_is_locked_is_what_is_installed():
 
 
 def make(*arguments, cwd=ROOT, **variables):
-    """make in a clean surrounding: these tests are started by `make test` themselves."""
+    """Run make without the variables of an outer make, because `make test` starts these tests."""
     outer = {
         name: value
         for name, value in os.environ.items()
@@ -92,7 +92,7 @@ def test_make_alone_says_what_there_is():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder with the Makefile and a stand-in for python3, which tells its version and makes environments whose pip takes notes."""
+    """A folder with the Makefile and a stand-in for python3 and its pip, which record their calls."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     (tmp_path / "requirements.lock").write_text("numpy==2.0\n")
@@ -154,10 +154,13 @@ def test_install_without_ensurepip_takes_the_pip_of_the_system(checkout):
 
 def test_an_old_python_gives_one_clear_line(checkout):
     answer, calls = install(checkout, version="3, 10")
-    assert answer.returncode != 0 and not calls and not (checkout / ".venv").exists()
+    assert answer.returncode != 0
+    assert not calls
+    assert not (checkout / ".venv").exists()
     ours = [line for line in answer.stderr.splitlines() if not line.startswith("make")]
     assert ours == [
-        "clipdr needs Python 3.11 or newer, bin/python3 is 3.10: name a newer one, as in `make demo PYTHON=python3.11`"
+        "clipdr needs Python 3.11 or newer, bin/python3 is 3.10: name a newer one, as in "
+        "`make demo PYTHON=python3.11`"
     ]
 
 
@@ -200,7 +203,7 @@ def test_ci_calls_make_test_from_any_folder(tmp_path):
 
 
 def test_the_default_profile_ignores_the_software_environment():
-    """Else a run with --use-conda after one without (or the reverse) would do everything again."""
+    """Otherwise a run with --use-conda after one without it would repeat everything."""
     for name in ("default", "slurm"):
         profile = yaml.safe_load((ROOT / "workflow/profiles" / name / "config.yaml").read_text())
         assert sorted(profile["rerun-triggers"]) == ["code", "input", "mtime", "params"]
@@ -232,7 +235,10 @@ rule train:
 
 @pytest.mark.slow
 def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
-    """Three jobs that ask for a GPU reach sbatch at once, though the default profile (read too) allows one; all scores go as one job."""
+    """Three jobs that ask for a GPU reach sbatch at once; all scores go as one job.
+
+    The default profile, which is read too, allows one GPU job at a time.
+    """
     shutil.copytree(ROOT / "workflow/profiles", tmp_path / "workflow/profiles")
     (tmp_path / "workflow/Snakefile").write_text(TOY)
     (tmp_path / "bin").mkdir()
@@ -255,19 +261,18 @@ def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
         process.kill()
     submitted = calls.read_text().splitlines()
     trainings = [line for line in submitted if "--gpus" in line]
-    assert len(trainings) == 3 and len(submitted) == 4
+    assert len(trainings) == 3
+    assert len(submitted) == 4
     for line in trainings:
-        assert (
-            "--gpus=1" in line
-            and "--cpus-per-task=4" in line
-            and "--mem 32000" in line
-            and "-t 720" in line
-        )
+        assert "--gpus=1" in line
+        assert "--cpus-per-task=4" in line
+        assert "--mem 32000" in line
+        assert "-t 720" in line
 
 
 @pytest.mark.slow
 def test_dry_run_of_the_slurm_profile():
-    """The project's own workflow: every training job asks for a GPU, and only the rules meant to."""
+    """The project's workflow: every training job asks for a GPU, and few other rules do."""
     command = [
         sys.executable,
         "-m",
@@ -288,6 +293,6 @@ def test_dry_run_of_the_slurm_profile():
     )
     output = answer.stdout + answer.stderr
     assert answer.returncode == 0, output[-2000:]
-    jobs = [job for job in output.replace("\nlocalrule ", "\nrule ").split("\nrule ")[1:]]
+    jobs = output.replace("\nlocalrule ", "\nrule ").split("\nrule ")[1:]
     gpu = {job.split(":")[0] for job in jobs if "gpu=1" in job.split("\n[")[0]}
     assert {"train"} <= gpu <= {"train", "features"}

@@ -1,4 +1,4 @@
-"""The smoke study end to end, as a user runs it: every file there, a second run empty, a kill survived, edits rerun what they should."""
+"""The smoke study end to end: all files, no second run, kills, edits and leakage."""
 
 import json
 import os
@@ -10,12 +10,13 @@ import time
 
 import pandas as pd
 import pytest
-from helpers.paths import ROOT
+from helpers.study import copy_project, snakemake
 
 from clipdr.report.figures.catalog import FIGURES
 
 SMOKE = ["--configfile", "workflow/studies/smoke.yaml"]
-SHOWN = {"table": 5, "figure": 9, "cam": 1, "report": 1, "track": 1}  # all that is made from scores
+# jobs that run again when scores change
+REPORTING = {"table": 5, "figure": 9, "cam": 1, "report": 1, "track": 1}
 RUNS = [
     f"{method}/{domain}/0"
     for method in ("zero_shot", "linear_probe", "clip_dr")
@@ -23,25 +24,10 @@ RUNS = [
 ]
 
 
-def snakemake(folder, *arguments, check=True):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project without what is ignored by git, so that the test's results are its own."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("clipdr", "workflow", "docs", "config.yaml", "environment.yml"):
-        source = ROOT / name
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(
-            source, folder / name
-        )
-    return folder
+    """A copy of the project, so that the results of the tests are their own."""
+    return copy_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +49,7 @@ def jobs(text):
     }
 
 
-def test_the_smoke_study_makes_every_file(finished):
+def test_smoke_study_makes_every_file(finished):
     results = finished / "results" / "smoke"
     for run in RUNS:
         names = {path.name for path in (results / "runs" / "dg" / run).iterdir()}
@@ -90,13 +76,12 @@ def test_the_smoke_study_makes_every_file(finished):
             assert (results / "figures" / f"{name}.{suffix}").stat().st_size > 5000
     assert (results / "mlflow.db").is_file()
     comparisons = pd.read_csv(results / "comparisons.csv")
-    assert set(comparisons.method) == {"zero_shot", "linear_probe"} and set(
-        comparisons.reference
-    ) == {"clip_dr"}
+    assert set(comparisons.method) == {"zero_shot", "linear_probe"}
+    assert set(comparisons.reference) == {"clip_dr"}
     assert set(comparisons.held_out) == {"SIM_APTOS", "SIM_IDRID", "SIM_RLDR", "average"}
 
 
-def test_a_second_run_does_nothing(finished):
+def test_second_run_does_nothing(finished):
     assert "Nothing to be done" in snakemake(finished, *SMOKE)
 
 
@@ -110,31 +95,35 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
 @pytest.mark.parametrize(
     ("file", "reruns"),
     [
-        ("clipdr/methods/clip_dr.py", {"train": 3, "score": 3, "collect": 1, "compare": 1} | SHOWN),
-        ("clipdr/report/tables/benchmark.py", SHOWN | {"data_report": 1}),
+        (
+            "clipdr/methods/clip_dr.py",
+            {"train": 3, "score": 3, "collect": 1, "compare": 1} | REPORTING,
+        ),
+        ("clipdr/report/tables/benchmark.py", REPORTING | {"data_report": 1}),
         (
             "clipdr/report/figures/style.py",
             {"figure": 9, "cam": 1, "data_report": 1, "report": 1, "track": 1},
         ),
+        # one figure and what contains it; nothing is trained
         (
             "clipdr/report/figures/roc.py",
             {"figure": 1, "report": 1, "track": 1},
-        ),  # one figure and what shows it; nothing is trained
+        ),
         ("clipdr/evaluation/similarity.py", {"figure": 2, "report": 1, "track": 1}),
         ("clipdr/inference/grad_cam.py", {"cam": 1, "report": 1, "track": 1}),
         ("clipdr/report/tables/clinical.py", {"table": 5, "report": 1, "track": 1}),
         ("clipdr/report/tracking.py", {"track": 1}),
         (
             "clipdr/data/duplicates.py",
-            {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN,
+            {"leaks": 1, "gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | REPORTING,
         ),
         (
             "clipdr/data/splits.py",
-            {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | SHOWN,
+            {"gate": 3, "train": 9, "score": 9, "collect": 1, "compare": 1} | REPORTING,
         ),
         (
             "clipdr/evaluation/metrics.py",
-            {"train": 9, "score": 9, "collect": 1, "compare": 1, "data_report": 1} | SHOWN,
+            {"train": 9, "score": 9, "collect": 1, "compare": 1, "data_report": 1} | REPORTING,
         ),
         (
             "clipdr/data/preprocessing/prepare.py",
@@ -149,11 +138,11 @@ def test_jobs_ran_in_the_interpreter_that_ran_snakemake(finished):
                 "collect": 1,
                 "compare": 1,
             }
-            | SHOWN,
+            | REPORTING,
         ),
     ],
 )
-def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):
+def test_edit_reruns_only_what_depends_on_it(finished, file, reruns):
     path = finished / file
     original, times = path.read_text(), path.stat()
     try:
@@ -168,21 +157,24 @@ def test_an_edit_reruns_just_what_depends_on_it(finished, file, reruns):
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_an_option_of_one_method_reruns_that_method(finished):
+def test_option_of_one_method_reruns_that_method(finished):
     text = snakemake(finished, *SMOKE, "-n", "--config", "options={clip_dr: {max_rank: 1}}")
     assert jobs(text)["train"] == 3
 
 
 def test_protocols_and_rules_of_selection_are_jobs_of_their_own(project):
-    """Dry run: 3 domains, a method and a variant of it; per dg run 2 curves, each of one source left out; per run one choice."""
+    """Dry run: 3 domains, a method and a variant of it.
+
+    Every dg run has 2 curves with one source domain left out, and every run one selection.
+    """
     values = [
         "protocols=[dg,esdg]",
         "selections=[source_val,last,loso,oracle]",
         "tables=[dg,esdg,esdg_targets,selection]",
     ]
     values += [
-        "methods=[clip_dr,twin]",
-        "variants={twin: {method: clip_dr}}",
+        "methods=[clip_dr,copy]",
+        "variants={copy: {method: clip_dr}}",
         "results=results/more",
     ]
     count = jobs(snakemake(project, *SMOKE, "-n", "--config", *values))
@@ -190,22 +182,24 @@ def test_protocols_and_rules_of_selection_are_jobs_of_their_own(project):
     assert {rule: count[rule] for rule in wanted} == wanted
 
 
-def test_the_search_is_optional_and_asks_for_nothing_of_the_held_out_domain(project):
+def test_search_is_optional_and_reads_nothing_of_the_held_out_domain(project):
     text = snakemake(
         project, "searched", *SMOKE, "-n", "--config", "results=results/none", "data=data/none"
     )
-    assert jobs(text)["search"] == 1 and "train" not in jobs(text)
-    assert jobs(text)["prepare"] == 2 and "SIM_APTOS.npy" not in text
+    assert jobs(text)["search"] == 1
+    assert "train" not in jobs(text)
+    assert jobs(text)["prepare"] == 2
+    assert "SIM_APTOS.npy" not in text
 
 
-def test_allowing_leaks_asks_the_gate_again(finished):
+def test_allowing_leaks_repeats_the_leakage_check(finished):
     counts = jobs(snakemake(finished, *SMOKE, "-n", "--config", "allow_leaks=true"))
     assert counts["gate"] == 3
     assert "leaks" not in counts
 
 
-def test_a_study_that_leaks_stops_before_training_and_says_why(finished, tmp_path):
-    """A test photograph is written over a training photograph: the gate says so on the screen, and neither fold is trained on."""
+def test_study_with_leakage_stops_before_training_with_a_message(finished, tmp_path):
+    """A test image is a copy of a training image: a message, and neither fold is trained."""
     folder = tmp_path / "leaking"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".snakemake", "results"))
     images = folder / "data" / "smoke" / "synthetic" / "images"
@@ -214,14 +208,14 @@ def test_a_study_that_leaks_stops_before_training_and_says_why(finished, tmp_pat
     )
     replaced.write_bytes(copied.read_bytes())
     shutil.rmtree(folder / "data" / "smoke" / "manifests")
-    shown = snakemake(folder, *SMOKE, check=False)
-    assert "leaks: 1 pair (1 exact) between training or validation and test" in shown
+    printed = snakemake(folder, *SMOKE, check=False)
+    assert "leaks: 1 pair (1 exact) between training or validation and test" in printed
     for held_out in ("SIM_APTOS", "SIM_IDRID"):
         assert not list((folder / "results").glob(f"smoke/runs/dg/*/{held_out}/0/settings.json"))
 
 
-def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, tmp_path):
-    """SIGKILL of Snakemake and its jobs at several moments of a fresh study; then the same command: byte-identical scores.csv."""
+def test_study_killed_at_any_moment_resumes_to_the_same_scores(finished, tmp_path):
+    """SIGKILL of Snakemake and its jobs at several moments, then the same command: equal scores."""
     folder = tmp_path / "killed"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(".snakemake", "results"))
     shutil.rmtree(folder / "data" / "smoke" / "features")
@@ -258,20 +252,20 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_scores(finished, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--config", "methods=[clip_rd]"], "clip_rd"),
         (["--config", "domains=[APTOS,IDRID]", "raw=nowhere"], "nowhere/splits/APTOS_train.txt"),
         (["--config", "image={siez: 64}"], "siez"),
     ],
 )
-def test_a_wrong_study_stops_at_once_with_its_reason(project, arguments, says):
+def test_wrong_study_stops_at_once_with_its_reason(project, arguments, message):
     done = snakemake(project, "-n", *arguments, check=False)
-    assert says in done
+    assert message in done
     assert "Traceback" not in done
 
 
-def test_report_of_snakemake_holds_tables_and_figures(finished, tmp_path):
+def test_report_of_snakemake_contains_tables_and_figures(finished, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -284,12 +278,14 @@ def test_report_of_snakemake_holds_tables_and_figures(finished, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "dg_auc.csv" in page
     assert "dg_auc.html" in page
-    assert "similarity.png" in page and "roc.png" in page and "cam.png" in page
+    assert "similarity.png" in page
+    assert "roc.png" in page
+    assert "cam.png" in page
 
 
 @pytest.mark.realdata
-def test_real_photographs_take_the_same_way(project, realdata):
-    """Four real domains of the folder named by `raw`, a tiny tower, one epoch: manifests, runs and tables that are not called synthetic."""
+def test_real_images_take_the_same_way(project, realdata):
+    """Three real domains and a tiny encoder: runs and tables that are not called synthetic."""
     values = [
         "methods=[erm,clip_dr]",
         f"raw={realdata / 'gdrbench'}",
