@@ -1,4 +1,4 @@
-"""The training loop: resume bit for bit, selection, learning from nothing, and no way for the held-out domain to steer it."""
+"""Training loop: resume, selection, sanity checks of learning, isolation of the held-out domain."""
 
 import inspect
 import json
@@ -16,13 +16,11 @@ from clipdr.config.job import Training
 from clipdr.data.manifest import read_manifests
 from clipdr.data.splits import fold
 from clipdr.evaluation.metrics import METRICS
-from clipdr.training import loop
-from clipdr.training import run as runs
-from clipdr.training.provenance import code_digests
+from clipdr.training import loop, run
 
 
-def run(settings, method, toy, manifests, folder, seed=0):
-    runs.train(
+def train(settings, method, toy, manifests, folder, seed=0):
+    run.train(
         settings,
         "dg",
         method,
@@ -38,7 +36,7 @@ def run(settings, method, toy, manifests, folder, seed=0):
 
 @pytest.fixture
 def stopped(monkeypatch):
-    """Make `train_step` die at a given step, as a kill would."""
+    """Interrupt `train_step` at a given step, as a kill would."""
 
     def at(step):
         original, count = loop.train_step, [0]
@@ -57,41 +55,46 @@ def stopped(monkeypatch):
 
 @pytest.mark.parametrize("method", ["clip_dr", "erm"])
 @pytest.mark.parametrize("step", [7, 12])
-def test_a_cut_run_goes_on_bit_for_bit(
+def test_an_interrupted_run_resumes_with_identical_results(
     settings, cached, manifests, tmp_path, monkeypatch, stopped, method, step
 ):
     rules = settings(evaluations=6)
-    whole = run(rules, method, cached, manifests, tmp_path / "whole")
+    whole = train(rules, method, cached, manifests, tmp_path / "whole")
     with monkeypatch.context():
         stopped(step)
         with pytest.raises(KeyboardInterrupt):
-            run(rules, method, cached, manifests, tmp_path / "cut")
+            train(rules, method, cached, manifests, tmp_path / "cut")
     monkeypatch.undo()
     assert (tmp_path / "cut" / "resume.pt").is_file()
     assert not (tmp_path / "cut" / "predictions.parquet").exists()
-    cut = run(rules, method, cached, manifests, tmp_path / "cut")
+    cut = train(rules, method, cached, manifests, tmp_path / "cut")
     for name in ("settings.json", "history.csv", "predictions.parquet", "model.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
     assert not (cut / "resume.pt").exists()
 
 
-def test_a_file_of_other_settings_is_not_resumed_from(
-    settings, cached, manifests, tmp_path, monkeypatch, stopped
+def test_a_checkpoint_of_other_settings_is_ignored(
+    settings, cached, manifests, tmp_path, monkeypatch, stopped, capsys
 ):
     with monkeypatch.context():
         stopped(12)
         with pytest.raises(KeyboardInterrupt):
-            run(settings(evaluations=6), "erm", cached, manifests, tmp_path / "a")
+            train(settings(evaluations=6), "erm", cached, manifests, tmp_path / "a")
     monkeypatch.undo()
     other = settings(evaluations=6, lr=1e-4)
-    fresh = run(other, "erm", cached, manifests, tmp_path / "b")
-    mixed = run(other, "erm", cached, manifests, tmp_path / "a")
+    fresh = train(other, "erm", cached, manifests, tmp_path / "b")
+    assert "starts from scratch" not in capsys.readouterr().err
+    mixed = train(other, "erm", cached, manifests, tmp_path / "a")
+    assert capsys.readouterr().err.endswith(
+        f"{mixed}/resume.pt: written with different settings, data or code. "
+        "Training starts from scratch.\n"
+    )
     assert (fresh / "predictions.parquet").read_bytes() == (
         mixed / "predictions.parquet"
     ).read_bytes()
 
 
-def test_grades_of_the_held_out_domain_do_not_steer_training(settings, cached, manifests, tmp_path):
+def test_grades_of_the_held_out_domain_do_not_change_training(settings, cached, manifests, tmp_path):
     """With its grades replaced by noise, weights and history are the same bytes."""
     noisy = tmp_path / "data"
     shutil.copytree(cached, noisy)
@@ -106,8 +109,8 @@ def test_grades_of_the_held_out_domain_do_not_steer_training(settings, cached, m
         ("coop", True),
     ):
         rules = settings(frozen)
-        one = run(rules, method, cached, manifests, tmp_path / "one" / method)
-        two = run(
+        one = train(rules, method, cached, manifests, tmp_path / "one" / method)
+        two = train(
             rules,
             method,
             noisy,
@@ -137,7 +140,7 @@ def test_fit_has_no_argument_for_a_test_set():
 def test_the_toy_study_is_learned_and_shuffled_grades_are_not(
     settings, cached, manifests, tmp_path, method
 ):
-    """The known answer is found; from shuffled training grades it is not: the intervals of QWK are far apart."""
+    """Intervals of QWK with true and with shuffled training grades are disjoint."""
     from clipdr.evaluation.scoring import score
 
     rules = settings(epochs=20, lr=3e-3, augment="none")
@@ -154,7 +157,7 @@ def test_the_toy_study_is_learned_and_shuffled_grades_are_not(
     qwk = {}
     for name, data in (("true", cached), ("shuffled", shuffled)):
         paths = [data / "manifests" / path.name for path in manifests]
-        folder = run(rules, method, data, paths, tmp_path / name)
+        folder = train(rules, method, data, paths, tmp_path / name)
         scores = score(
             pd.read_parquet(folder / "predictions.parquet"), read_manifests(paths), 500
         ).scores
@@ -165,10 +168,10 @@ def test_the_toy_study_is_learned_and_shuffled_grades_are_not(
     assert qwk["shuffled"].high < qwk["true"].low
 
 
-def test_selection_takes_the_best_late_evaluation_and_the_earliest_on_a_tie(
+def test_selection_takes_the_best_late_evaluation(
     settings, cached, manifests, tmp_path
 ):
-    folder = run(settings(evaluations=6), "erm", cached, manifests, tmp_path / "run")
+    folder = train(settings(evaluations=6), "erm", cached, manifests, tmp_path / "run")
     history = pd.read_csv(folder / "history.csv")
     late = history[history.step > 0.3 * history.step.max()]
     assert history.selected.sum() == 1
@@ -179,18 +182,18 @@ def test_selection_takes_the_best_late_evaluation_and_the_earliest_on_a_tie(
     assert again == pytest.approx(history.val_auc[history.selected].item(), abs=1e-12)
 
 
-def test_a_loss_that_is_not_finite_stops(settings, cached, manifests, tmp_path):
+def test_a_non_finite_loss_stops_the_run(settings, cached, manifests, tmp_path):
     with pytest.raises(DataError, match="not finite"):
-        run(settings(lr=1e30, optimizer="sgd"), "erm", cached, manifests, tmp_path / "run")
+        train(settings(lr=1e30, optimizer="sgd"), "erm", cached, manifests, tmp_path / "run")
     assert not (tmp_path / "run" / "predictions.parquet").exists()
 
 
-def test_run_folder(settings, cached, manifests, tmp_path):
+def test_a_run_folder_has_its_schema(settings, cached, manifests, tmp_path):
     """Schema of every file; the saved weights give the saved predictions."""
     rules = settings(True)
-    folder = run(rules, "coop", cached, manifests, tmp_path / "run", seed=3)
-    said = json.loads((folder / "settings.json").read_text())
-    assert said == rules | {"protocol": "dg", "method": "coop", "held_out": DOMAINS[0], "seed": 3}
+    folder = train(rules, "coop", cached, manifests, tmp_path / "run", seed=3)
+    stored = json.loads((folder / "settings.json").read_text())
+    assert stored == rules | {"protocol": "dg", "method": "coop", "held_out": DOMAINS[0], "seed": 3}
     provenance = json.loads((folder / "provenance.json").read_text())
     assert set(provenance["inputs"]) == {str(path) for path in manifests}
     predictions = pd.read_parquet(folder / "predictions.parquet")
@@ -200,14 +203,14 @@ def test_run_folder(settings, cached, manifests, tmp_path):
     assert np.allclose(predictions[[f"p{k}" for k in range(5)]].sum(axis=1), 1, atol=1e-12)
     manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", DOMAINS[0])
-    model, rows = runs.build(rules, "coop", cached, manifest, parts, torch.device("cpu"))
+    model, rows = run.build(rules, "coop", cached, manifest, parts, torch.device("cpu"))
     loop.restore(model, load_file(folder / "model.safetensors"))
     logits = loop.predict(model, rows["test"])
     saved = predictions[(predictions.split == "test") & (predictions.selection == "source_val")]
     assert np.abs(logits - saved[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-5
 
 
-def test_schedules_and_warm_up():
+def test_the_learning_rate_follows_schedule_and_warm_up():
     rules = {
         "epochs": 10,
         "batch_size": 2,
@@ -233,10 +236,10 @@ def test_schedules_and_warm_up():
 
 
 def test_weights_of_another_method_are_refused(settings, cached, manifests, tmp_path):
-    folder = run(settings(True), "coop", cached, manifests, tmp_path / "run")
+    folder = train(settings(True), "coop", cached, manifests, tmp_path / "run")
     manifest = read_manifests(manifests)
     parts = fold(manifest, "dg", DOMAINS[0])
-    model, _ = runs.build(
+    model, _ = run.build(
         settings(True), "linear_probe", cached, manifest, parts, torch.device("cpu")
     )
     with pytest.raises(DataError, match="do not fit"):
@@ -267,17 +270,3 @@ def test_peak_memory_of_loading_does_not_grow_with_the_store(tmp_path):
     for step in range(40):
         rows.batch(step, 16, 0)
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 100
-
-
-def test_code_digests_see_an_edit_of_each_of_two_files_of_one_name(tmp_path):
-    files = [tmp_path / "data.py", tmp_path / "verbs" / "data.py"]
-    for file in files:
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("value = 1\n")
-    before = code_digests(tmp_path)
-    assert set(before) == {"data.py", "verbs/data.py"}
-    for file in files:
-        file.write_text("value = 2\n")
-        assert code_digests(tmp_path) != before
-        file.write_text("value = 1\n")
-    assert code_digests(tmp_path) == before

@@ -1,4 +1,4 @@
-"""SWAD: the online average against the paper's rule written down over the whole list of losses, and in the loop of training."""
+"""SWAD: the online average against the rule of the paper on complete lists, and in the loop."""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from clipdr.data.manifest import read_manifests
 from clipdr.data.splits import fold
-from clipdr.training import loop
-from clipdr.training import run as runs
+from clipdr.methods.erm import Erm
+from clipdr.training import loop, run
 from clipdr.training.swad import CONVERGE, OVERFIT, Swad
 
 
@@ -44,7 +44,7 @@ def by_hand(losses, steps, weights):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_average_is_the_hand_made_mean(seed):
+def test_the_average_equals_the_mean_by_hand(seed):
     rng = np.random.default_rng(seed)
     steps = rng.integers(1, 4, 20).tolist()
     shape = rng.choice(["noise", "valley", "rising"])
@@ -77,7 +77,7 @@ def test_a_valley_without_an_end_lasts_to_the_last_step():
     assert value.item() == pytest.approx(np.mean(range(4, 12)))
 
 
-def test_never_started_is_the_last_segment():
+def test_a_valley_that_never_starts_is_the_last_segment():
     value, inside = averaged(
         [5, 4, 3, 2], [2] * 4, [torch.full((1,), float(step)) for step in range(8)]
     )
@@ -85,7 +85,7 @@ def test_never_started_is_the_last_segment():
     assert value.item() == pytest.approx(6.5)
 
 
-def test_constant_weights_come_back():
+def test_constant_weights_are_returned_unchanged():
     weight = torch.randn(4)
     value, _ = averaged([2, 1, 1, 1, 1], [3] * 5, [weight] * 15)
     assert torch.equal(value, weight)
@@ -105,8 +105,8 @@ def test_flags_and_counters_are_those_of_the_last_step():
 RULES = {"average": "swad", "evaluations": 6}
 
 
-def run(rules, cached, manifests, folder):
-    runs.train(
+def train(rules, cached, manifests, folder):
+    run.train(
         rules,
         "dg",
         "erm",
@@ -120,8 +120,8 @@ def run(rules, cached, manifests, folder):
     return folder
 
 
-def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, monkeypatch):
-    whole = run(settings(**RULES), cached, manifests, tmp_path / "whole")
+def test_an_interrupted_run_resumes_with_identical_results(settings, cached, manifests, tmp_path, monkeypatch):
+    whole = train(settings(**RULES), cached, manifests, tmp_path / "whole")
     original, count = loop.train_step, [0]
 
     def dying(*arguments):
@@ -133,9 +133,9 @@ def test_a_cut_run_goes_on_bit_for_bit(settings, cached, manifests, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", dying)
         with pytest.raises(KeyboardInterrupt):
-            run(settings(**RULES), cached, manifests, tmp_path / "cut")
+            train(settings(**RULES), cached, manifests, tmp_path / "cut")
     assert (tmp_path / "cut" / "resume.pt").is_file()
-    cut = run(settings(**RULES), cached, manifests, tmp_path / "cut")
+    cut = train(settings(**RULES), cached, manifests, tmp_path / "cut")
     for name in ("settings.json", "history.csv", "predictions.parquet", "model.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
@@ -150,7 +150,7 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.State, "add", recording)
-        folder = run(settings(**RULES), cached, manifests, tmp_path / "run")
+        folder = train(settings(**RULES), cached, manifests, tmp_path / "run")
     history = pd.read_csv(folder / "history.csv")
     marked = [
         step for step in range(len(seen)) if history.selected[history.step.searchsorted(step + 1)]
@@ -166,7 +166,7 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
     predictions = pd.read_parquet(folder / "predictions.parquet")
     assert set(predictions.selection) == {"swad", "last"}
     manifest = read_manifests(manifests)
-    model, rows = runs.build(
+    model, rows = run.build(
         settings(**RULES),
         "erm",
         cached,
@@ -184,19 +184,15 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
     )
 
 
-def test_a_method_may_require_an_average_and_a_sampler(settings, monkeypatch):
-    monkeypatch.setitem(
-        runs.METHODS,
-        "needy",
-        type("Needy", (runs.METHODS["erm"],), {"sampler": "domain", "average": "swad"}),
-    )
-    rules = runs.required(settings(), "needy")["training"]
+def test_a_method_requires_an_average_and_a_sampler(settings, monkeypatch):
+    needy = type("Needy", (Erm,), {"sampler": "domain", "average": "swad"})
+    monkeypatch.setattr(run, "load", {"needy": needy}.get)
+    rules = run.with_method_rules(settings(), "needy")["training"]
     assert (rules["sampler"], rules["average"]) == ("domain", "swad")
-    assert runs.required(settings(sampler="class"), "needy")["training"]["sampler"] == "class"
-    assert (
-        runs.required(settings() | {"variant_of": "needy"}, "some_variant")["training"]["average"]
-        == "swad"
-    )
+    rules = run.with_method_rules(settings(sampler="class"), "needy")["training"]
+    assert rules["sampler"] == "class"
+    rules = run.with_method_rules(settings() | {"variant_of": "needy"}, "some_variant")["training"]
+    assert rules["average"] == "swad"
 
 
 def test_evaluations_are_one_per_epoch_under_swad(settings):
