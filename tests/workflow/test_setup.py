@@ -92,7 +92,7 @@ def test_make_alone_says_what_there_is():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder with the Makefile and a stand-in for python3 and its pip, which record their calls."""
+    """A folder with the Makefile and a stand-in for python3 and its pip that record their calls."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     (tmp_path / "requirements.lock").write_text("numpy==2.0\n")
@@ -101,9 +101,14 @@ def checkout(tmp_path):
     fake.write_text(
         f"""#!/bin/sh
 case "$*" in
-  *version_info*) exec {sys.executable} -c "import sys; sys.version_info = ($FAKE_VERSION, 0); code = sys.argv[1]; exec(code)" "$2";;
+  *version_info*)
+    exec {sys.executable} -c "import sys; sys.version_info = ($FAKE_VERSION, 0)
+code = sys.argv[1]; exec(code)" "$2";;
   "-c import ensurepip") exit "$FAKE_ENSUREPIP";;
-  "-m venv"*) for last; do :; done; mkdir -p "$last/bin"; cp "$0" "$last/bin/python"; echo x > "$last/bin/pip"; chmod +x "$last/bin/pip";;
+  "-m venv"*)
+    for last; do :; done
+    mkdir -p "$last/bin"; cp "$0" "$last/bin/python"
+    echo x > "$last/bin/pip"; chmod +x "$last/bin/pip";;
 esac
 echo "$*" >> calls.txt
 """
@@ -112,7 +117,10 @@ echo "$*" >> calls.txt
     return tmp_path
 
 
-INSTALL = "-m pip install --disable-pip-version-check -c requirements.lock -e .[workflow,tracking,search,dev]"
+INSTALL = (
+    "-m pip install --disable-pip-version-check -c requirements.lock"
+    " -e .[workflow,tracking,search,dev]"
+)
 
 
 def install(checkout, version="3, 11", ensurepip="0"):
