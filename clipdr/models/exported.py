@@ -25,8 +25,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clipdr import DataError
-from clipdr.config.job import EXPORTED_FILES as FILES
-from clipdr.config.job import folder_of
+from clipdr.config.job import EXPORTED_FILES, folder_of
 from clipdr.models.factory import build_image_tower, build_report_encoder
 from clipdr.models.image_tower import ImageTower
 from clipdr.models.text_tower import TextTower
@@ -55,7 +54,7 @@ class ExportedFolder:
     def __init__(self, path: str | Path):
         """Check that the files exist and read visual.json."""
         self.path = Path(path)
-        absent = [name for name in FILES if not (self.path / name).is_file()]
+        absent = [name for name in EXPORTED_FILES if not (self.path / name).is_file()]
         if absent:
             raise DataError(
                 f"backbone: {path} has no {', '.join(absent)}. "

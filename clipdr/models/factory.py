@@ -1,118 +1,178 @@
-"""Towers of open_clip, timm and the transformers library, with their weights.
+"""Image and text encoders by name, from open_clip, timm and transformers, with their weights.
 
-Weights come from a local file, from a package, or from the libraries' own addresses into the cache folder; a missing one is one clear line.
+Weights come from a local file, from a Python package, or from the libraries' own addresses through
+a download cache.
 """
+
+from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from clipdr import DataError
-from clipdr.models.report_encoder import HuggingFaceReports, SmallText
-from clipdr.models.text_tower import HuggingFaceText, OpenClipText
-from clipdr.models.weights import cached_weights, lite0_weights, read_weights, readable
+from clipdr.models.image_tower import ImageTower
+from clipdr.models.report_encoder import HuggingFaceReportEncoder, SmallReportEncoder
+from clipdr.models.text_tower import HuggingFaceText, OpenClipText, TextTower
+from clipdr.models.weights import (
+    cached_weights,
+    errors_as_data_error,
+    lite0_weights,
+    read_weights,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Trunk = tuple[Any, Sequence[float], Sequence[float]]  # module, pixel mean, pixel std
+
+SMALL = {"width": 128, "heads": 4, "layers": 3, "output_dim": 256}  # the small text encoder
+RET_CLIP = "ret_clip:"  # prefix of weights that lie in a released checkpoint of RET-CLIP
 
 
-def trunk_of(image, weights, side):
-    """An image tower by name: (module, width of its output or None, pixel mean, pixel std).
+def load_trunk(image: str, weights: str, side: int) -> Trunk:
+    """Load the trunk of an image encoder by name.
 
-    image   : timm/NAME | open_clip/NAME | vit/WIDTH/DEPTH/PATCH
-    weights : as clipdr.config.job.Backbone, "random" for vit; "ret_clip:FILE" for the image tower of the authors' released checkpoint
-              (open_clip/ViT-B-16-quickgelu; the file is the user's, we have not seen one)
+    Args:
+        image: "timm/NAME", "open_clip/NAME" or "vit/WIDTH/DEPTH/PATCH" (a small ViT).
+        weights: As in `clipdr.config.job.Backbone`; "random" for "vit". "ret_clip:FILE" reads the
+            image encoder of a released RET-CLIP checkpoint (open_clip/ViT-B-16-quickgelu). The user
+            brings this file; no copy was at hand to test it.
+        side: Side of the network's input, pixels.
+
+    Returns:
+        Module from normalised pixels to features, pixel mean and pixel standard deviation (three
+        channels each).
+
+    Raises:
+        DataError: If the name or the weights are unknown, or the weights do not fit.
     """
     family, _, name = image.partition("/")
     if family == "timm":
-        return timm_tower(name, weights, side)
+        return load_timm(name, weights, side)
     if family == "open_clip":
-        released = weights.removeprefix("ret_clip:") if weights.startswith("ret_clip:") else ""
-        visual = open_clip_model(name, "random" if released else weights, side).visual
+        released = weights.removeprefix(RET_CLIP) if weights.startswith(RET_CLIP) else ""
+        visual = load_open_clip(name, "random" if released else weights, side).visual
         if released:
-            state = {
-                key.removeprefix("module."): value for key, value in read_weights(released).items()
-            }
-            state = {
-                key.removeprefix("visual."): value.float()
-                for key, value in state.items()
-                if key.startswith("visual.")
-            }
-            with readable(released):
-                visual.load_state_dict(state)
+            with errors_as_data_error(released):
+                visual.load_state_dict(_ret_clip_image_encoder(released))
         return visual, visual.image_mean, visual.image_std
     if family == "vit" and weights == "random":
-        from timm.models.vision_transformer import VisionTransformer
-
-        width, depth, patch = map(int, name.split("/"))
-        shape = {
-            "embed_dim": width,
-            "depth": depth,
-            "num_heads": max(1, width // 64),
-            "num_classes": 0,
-        }
-        model = VisionTransformer(
-            side, patch, global_pool="avg", class_token=False, **shape
-        )  # a class token learns nothing from so few
-        return model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+        return _small_vit(name, side), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     raise DataError(
-        f"backbone: image tower {image!r} with weights {weights!r}; use timm/NAME, open_clip/NAME or vit/WIDTH/DEPTH/PATCH"
+        f"backbone: image encoder {image!r} with weights {weights!r} is unknown. "
+        "Use timm/NAME, open_clip/NAME or vit/WIDTH/DEPTH/PATCH."
     )
 
 
-def image_tower(image, weights, side, width, precision="fp32"):
-    """ImageTower of a name, (N, 3, S, S) in [0, 1] -> v (N, E). width: E of towers without a projection of their own."""
-    from clipdr.models.image_tower import ImageTower
+def _ret_clip_image_encoder(path: str) -> dict[str, torch.Tensor]:
+    """State dict of the image encoder in a released RET-CLIP checkpoint, float32."""
+    state = {key.removeprefix("module."): value for key, value in read_weights(path).items()}
+    return {
+        key.removeprefix("visual."): value.float()
+        for key, value in state.items()
+        if key.startswith("visual.")
+    }
 
-    trunk, mean, std = trunk_of(image, weights, side)
-    own = image.startswith("open_clip/")
-    return ImageTower(
-        trunk,
-        nn.Identity() if own else nn.Linear(trunk.num_features, width, bias=False),
-        mean,
-        std,
-        precision,
+
+def _small_vit(name: str, side: int) -> nn.Module:
+    """ViT of "WIDTH/DEPTH/PATCH" that averages its patches.
+
+    A class token would learn little from few images.
+    """
+    from timm.models.vision_transformer import VisionTransformer
+
+    width, depth, patch = map(int, name.split("/"))
+    return VisionTransformer(
+        side,
+        patch,
+        global_pool="avg",
+        class_token=False,
+        embed_dim=width,
+        depth=depth,
+        num_heads=max(1, width // 64),
+        num_classes=0,
     )
 
 
-def text_encoder(facts, folder):
-    """The text encoder that visual.json describes, without weights."""
+def build_image_tower(
+    image: str, weights: str, side: int, width: int, precision: str = "fp32"
+) -> ImageTower:
+    """Build an image encoder by name: (B, 3, S, S) in [0, 1] -> v (B, E).
+
+    Args:
+        image: As in `load_trunk`.
+        weights: As in `load_trunk`.
+        side: Side S of the network's input, pixels.
+        width: Width E of v, for encoders without a projection of their own (timm and ViT).
+        precision: "fp32", "bf16" or "fp16".
+    """
+    trunk, mean, std = load_trunk(image, weights, side)
+    projection = (
+        nn.Identity()
+        if image.startswith("open_clip/")
+        else nn.Linear(trunk.num_features, width, bias=False)
+    )
+    return ImageTower(trunk, projection, mean, std, precision)
+
+
+def build_report_encoder(
+    facts: Mapping[str, Any], folder: Path
+) -> SmallReportEncoder | HuggingFaceReportEncoder:
+    """Build the text encoder that visual.json describes, with random weights.
+
+    Args:
+        facts: Entry `text` of visual.json: `encoder` ("small" or another), `length`, and
+            `vocabulary` of a small encoder.
+        folder: Exported folder; its `text/` holds configuration and tokenizer of another encoder.
+    """
     if facts["encoder"] == "small":
-        return SmallText(facts["vocabulary"], facts["length"])
+        return SmallReportEncoder(facts["vocabulary"], facts["length"])
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     config = AutoConfig.from_pretrained(folder / "text", local_files_only=True)
-    return HuggingFaceReports(
+    return HuggingFaceReportEncoder(
         AutoModel.from_config(config),
         AutoTokenizer.from_pretrained(folder / "text"),
         facts["length"],
     )
 
 
-SMALL = {"width": 128, "heads": 4, "layers": 3, "output_dim": 256}  # the small text tower
+def load_text_tower(spec: str, own: Callable[[], tuple[str, Any]]) -> TextTower:
+    """Load the text encoder of a backbone.
 
+    Args:
+        spec: "own", "small", "open_clip/NAME@WEIGHTS" or "hf/FOLDER", see
+            `clipdr.config.job.Backbone`.
+        own: Function that returns name and open_clip model of the image encoder, called for "own"
+            only.
 
-def load_text(spec, own):
-    """Text tower of a spec (clipdr.config.study.Backbone); own() -> (name, open_clip model) of the image tower."""
+    Raises:
+        DataError: If the spec is unknown, or the model or its weights are missing.
+    """
     family, _, name = spec.partition("/")
     if family == "hf":
-        return hugging_face_text(name)
+        return _load_hugging_face_text(name)
     import open_clip
     from open_clip.transformer import TextTransformer
 
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # the same random tower in every process, whatever the run's seed
+    # the same random encoder in every process, whatever the seed of the run
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if family == "small":
             return OpenClipText(TextTransformer(**SMALL), open_clip.get_tokenizer("RN50"))
         if family == "open_clip":
             name, _, weights = name.partition("@")
-            model = open_clip_model(name, weights or "random", None)
+            model = load_open_clip(name, weights or "random", None)
         elif family == "own":
             name, model = own()
         else:
             raise DataError(
-                f"backbone: text tower {spec!r} is unknown; use own, small, open_clip/NAME@WEIGHTS or hf/FOLDER"
+                f"backbone: text encoder {spec!r} is unknown. "
+                "Use own, small, open_clip/NAME@WEIGHTS or hf/FOLDER."
             )
     tower, tokenizer = getattr(model, "text", model), open_clip.get_tokenizer(name)
     if hasattr(tokenizer, "tokenizer"):  # open_clip's wrapper of a Hugging Face encoder
@@ -120,13 +180,17 @@ def load_text(spec, own):
     return OpenClipText(tower, tokenizer)
 
 
-def hugging_face_text(folder):
-    """A model of the transformers library from a local folder, with a fixed random projection to the width of the small tower."""
+def _load_hugging_face_text(folder: str) -> HuggingFaceText:
+    """Text encoder of a local transformers folder.
+
+    A fixed random projection leads to the width of the small encoder.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     if not Path(folder).is_dir():
         raise DataError(
-            f"backbone: text tower hf/{folder}: no such folder; download the model with its tokenizer into it"
+            f"backbone: text encoder hf/{folder}: no such folder. "
+            "Download the model with its tokenizer into it."
         )
     model = AutoModel.from_pretrained(folder, local_files_only=True)
     with torch.random.fork_rng(devices=[]):
@@ -139,67 +203,102 @@ def hugging_face_text(folder):
     )
 
 
-def timm_tower(name, weights, side):
-    """A timm model without its classifier, with weights of a tag, a file, the package or none: model, pixel mean, pixel std."""
+def load_timm(name: str, weights: str, side: int) -> Trunk:
+    """Load a timm model without its classifier.
+
+    Args:
+        name: Name in timm, without a tag.
+        weights: A tag of the model, a file, "package:efficientnet_lite0" or "random".
+        side: Side of the network's input, pixels. The position embeddings of a ViT are resized to
+            it.
+
+    Returns:
+        Module, pixel mean and pixel standard deviation (three channels each).
+
+    Raises:
+        DataError: If model or weights are unknown, missing, or do not fit.
+    """
     import timm
     from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
     if not timm.is_model(name):
-        raise DataError(f"backbone: timm has no model {name!r}; see timm.list_models()")
+        raise DataError(f"backbone: timm has no model {name!r}. See timm.list_models().")
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{name}.*")]
     if weights in tags:
         name = f"{name}.{weights}"
-    fixed = {"img_size": side} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    config: Any = timm.get_pretrained_cfg(name)
+    fixed: dict[str, Any] = {"img_size": side} if config.fixed_input_size else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = timm.create_model(name, num_classes=0, **fixed)
-    if weights == "package:efficientnet_lite0":
-        state = lite0_weights(model)
-    elif weights in tags:
-        config = {"hf_hub": f"{model.pretrained_cfg['hf_hub_id']}/model.safetensors"}
-        state = read_weights(cached_weights(*name.split(".", 1), config))
-    elif weights != "random":
-        if not Path(weights).is_file():
-            raise DataError(
-                f"backbone: timm/{name} has no weights {weights!r}, and no such file is here; its tags are {', '.join(tags)}"
-            )
-        state = read_weights(weights)
+        model: Any = timm.create_model(name, num_classes=0, **fixed)
+    mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
     if weights != "random":
+        state = _timm_weights(model, name, weights, tags)
         if isinstance(model, VisionTransformer):
             state = checkpoint_filter_fn(state, model)  # position embeddings at this side
         missing, unexpected = model.load_state_dict(state, strict=False)
         strange = [key for key in unexpected if not key.startswith(("classifier.", "head.", "fc."))]
         if missing or strange:
-            bad = (
-                f"{len(missing)} tensors missing, {len(strange)} unknown ({(missing + strange)[0]})"
+            raise DataError(
+                f"backbone: {weights} does not fit timm/{name}: {len(missing)} tensors missing, "
+                f"{len(strange)} unknown (first: {(missing + strange)[0]}). "
+                "Use weights of this model."
             )
-            raise DataError(f"backbone: {weights} does not fit timm/{name}: {bad}")
-    config = model.pretrained_cfg
-    return model, config["mean"], config["std"]
+    return model, mean, std
 
 
-def open_clip_model(name, weights, side):
-    """An open_clip model in float32. weights: a pretrained tag, a file, or "random"; side: pixels of the input, None: the model's own."""
+def _timm_weights(model: Any, name: str, weights: str, tags: list[str]) -> dict[str, torch.Tensor]:
+    """State dict of a timm model from a Python package, the download cache or a file."""
+    if weights == "package:efficientnet_lite0":
+        return lite0_weights(model)
+    if weights in tags:
+        config = {"hf_hub": f"{model.pretrained_cfg['hf_hub_id']}/model.safetensors"}
+        model_name, tag = name.split(".", 1)
+        return read_weights(cached_weights(model_name, tag, config))
+    if not Path(weights).is_file():
+        raise DataError(
+            f"backbone: timm/{name} has no weights {weights!r}, and no such file exists. "
+            f"Use a file or one of its tags: {', '.join(tags)}."
+        )
+    return read_weights(weights)
+
+
+def load_open_clip(name: str, weights: str, side: int | None) -> Any:
+    """Load an open_clip model in float32.
+
+    Args:
+        name: Name in open_clip.
+        weights: A pretrained tag, a file, or "random".
+        side: Side of the network's input, pixels; None: the model's own.
+
+    Returns:
+        The model. Its `visual` carries `image_mean` and `image_std`.
+
+    Raises:
+        DataError: If model or weights are unknown, missing, or cannot be read.
+    """
     import open_clip
 
     if open_clip.get_model_config(name) is None:
-        raise DataError(f"backbone: open_clip has no model {name!r}; see open_clip.list_models()")
+        raise DataError(f"backbone: open_clip has no model {name!r}. See open_clip.list_models().")
+    # open_clip warns that it loads no weights; they are loaded below
     logging.getLogger().addFilter(
         lambda record: "No pretrained weights loaded" not in record.getMessage()
-    )  # they are loaded below
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = open_clip.create_model(name, pretrained=None, force_image_size=side)
+        model: Any = open_clip.create_model(name, pretrained=None, force_image_size=side)
     config = {}
     if weights != "random":
         config = open_clip.get_pretrained_cfg(name, weights)
         if not config and not Path(weights).is_file():
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(name))
             raise DataError(
-                f"backbone: open_clip/{name} has no weights {weights!r}, and no such file is here; its tags are {tags}"
+                f"backbone: open_clip/{name} has no weights {weights!r}, and no such file exists. "
+                f"Use a file or one of its tags: {tags}."
             )
         path = cached_weights(name, weights, config) if config else weights
-        with readable(path):
+        with errors_as_data_error(path):
             open_clip.load_checkpoint(model, str(path))
     model.visual.image_mean = config.get("mean") or open_clip.OPENAI_DATASET_MEAN
     model.visual.image_std = config.get("std") or open_clip.OPENAI_DATASET_STD
