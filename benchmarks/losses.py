@@ -15,7 +15,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from clipdr.methods.losses import rank
+from clipdr.methods.losses import ranking_loss
 
 GRADES = 5
 
@@ -125,14 +125,14 @@ def main():
                 similarity.double() - 20,
             ):  # near 20 the zeros of "zero" hardly count, near 0 they do
                 for ours, theirs in zip(
-                    both(rank, wide, grade, mask),
+                    both(ranking_loss, wide, grade, mask),
                     both(rank_by_sample, wide, grade, mask),
                     strict=True,
                 ):
                     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
         ways = (
             partial(both, function, similarity, grade, arguments.mask)
-            for function in (rank, rank_by_sample)
+            for function in (ranking_loss, rank_by_sample)
         )
         seconds = paired(*ways, arguments.pairs, now, repeats=20)
         row(

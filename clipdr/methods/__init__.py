@@ -1,12 +1,19 @@
-"""METHODS: the grading methods, in the order of the tables.
+"""Grading methods: the table METHODS in the order of the tables of the report.
 
-A new method is one module in this folder and one line here; its key is the module's name. The table holds names, so that
-the study file is checked without importing torch and a job imports the one method that it runs.
+A new method is one module in this folder and one line here. Its key is the name of the module. The
+table holds names only, so that a study file is checked without importing torch, and a job imports
+only the method that it runs.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from clipdr import DataError
+
+if TYPE_CHECKING:
+    from clipdr.methods.base import Method
 
 METHODS = {
     "majority": "majority:Majority",
@@ -33,11 +40,14 @@ METHODS = {
 }
 
 
-def load(name: str) -> type:
+def load(name: str) -> type[Method]:
     """Import the class of a method.
 
     Args:
         name: A key of METHODS.
+
+    Returns:
+        The class, a subclass of `clipdr.methods.base.Method`.
 
     Raises:
         DataError: If the name is unknown.

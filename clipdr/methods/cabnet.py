@@ -1,4 +1,12 @@
-"""CABNet (He et al., 2021): a global attention block, then a category attention block with k maps per grade, on the last feature map."""
+"""CABNet (He et al., 2021): global attention, then category attention with k maps per grade.
+
+Deviations from GDRBench: the blocks read the last feature map (there, a pooled vector, on which
+attention has no effect), and means over maps and grades replace sums.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -6,24 +14,42 @@ from torch import nn
 from clipdr import GRADES
 from clipdr.methods.base import Method
 
+if TYPE_CHECKING:
+    from clipdr.methods.base import Source
+    from clipdr.models.backbone import Backbone
+    from clipdr.models.image_tower import ImageTower
+
 
 class CabNet(Method):
-    """k: attention maps per grade;  reduction: of the channel gate's hidden layer;  dropout: of whole attention maps."""
+    """Linear head on the attended feature map; the loss is cross-entropy.
 
-    reads = "photograph"
+    The method is degenerate where the feature map has one position.
 
-    def __init__(self, backbone, k=5, reduction=16, dropout=0.1):
+    Args:
+        backbone: Image encoder.
+        k: Attention maps per grade, at least 1.
+        reduction: Channels of the map over the width of the channel gate's hidden layer.
+        dropout: Probability of dropping a whole attention map, 0..1.
+    """
+
+    reads = "images"
+    image: ImageTower
+
+    def __init__(self, backbone: Backbone, k: int = 5, reduction: int = 16, dropout: float = 0.1):
+        """Create the attention blocks and the head."""
         super().__init__(backbone)
-        channels, *self.places = backbone.use_map()
+        channels, *self.map_size = backbone.use_feature_map()
         self.global_attention = GlobalAttention(channels, reduction)
         self.reduce = nn.Conv2d(channels, channels // 2, 1)
         self.category_attention = CategoryAttention(channels // 2, k, dropout)
         self.head = nn.Linear(channels // 2, len(GRADES))
 
-    def degenerate(self, source):
-        return "feature map of one place: nothing to attend to" if self.places == [1, 1] else ""
+    def degenerate(self, source: Source) -> str:  # noqa: ARG002  (the signature of Method)
+        """Return why the method is degenerate: the feature map has one position."""
+        return "1 x 1 feature map: attention has no effect" if self.map_size == [1, 1] else ""
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Predict logits, see `Method.forward`."""
         features = self.image.feature_map(image)  # (B, C, h, w)
         features = self.reduce(self.global_attention(features))  # (B, C/2, h, w)
         attended = self.category_attention(features) * features
@@ -31,9 +57,17 @@ class CabNet(Method):
 
 
 class GlobalAttention(nn.Module):
-    """What and where: a gate per channel, from the mean and the maximum over space, then a gate per place, from those over channels."""
+    """Channel gate, then spatial gate.
 
-    def __init__(self, channels, reduction):
+    The channel gate reads mean and maximum over space, the spatial gate those over channels.
+
+    Args:
+        channels: Channels C of the feature map.
+        reduction: C over the width of the channel gate's hidden layer.
+    """
+
+    def __init__(self, channels: int, reduction: int):
+        """Create both gates."""
         super().__init__()
         hidden = max(1, channels // reduction)
         self.channel = nn.Sequential(
@@ -43,7 +77,8 @@ class GlobalAttention(nn.Module):
         )
         self.place = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1))
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Apply both gates: (B, C, h, w) -> (B, C, h, w)."""
         gate = torch.sigmoid(
             self.channel(features.mean((2, 3))) + self.channel(features.amax((2, 3)))
         )
@@ -53,13 +88,20 @@ class GlobalAttention(nn.Module):
 
 
 class CategoryAttention(nn.Module):
-    """(B, C, h, w) -> (B, 1, h, w): the mean over the grades of score times map; k maps per grade, so that no grade is drowned out.
+    """Attention map with equal weight of every grade, so that frequent grades do not dominate.
 
-    score of a grade : mean over its k maps of the maximum over space, after dropping whole maps
-    map of a grade   : mean over its k maps
+    The map is the mean over the grades of score times map. The score of a grade is the mean over
+    its k maps of the maximum over space, after dropping whole maps. The map of a grade is the mean
+    over its k maps.
+
+    Args:
+        channels: Channels C of the feature map.
+        k: Maps per grade.
+        dropout: Probability of dropping a whole map.
     """
 
-    def __init__(self, channels, k, dropout):
+    def __init__(self, channels: int, k: int, dropout: float):
+        """Create the maps."""
         super().__init__()
         grades = len(GRADES)
         self.maps = nn.Sequential(
@@ -70,7 +112,8 @@ class CategoryAttention(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the attention map: (B, C, h, w) -> (B, 1, h, w)."""
         maps = self.maps(features)  # (B, 5, k, h, w)
         score = self.dropout(maps.flatten(1, 2)).amax((2, 3)).view(maps.shape[:3]).mean(2)  # (B, 5)
         return (score[..., None, None] * maps.mean(2)).mean(1, keepdim=True)

@@ -1,8 +1,13 @@
-"""CoOpLVT (Baliah et al., 2023): CoOp whose context also holds visual tokens made from the image, so that every image has its own prompts.
+"""CoOpLVT (Baliah et al., 2023): CoOp with visual tokens, so that every image has its own prompts.
 
-The image tower is trained, the text tower frozen. Written from the abstract and general knowledge. Ours: 4 context and 4 visual tokens, a
-perceptron D -> 512 -> 4 W that reads the image's feature at unit length, and CoOp's names of the grades behind both.
+Deviations: the implementation follows the abstract and general knowledge, because no code was
+available. The numbers of tokens (4 context, 4 visual), the perceptron D -> 512 -> 4 W on the
+normalised image feature, and the names of the grades behind both are choices of this project.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +16,34 @@ from torch import nn
 from clipdr.methods.base import Method
 from clipdr.models.prompts import Prompts
 
+if TYPE_CHECKING:
+    from clipdr.models.backbone import Backbone
+
 
 class CoOpLvt(Method):
-    """context, visual: learned and visual tokens of a prompt;  hidden: width of the perceptron;  bank: a key of prompts.BANKS."""
+    """Cosines of each image with its own five prompts, times the scale of CLIP.
 
-    def __init__(self, backbone, context=4, visual=4, hidden=512, bank="B"):
+    The loss is cross-entropy. A prompt is: [start], context tokens, visual tokens, the grade's
+    name, full stop, [end]. Image encoder, context and perceptron are trained; the text encoder is
+    frozen.
+
+    Args:
+        backbone: Image encoder (or cached features) and text encoder.
+        context: Number of learned context tokens, at least 1.
+        visual: Number V of visual tokens, at least 1.
+        hidden: Width of the perceptron's hidden layer.
+        bank: A key of `clipdr.models.prompts.BANKS`, for the names of the grades.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        context: int = 4,
+        visual: int = 4,
+        hidden: int = 512,
+        bank: str = "B",
+    ):
+        """Create prompts and perceptron."""
         super().__init__(backbone)
         self.scale = backbone.scale
         self.prompts = Prompts(backbone.text, "names_frozen", context, bank=bank)
@@ -27,13 +55,21 @@ class CoOpLvt(Method):
             nn.Unflatten(1, (visual, width)),
         )
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Predict logits, see `Method.forward`."""
         features = F.normalize(self.image(image), dim=1)  # (B, D)
         texts = F.normalize(self.texts(self.visual(features)), dim=2)  # (B, 5, D)
         return self.scale * torch.einsum("bd,bkd->bk", features, texts)
 
-    def texts(self, visual):
-        """(B, V, W) visual tokens -> (B, 5, D) features of the sentences [start] context, visual tokens, grade's name, full stop [end]."""
+    def texts(self, visual: torch.Tensor) -> torch.Tensor:
+        """Encode the prompts of each image.
+
+        Args:
+            visual: Visual tokens, (B, V, W) float32.
+
+        Returns:
+            Text features, (B, 5, D) float32, not normalised.
+        """
         opening = torch.cat([self.prompts.start, self.prompts.context[0]])
         tails = self.prompts.tails()
         tail = nn.utils.rnn.pad_sequence(tails, batch_first=True)  # (5, T, W)

@@ -1,10 +1,17 @@
-"""CORN (Shi et al., 2023): four conditional questions "worse than grade k, given worse than k - 1?"; optional LoRA (Hu et al., 2022).
+"""CORN (Shi et al., 2023): conditional ordinal regression, optionally with LoRA (Hu et al., 2022).
 
-With DINOv2's ViT-B/14 as backbone and lora 8 it is our form of the third-party "DINOv2 + LoRA + CORN". Tables take the most probable grade,
-as for every method; CORN's own rule, the number of k with P(grade > k) > 1/2, can be read off the five probabilities.
+The head answers four questions: is the grade above k, given that it is above k - 1? With the
+ViT-B/14 of DINOv2 as backbone and `lora: 8` this is our form of the third-party baseline "DINOv2 +
+LoRA + CORN".
+
+Deviation: tables take the most probable grade, as for every method. CORN's own rule is the number
+of k with P(grade > k) > 1/2. It can be computed from the five probabilities.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,39 +20,70 @@ from torch import nn
 from clipdr import GRADES, DataError
 from clipdr.methods.base import Method
 
-ATTENTION = r".*\.blocks\.\d+\.attn\.(qkv|proj)"  # the linear layers of the attention of every block of a timm transformer
+if TYPE_CHECKING:
+    from clipdr.data.loader import Batch
+    from clipdr.models.backbone import Backbone
+
+# the linear layers of the attention of every block of a timm transformer
+ATTENTION = r".*\.blocks\.\d+\.attn\.(qkv|proj)"
 
 
 class Corn(Method):
-    """lora       : rank of the low-rank updates of every transformer block's attention, all else frozen; 0: the whole tower is trained
-    lora_alpha : an update is lora_alpha / lora times B A
+    """Linear head with four conditional logits; the loss is `corn_loss`.
+
+    Args:
+        backbone: Image encoder, or cached features.
+        lora: Rank of the low-rank updates of every transformer block's attention, with all else
+            frozen. 0 trains the whole encoder.
+        lora_alpha: An update is lora_alpha / lora * B A.
+
+    Raises:
+        DataError: If `lora` is set and the encoder is not a ViT of timm.
     """
 
-    def __init__(self, backbone, lora=0, lora_alpha=16):
+    def __init__(self, backbone: Backbone, lora: int = 0, lora_alpha: int = 16):
+        """Create the head and, if asked for, the low-rank updates."""
         super().__init__(backbone)
         self.head = nn.Linear(backbone.pooled_dim, len(GRADES) - 1)
         if not backbone.cached:
-            self.image.projection.requires_grad_(False)
+            backbone.image_tower().projection.requires_grad_(False)
         if lora:
             add_lora(self.image, lora, lora_alpha)
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Predict log-probabilities of the grades, see `Method.forward`."""
         return log_probability(self.head(self.image.pooled(image)))
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Compute the term "corn", see `Method.loss`."""
         return {"corn": corn_loss(self.head(self.image.pooled(batch.image)), batch.grade)}
 
 
-def log_probability(conditional):
-    """(B, 4) logits of P(grade > k | grade > k - 1) -> (B, 5) log P(grade): the softmax of these are the probabilities, which sum to 1."""
+def log_probability(conditional: torch.Tensor) -> torch.Tensor:
+    """Compute log-probabilities of the grades.
+
+    Args:
+        conditional: Logits of P(grade > k | grade > k - 1), (B, 4) float.
+
+    Returns:
+        log P(grade), (B, 5) float. Their softmax returns the probabilities, because these sum to 1.
+    """
     passed = F.pad(F.logsigmoid(conditional).cumsum(1), (1, 0))  # (B, 5) log P(grade > k - 1)
     return passed + F.pad(F.logsigmoid(-conditional), (0, 1))
 
 
-def corn_loss(conditional, grade):
-    """Binary cross-entropy of each question over the images it is put to (those with grade > k - 1), divided by the number of all answers.
+def corn_loss(conditional: torch.Tensor, grade: torch.Tensor) -> torch.Tensor:
+    """Compute the loss of CORN (Shi et al., 2023).
 
-    conditional : (B, 4) float;  grade : (B,) int64, 0..4;  returns a scalar
+    It is the binary cross-entropy of "grade > k" over the images with grade > k - 1, summed over
+    the four questions and divided by the number of all answers.
+
+    Args:
+        conditional: Logits of P(grade > k | grade > k - 1), (B, 4) float.
+        grade: (B,) int64, 0..4.
+
+    Returns:
+        Scalar >= 0.
     """
     question = torch.arange(conditional.shape[1], device=grade.device)
     asked, worse = grade[:, None] >= question, grade[:, None] > question  # (B, 4)
@@ -55,16 +93,28 @@ def corn_loss(conditional, grade):
     return (answers * asked).sum() / asked.sum()
 
 
-def add_lora(tower, rank, alpha):
-    """Put low-rank updates (zero at first) on the attention of every block of a timm transformer and freeze the rest, in place.
+def add_lora(tower: nn.Module, rank: int, alpha: int) -> None:
+    """Add low-rank updates to the attention of a timm transformer and freeze the rest, in place.
 
-    Raises DataError elsewhere, also for open_clip's transformers: their query, key and value are one parameter, into which peft adds the
-    update before and from which it takes it after every pass, so that rounding moves the frozen weights.
+    The updates start at zero.
+
+    Transformers of open_clip are refused. Their query, key and value are one parameter, to which
+    peft adds the update before each pass and from which it subtracts it after, so that rounding
+    changes the frozen weights.
+
+    Args:
+        tower: Image encoder.
+        rank: Rank of an update, at least 1.
+        alpha: An update is alpha / rank * B A.
+
+    Raises:
+        DataError: If the encoder is not a ViT of timm.
     """
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import LoraConfig, inject_adapter_in_model  # slow to import
 
     if not any(re.fullmatch(ATTENTION, name) for name, _ in tower.named_modules()):
         raise DataError(
-            "corn: lora needs a ViT of timm (CLIP's: timm/vit_base_patch16_clip_quickgelu_224) with `frozen: false`; or lora 0"
+            "corn: lora needs a ViT of timm (CLIP's: timm/vit_base_patch16_clip_quickgelu_224). "
+            "Use one with `frozen: false`, or set lora to 0."
         )
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=ATTENTION), tower)

@@ -1,25 +1,40 @@
-"""Perturbed photographs (DDAIG, ATS): the network that draws them, and a way to pass them through networks that stay as they are."""
+"""Learned image perturbation of DDAIG and ATS, and forward passes that leave networks unchanged.
+
+The generator is that of DDAIG (Zhou et al., 2020).
+"""
+
+from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from collections.abc import Generator as Iteration
+
 
 class Generator(nn.Module):
-    """Image -> the image with a learned perturbation: x' = clamp(x + strength * G(x), 0, 1), (B, 3, S, S) in [0, 1].
+    """Generator of a perturbed image: x' = clamp(x + strength * G(x), 0, 1).
 
-    G is DDAIG's fully convolutional network (Zhou et al., 2020): a convolution, three residual blocks, the mean over space put beside
-    every pixel and fused, tanh. Instance norm has no running statistics: it works alike in training and evaluation.
-    The clamp is ours (off in the release): a photograph stays one.
+    G is the fully convolutional network of DDAIG (Zhou et al., 2020): a convolution, three residual
+    blocks, the spatial mean concatenated to every pixel and fused, tanh. Instance normalisation has
+    no running statistics, so that training and evaluation are the same. Deviation: the clamp is off
+    in the release; here the result stays a valid image.
+
+    Args:
+        strength: Largest change of a pixel, 0..1.
+        width: Channels of the hidden layers.
     """
 
-    def __init__(self, strength=0.3, width=64):
+    def __init__(self, strength: float = 0.3, width: int = 64):
+        """Create the network with weights from N(0, 0.02)."""
         super().__init__()
         self.strength = strength
-        self.opening = nn.Sequential(*convolution(3, width), nn.ReLU())
+        self.opening = nn.Sequential(*_convolution(3, width), nn.ReLU())
         self.blocks = nn.ModuleList(
-            nn.Sequential(*convolution(width, width), nn.ReLU(), *convolution(width, width))
+            nn.Sequential(*_convolution(width, width), nn.ReLU(), *_convolution(width, width))
             for _ in range(3)
         )  # residual
         self.fuse = nn.Sequential(
@@ -29,9 +44,11 @@ class Generator(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
+        assert self.colour.bias is not None
         nn.init.zeros_(self.colour.bias)
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Perturb images: (B, 3, S, S) -> (B, 3, S, S), both float32 in [0, 1]."""
         hidden = self.opening(image)
         for block in self.blocks:
             hidden = hidden + block(hidden)
@@ -40,8 +57,8 @@ class Generator(nn.Module):
         return (image + self.strength * perturbation).clamp(0, 1)
 
 
-def convolution(channels, width):
-    """Reflection-padded 3 x 3 convolution and instance norm, as a list of layers."""
+def _convolution(channels: int, width: int) -> list[nn.Module]:
+    """Layers of a reflection-padded 3 x 3 convolution with instance normalisation."""
     return [
         nn.ReflectionPad2d(1),
         nn.Conv2d(channels, width, 3, bias=False),
@@ -50,10 +67,14 @@ def convolution(channels, width):
 
 
 @contextmanager
-def still(*modules):
-    """Inside, a forward pass of the modules in training mode changes nothing in them and leads no gradient to their parameters.
+def without_updates(*modules: nn.Module) -> Iteration[None]:
+    """Inside the context, a forward pass in training mode changes nothing in the modules.
 
-    Batch norm still normalises by the batch, but leaves its running statistics alone. Gradients pass through to the image.
+    Batch normalisation still normalises by the batch, but keeps its running statistics. Parameters
+    get no gradient. Gradients pass through to the input.
+
+    Args:
+        *modules: Networks to leave unchanged.
     """
     trained = [
         parameter
@@ -61,11 +82,11 @@ def still(*modules):
         for parameter in module.parameters()
         if parameter.requires_grad
     ]
-    norms = [
-        part
+    norms: list[Any] = [
+        layer
         for module in modules
-        for part in module.modules()
-        if getattr(part, "track_running_stats", False)
+        for layer in module.modules()
+        if getattr(layer, "track_running_stats", False)
     ]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -1,6 +1,12 @@
-"""Zero-shot CLIP (Radford et al., 2021): fixed sentences, no training; the prompt bank is chosen on source validation."""
+"""Zero-shot CLIP (Radford et al., 2021): similarities to fixed sentences, without training.
+
+The prompt bank is chosen on source validation.
+"""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,13 +15,26 @@ from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.base import Method
 from clipdr.models.prompts import ensemble, similarity
 
+if TYPE_CHECKING:
+    from clipdr.data.loader import Rows
+    from clipdr.methods.base import Source
+    from clipdr.models.backbone import Backbone
+
 
 class ZeroShot(Method):
-    """bank: a key of prompts.BANKS, or "source_val" for the one with the highest macro AUC on source validation (first on a tie)."""
+    """Cosines with the averaged sentences of each grade, times the scale of CLIP.
 
-    reads = "feature"
+    Args:
+        backbone: Backbone with cached features.
+        bank: A key of `clipdr.models.prompts.BANKS`, or "source_val": the bank with the highest
+            macro AUC on source validation (the first on a tie).
+    """
 
-    def __init__(self, backbone, bank="source_val"):
+    reads = "features"
+    text: torch.Tensor
+
+    def __init__(self, backbone: Backbone, bank: str = "source_val"):
+        """Average the sentences of every bank; `begin` chooses one."""
         super().__init__(backbone)
         self.scale, self.bank = backbone.scale, bank
         self.banks = {name: ensemble(features) for name, features in backbone.banks.items()}
@@ -23,11 +42,20 @@ class ZeroShot(Method):
             "text", torch.zeros(len(next(iter(self.banks.values()))), backbone.dim)
         )
 
-    def begin(self, source):
+    def begin(self, source: Source) -> None:
+        """Choose the prompt bank."""
         self.chosen["bank"] = self.best_bank(source.val) if self.bank == "source_val" else self.bank
         self.text.copy_(self.banks[self.chosen["bank"]])
 
-    def best_bank(self, val):
+    def best_bank(self, val: Rows) -> str:
+        """Return the bank with the highest macro AUC.
+
+        Args:
+            val: Validation rows of the source domains.
+
+        Raises:
+            DataError: If a grade has no validation image, so that the AUC is undefined.
+        """
         batch = next(val.chunks(len(val)))
         score = {
             name: METRICS["auc"](
@@ -38,9 +66,11 @@ class ZeroShot(Method):
         }
         if any(math.isnan(value) for value in score.values()):
             raise DataError(
-                "zero_shot: AUC of source validation is undefined; it needs images of every grade"
+                "zero_shot: the AUC of source validation is undefined. "
+                "Add validation images of every grade, or set the bank."
             )
-        return max(score, key=score.get)
+        return max(score, key=lambda name: score[name])
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Predict logits, see `Method.forward`."""
         return similarity(self.image(image), self.text, self.scale)

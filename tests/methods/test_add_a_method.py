@@ -1,4 +1,4 @@
-"""docs/add-a-method.md, followed word for word in a copy of the package: the new method trains, and an option of its row reaches it."""
+"""docs/add-a-method.md, followed word for word in a copy of the package."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def blocks(language):
 
 @pytest.fixture
 def extended(tmp_path):
-    """A copy of the package with the page's module, import and line, and config.yaml with its row."""
+    """Copy of the package with the page's module and line, and config.yaml with its row."""
     shutil.copytree(
         ROOT / "clipdr", tmp_path / "clipdr", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -52,7 +52,7 @@ def python(folder, code):
     ).stdout
 
 
-def test_a_method_is_one_module_one_line_and_one_row(extended, toy, manifests, settings):
+def test_method_of_the_page_trains_with_the_options_of_its_row(extended, toy, manifests, settings):
     reading = (
         "import json\n"
         "from clipdr.config.paths import StudyPaths\n"
@@ -79,14 +79,12 @@ def test_a_method_is_one_module_one_line_and_one_row(extended, toy, manifests, s
     }
     python(extended, f"from clipdr.training import run\nrun.train(*{key!r}, **{inputs!r})")
     predicted = pd.read_parquet(extended / "run" / "predictions.parquet")
-    assert (
-        set(predicted.method) == {"smoothed"}
-        and len(predicted[predicted.split == "test"]) == 40 * predicted.selection.nunique()
-    )
+    assert set(predicted.method) == {"smoothed"}
+    assert len(predicted[predicted.split == "test"]) == 40 * predicted.selection.nunique()
 
 
-def test_the_example_with_no_share_is_erm(extended):
-    """The page's module against cross-entropy by hand: (1 - share) times the true grade's, share times the mean over all grades."""
+def test_loss_of_the_page_equals_cross_entropy_by_hand(extended):
+    """The loss is (1 - share) times the true grade's term plus share times the mean over grades."""
     code = """
 import torch
 from clipdr.data.loader import Batch

@@ -1,4 +1,4 @@
-"""What clip_dr_plus adds to CLIP-DR, against independent computations: the ridge regression, its goals, the pace of the tower."""
+"""clip_dr_plus: ridge regression, its targets, and the learning-rate multiplier of the encoder."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from clipdr.data.manifest import read_manifests
 from clipdr.data.splits import fold
 from clipdr.evaluation.metrics import METRICS
 from clipdr.methods.base import Source
-from clipdr.methods.clip_dr_plus import ClipDrPlus, goals, ridge_regression
+from clipdr.methods.clip_dr_plus import ClipDrPlus, grade_targets, ridge_regression
 from clipdr.models.backbone import Backbone
 from clipdr.training.loop import OPTIMIZERS, set_rate, train_step
 
@@ -31,12 +31,12 @@ def source(toy, manifests):
 @pytest.fixture
 def method(source):
     torch.manual_seed(0)
-    found = ClipDrPlus(Backbone(TOWER, 64))
-    found.begin(source)
-    return found
+    method = ClipDrPlus(Backbone(TOWER, 64))
+    method.begin(source)
+    return method
 
 
-def test_the_ridge_regression_is_that_of_scikit_learn():
+def test_ridge_regression_equals_scikit_learn():
     from sklearn.linear_model import Ridge
 
     generator = np.random.default_rng(0)
@@ -48,24 +48,25 @@ def test_the_ridge_regression_is_that_of_scikit_learn():
     share = weight / weight.sum()
     strength = (
         0.3 * np.mean(share @ (x - share @ x) ** 2) * weight.sum()
-    )  # its penalty is not divided by the weights' sum
+    )  # scikit-learn does not divide the penalty by the sum of weights
     reference = Ridge(alpha=strength).fit(x, y, sample_weight=weight)
-    found, bias = ridge_regression(*map(torch.from_numpy, (x, y, weight)), 0.3)
-    np.testing.assert_allclose(found.T, reference.coef_, atol=1e-10)
+    solution, bias = ridge_regression(*map(torch.from_numpy, (x, y, weight)), 0.3)
+    np.testing.assert_allclose(solution.T, reference.coef_, atol=1e-10)
     np.testing.assert_allclose(bias, reference.intercept_, atol=1e-10)
 
 
-def test_a_goal_is_nearest_to_its_text_and_falls_off_with_the_distance_of_grades():
+def test_target_product_falls_with_the_distance_of_grades():
     text = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 16)))
-    product = goals(text) @ torch.nn.functional.normalize(text, dim=1).T
+    product = grade_targets(text) @ torch.nn.functional.normalize(text, dim=1).T
     for grade, row in enumerate(product):
         fall = np.exp(-np.abs(np.arange(5) - grade))
         slope, residual = np.polyfit(fall, row.numpy(), 1), None
         residual = row.numpy() - np.polyval(slope, fall)
-        assert slope[0] > 0 and np.abs(residual).max() < 1e-10
+        assert slope[0] > 0
+        assert np.abs(residual).max() < 1e-10
 
 
-def test_the_bridge_lifts_source_validation_before_the_first_step(method, source):
+def test_bridge_raises_source_validation_before_the_first_step(method, source):
     val = next(source.val.chunks(1000))
 
     def auc():
@@ -81,7 +82,7 @@ def test_the_bridge_lifts_source_validation_before_the_first_step(method, source
     assert aligned > auc() + 0.1
 
 
-def test_begin_takes_the_ridge_with_the_best_source_validation(source, method):
+def test_begin_takes_ridge_of_best_source_validation(source, method):
     single = {}
     for ridge in method.ridges:
         torch.manual_seed(0)
@@ -95,7 +96,7 @@ def test_begin_takes_the_ridge_with_the_best_source_validation(source, method):
     assert single[method.chosen["ridge"]] == pytest.approx(max(single.values()), abs=1e-6)
 
 
-def test_the_tower_moves_at_its_pace_and_keeps_its_statistics(method, source):
+def test_encoder_has_its_learning_rate_and_keeps_its_statistics(method, source):
     groups = method.parameter_groups()["main"]
     optimizer = OPTIMIZERS["sgd"](groups, 1e-3, 0)
     training = Training(
@@ -113,6 +114,5 @@ def test_the_tower_moves_at_its_pace_and_keeps_its_statistics(method, source):
     assert set(optimizer.param_groups[1]["params"]) == set(method.image.parameters())
     before = {name: value.clone() for name, value in method.image.named_buffers()}
     train_step(method, {"main": optimizer}, source.train.batch(0, 8, 0), 0)
-    assert before and all(
-        torch.equal(value, before[name]) for name, value in method.image.named_buffers()
-    )
+    assert before
+    assert all(torch.equal(value, before[name]) for name, value in method.image.named_buffers())

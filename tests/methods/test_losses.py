@@ -1,4 +1,4 @@
-"""Losses against the worked example of the specification, a per-image loop written from its formulas, and symmetries."""
+"""Losses against a worked example, a loop over images written from the formulas, and symmetries."""
 
 import math
 
@@ -62,18 +62,18 @@ def rank_by_loop(similarity, grade, max_rank, directions, mask):
 
 
 @pytest.mark.parametrize(("mask", "table"), [("zero", ZERO), ("pairwise", PAIRWISE)])
-def test_rank_terms_of_the_worked_example(mask, table):
+def test_ranking_terms_of_the_worked_example(mask, table):
     name = {1: "right", -1: "left"}
     for (r, d), value in table.items():
-        upto = losses.rank(SIMILARITY, GRADE, r, name[d], mask)
-        below = losses.rank(SIMILARITY, GRADE, r - 1, name[d], mask)
+        upto = losses.ranking_loss(SIMILARITY, GRADE, r, name[d], mask)
+        below = losses.ranking_loss(SIMILARITY, GRADE, r - 1, name[d], mask)
         assert float(upto - below) == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(("mask", "value"), [("zero", 3.6789292), ("pairwise", 1.8786415)])
-def test_rank_total_and_gradient_of_the_worked_example(mask, value):
+def test_ranking_total_and_gradient_of_the_worked_example(mask, value):
     similarity = SIMILARITY.clone().requires_grad_()
-    loss = losses.rank(similarity, GRADE, mask=mask)
+    loss = losses.ranking_loss(similarity, GRADE, mask=mask)
     loss.backward()
     assert loss.item() == pytest.approx(value, abs=1e-6)
     assert torch.allclose(
@@ -84,11 +84,11 @@ def test_rank_total_and_gradient_of_the_worked_example(mask, value):
 @pytest.mark.parametrize("mask", ["pairwise", "zero"])
 @pytest.mark.parametrize("directions", ["both", "left", "right"])
 @pytest.mark.parametrize("max_rank", [0, 1, 3, 4])
-def test_rank_equals_a_loop_over_images(mask, directions, max_rank):
+def test_ranking_loss_equals_a_loop_over_images(mask, directions, max_rank):
     generator = torch.Generator().manual_seed(max_rank)
     similarity = (8 * torch.randn(33, 5, generator=generator, dtype=torch.float64)).requires_grad_()
     grade = torch.randint(0, 5, (33,), generator=generator)
-    ours = losses.rank(similarity, grade, max_rank, directions, mask)
+    ours = losses.ranking_loss(similarity, grade, max_rank, directions, mask)
     reference = rank_by_loop(similarity, grade, max_rank, directions, mask)
     assert ours.item() == pytest.approx(reference.item(), abs=1e-10)
     if max_rank:
@@ -101,16 +101,19 @@ def test_reversing_the_grade_axis_exchanges_left_and_right(mask):
     similarity, grade = torch.randn(20, 5, dtype=torch.float64), torch.randint(0, 5, (20,))
     flipped, mirrored = similarity.flip(1), 4 - grade
     assert torch.allclose(
-        losses.rank(similarity, grade, mask=mask), losses.rank(flipped, mirrored, mask=mask)
+        losses.ranking_loss(similarity, grade, mask=mask),
+        losses.ranking_loss(flipped, mirrored, mask=mask),
     )
-    left = losses.rank(similarity, grade, directions="left", mask=mask)
-    assert torch.allclose(left, losses.rank(flipped, mirrored, directions="right", mask=mask))
+    left = losses.ranking_loss(similarity, grade, directions="left", mask=mask)
+    assert torch.allclose(
+        left, losses.ranking_loss(flipped, mirrored, directions="right", mask=mask)
+    )
 
 
-def test_rank_refuses_what_it_does_not_know():
+def test_ranking_loss_refuses_unknown_options():
     for wrong in ({"directions": "up"}, {"mask": "soft"}, {"max_rank": 5}):
         with pytest.raises(DataError):
-            losses.rank(SIMILARITY, GRADE, **wrong)
+            losses.ranking_loss(SIMILARITY, GRADE, **wrong)
 
 
 def test_kl_of_the_worked_example():
