@@ -137,12 +137,12 @@ def export(
     In config.yaml, `backbone: FOLDER` (with a slash in it) makes every grading method build on it.
     """
     limit_threads(1)
-    from clipdr.models.exported import FILES
+    from clipdr.config.job import EXPORTED_FILES
     from clipdr.pretrain import backbone_folder
 
     backbone_folder.export(run, out, name, half)
-    receipts.write(out / "receipt.json", f"export {name}", out, list(FILES))
-    print(f"{out}: {sum((out / file).stat().st_size for file in FILES) / 2**20:.1f} MB")
+    receipts.write(out / "receipt.json", f"export {name}", out, list(EXPORTED_FILES))
+    print(f"{out}: {sum((out / file).stat().st_size for file in EXPORTED_FILES) / 2**20:.1f} MB")
 
 
 @pretrain_app.command()
