@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from clipdr import DataError
-from clipdr.pretrain.evaluation.linear_probe import NOT_RUN, seeds_together
+from clipdr.pretrain.evaluation.finding_scores import average_seeds
+from clipdr.pretrain.evaluation.linear_probe import NOT_RUN
 from clipdr.report.tables.table import CSV_COLUMNS, UNDEFINED, Table
 from clipdr.report.tables.writers import write
 
@@ -131,7 +132,7 @@ def retrieval(name, rows, drawn):
 
 def probes(name, tables, draws, drawn):
     """Fast probe of the networks and the paired differences, the mean over seeds. tables, draws: of the seeds."""
-    together = seeds_together(tables, draws)
+    together = average_seeds(tables, draws)
     cells, n, patients = [], int(tables[0]["n"].iloc[0]), int(tables[0]["clusters"].iloc[0])
     common = {"n": n, "clusters": patients, "unit": "patient", "n_seeds": len(tables)}
     shown = [(network, "", label) for network, label in NETWORKS.items()]

@@ -1,4 +1,7 @@
-"""A toy cohort with a known answer, packed as `pairs` leaves it: a bright spot in each eye, whose corner the report names."""
+"""Toy patients with a known answer: a bright spot in each eye, whose corner the report names.
+
+Manifest, store and patients table are written as `clipdr pretrain pairs` leaves them.
+"""
 
 import numpy as np
 import pandas as pd
@@ -6,29 +9,52 @@ import pandas as pd
 from clipdr.data.manifest import DTYPES
 from clipdr.pretrain.data import patients_table
 
-SIDE = 32
-CORNERS = {
+SIDE = 32  # pixels
+CORNERS = {  # (top, left) of the spot in pixels
     "upper outer": (4, 4),
     "upper inner": (4, 20),
     "lower outer": (20, 4),
     "lower inner": (20, 20),
 }
-
 PLACES = CORNERS | {"upper": (2, 12), "lower": (22, 12), "outer": (12, 2), "inner": (12, 22)}
+TINY = {  # settings of a run of seconds
+    "image": "timm/test_efficientnet",
+    "weights": "random",
+    "side": SIDE,
+    "width": 16,
+    "length": 64,
+    "batch_size": 16,
+    "epochs": 20,
+    "crop": 1.0,
+    "jitter": 0.0,
+    "rotate": 0.0,
+    "save_every": 1000,
+    "lr_image": 1e-3,
+}
 
 
 def eye(corner, rng):
-    """(SIDE, SIDE, 3) uint8."""
-    picture = rng.normal(60, 5, (SIDE, SIDE, 3))
+    """Return an image with a bright spot, (SIDE, SIDE, 3) uint8."""
+    image = rng.normal(60, 5, (SIDE, SIDE, 3))
     top, left = PLACES[corner]
-    picture[top : top + 8, left : left + 8] += 150
-    return picture.clip(0, 255).astype(np.uint8)
+    image[top : top + 8, left : left + 8] += 150
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS), splits=None):
-    """Write manifest, store and patients table of TOY; returns the table's path.
+    """Write manifest, store and patients table of the data set TOY.
 
-    monocular : so many of the first patients have a left eye only;  names : of PLACES;  splits : (patients,) or None, drawn
+    Args:
+        data: Folder that receives manifests/, store/ and patients/.
+        patients: Number of patients.
+        monocular: Number of patients, the first ones, with a left eye only.
+        visits: Visits per patient.
+        seed: Of images and corners.
+        names: Keys of `PLACES` that are sampled.
+        splits: Split of each patient, or None: divided at random.
+
+    Returns:
+        Path of the patients table.
     """
     rng, images, rows = np.random.default_rng(seed), [], []
     for number in range(patients):
@@ -41,26 +67,37 @@ def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS),
                 "left_image": "",
                 "right_image": "",
             }
-            said = []
+            sentences = []
             for side in patients_table.SIDES[: 1 if number < monocular else 2]:
                 corner = names[rng.integers(len(names))]
                 row[f"{side}_image"] = f"TOY/p{number}_{visit}_{side}.png"
                 row[f"text_{side}"] = f"bright spot {corner}"
                 row[f"spot_{side}"] = corner
                 images.append((row[f"{side}_image"], f"p{number}", side, eye(corner, rng)))
-                said.append(f"{side.capitalize()} eye: bright spot {corner}.")
+                sentences.append(f"{side.capitalize()} eye: bright spot {corner}.")
             left = row["spot_left"]
             rows.append(
                 row
                 | {
-                    "text": " ".join(said),
+                    "text": " ".join(sentences),
                     "N": str(int(left.startswith("upper"))),
                     "D": str(int(left.endswith("outer"))),
                 }
             )
     for folder in ("manifests", "store", "patients"):
         (data / folder).mkdir(parents=True, exist_ok=True)
-    np.save(data / "store" / "TOY.npy", np.stack([picture for *_, picture in images]))
+    np.save(data / "store" / "TOY.npy", np.stack([pixels for *_, pixels in images]))
+    _write_manifest(data / "manifests" / "TOY.csv", images)
+    path = data / "patients" / "toy.csv"
+    table = pd.DataFrame(rows).fillna("")
+    if splits is not None:
+        table["split"] = np.repeat(splits, visits)
+    patients_table.write(patients_table.finish(table, 0), path, 0)
+    return path
+
+
+def _write_manifest(path, images):
+    """Write the manifest of images (key, patient, side, pixels)."""
     manifest = pd.DataFrame(
         [{"image": image, "patient": patient, "eye": side} for image, patient, side, _ in images]
     )
@@ -74,8 +111,6 @@ def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS),
         phash="",
         width=SIDE,
         height=SIDE,
-    )
-    manifest = manifest.assign(
         cx=16.0,
         cy=16.0,
         r=16.0,
@@ -83,10 +118,4 @@ def make(data, patients=48, monocular=0, visits=1, seed=0, names=tuple(CORNERS),
         h=32.0,
         sha256=[f"{row:064x}" for row in range(len(images))],
     )
-    manifest[list(DTYPES)].to_csv(data / "manifests" / "TOY.csv", index=False)
-    path = data / "patients" / "toy.csv"
-    table = pd.DataFrame(rows).fillna("")
-    if splits is not None:
-        table["split"] = np.repeat(splits, visits)
-    patients_table.write(patients_table.finish(table, 0), path, 0)
-    return path
+    manifest[list(DTYPES)].to_csv(path, index=False)

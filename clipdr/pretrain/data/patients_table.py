@@ -1,14 +1,16 @@
-"""The patients table: one row per patient visit, two eyes and a report, whatever it was made from.
+"""The patients table: one row per patient visit with two eyes and a report, from any source.
 
-Input: the synthetic patients.csv, ODIR, the upstream TSV and JSONL (clipdr.pretrain.data.ret_clip_release), a CSV of one's own.
-Output: data/patients/{name}.csv (columns COLUMNS, then labels and strata) and {name}.split.json. A photograph is named by its key in a
-manifest of data/manifests/, its pixels lie in the packed store beside it: the graders' files, schema and code.
+Input: a table of `clipdr.pretrain.data.patient_sources`. Output: data/patients/{name}.csv (columns
+`COLUMNS`, then labels and strata) and {name}.split.json. An image is named by its key in a manifest
+of data/manifests/, and its pixels lie in the packed store beside it, as for the grading methods.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,6 @@ from clipdr import DataError
 from clipdr.artifacts import receipts
 from clipdr.artifacts.files import write_text
 from clipdr.data.manifest import open_store, read_manifest
-from clipdr.data.sources.odir import keywords, stated_grade
 from clipdr.pretrain.data import report_text
 
 GIVEN = (
@@ -36,7 +37,7 @@ COLUMNS = (*GIVEN, "side_known", "text_raw", "text_sha256", "possible_identifier
 NEEDED = ("dataset", "patient_id", "left_image", "right_image", "text", "language")
 SIDES = ("left", "right")
 SPLITS = ("train", "val", "test")
-TENTHS = (
+TENTHS = (  # splits of every ten patients: 70/10/20 %
     "train",
     "test",
     "train",
@@ -47,21 +48,31 @@ TENTHS = (
     "test",
     "train",
     "train",
-)  # of every ten patients: 70/10/20 %
-ODIR_LABELS = tuple("NDGCAHMO")
+)
 
 
-def patients(table):
-    """Group key of every row, the patient: (dataset, patient_id) as one string, (N,) object."""
+def patients(table: pd.DataFrame) -> np.ndarray:
+    """Return the group key of every row, "dataset/patient_id", (N,) object."""
     return (table["dataset"] + "/" + table["patient_id"]).to_numpy(object)
 
 
-def check(table, where):
-    """The table, or DataError naming the file and the row (2 = the first below the head)."""
+def check(table: pd.DataFrame, where: str | Path) -> pd.DataFrame:
+    """Check a patients table and add the optional columns, empty.
+
+    Args:
+        table: Table with the columns `NEEDED`.
+        where: File that messages name; row 2 is the first below the head.
+
+    Returns:
+        The table with the columns `GIVEN` first.
+
+    Raises:
+        DataError: If a column is missing or a row is wrong; the message names file and row.
+    """
     absent = [column for column in NEEDED if column not in table]
     if absent:
         raise DataError(
-            f"{where}: no column {', '.join(absent)}; a patients table needs {', '.join(NEEDED)}"
+            f"{where}: no column {', '.join(absent)}. A patients table needs {', '.join(NEEDED)}."
         )
     table = table.reindex(
         columns=[*GIVEN, *(name for name in table if name not in GIVEN)], fill_value=""
@@ -75,46 +86,67 @@ def check(table, where):
         & (table["right_image"] == ""),
         "the same file in both slots": (table["left_image"] != "")
         & (table["left_image"] == table["right_image"]),
-        "a (dataset, patient_id, visit_id) that stands above already": visit.duplicated().set_axis(
+        "a (dataset, patient_id, visit_id) that an earlier row has": visit.duplicated().set_axis(
             table.index
         ),
         "a split other than train, val, test": ~split.isin(["", *SPLITS]),
         "a patient in two splits": several,
     }
-    for what, rows in problems.items():
+    for problem, rows in problems.items():
         if rows.any():
-            raise DataError(f"{where}, row {int(np.flatnonzero(rows)[0]) + 2}: {what}")
+            row = int(np.flatnonzero(rows)[0]) + 2
+            raise DataError(f"{where}, row {row}: {problem}. Correct the table.")
     return table
 
 
-def read(path):
-    """A patients table as `write` left it, all text, checked; row numbers of images: `resolve`."""
+def read(path: str | Path) -> pd.DataFrame:
+    """Read a patients table that `write` wrote.
+
+    Returns:
+        All columns as text, checked; `resolve` gives the row numbers of the images.
+
+    Raises:
+        DataError: If the file is missing, or is not a table of `clipdr pretrain pairs`.
+    """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise DataError(f"no patients table {path}: run `clipdr pretrain pairs` first") from None
+        raise DataError(f"{path}: no such file. Run `clipdr pretrain pairs` first.") from None
     table = check(table, path)
     absent = [column for column in COLUMNS if column not in table]
     if absent or (table["split"] == "").any():
+        missing = f"no column {', '.join(absent)}" if absent else "rows without a split"
         raise DataError(
-            f"{path}: not a table of `pairs` ({', '.join(absent) or 'rows without a split'}); pass it through `pairs`"
+            f"{path}: not a table of `clipdr pretrain pairs` ({missing}). Pass it through `pairs`."
         )
     return table
 
 
-def resolve(table, data):
-    """Where the photographs of a table are.
+def resolve(
+    table: pd.DataFrame, data: str | Path
+) -> tuple[np.ndarray, dict[int, np.ndarray], np.ndarray]:
+    """Find the images of a table in manifests and stores.
 
-    returns (rows, arrays, digests): (N, 2) int64 global row of the left and the right image, -1 absent; {first global row: (n, S, S, 3)
-            uint8 store, mapped}; (N, 2) object, sha256 of the original files, "" absent
-    Raises DataError where an image stands in no manifest.
+    Args:
+        table: Patients table, N rows.
+        data: Folder with manifests/ and store/.
+
+    Returns:
+        Global rows of the left and the right image, (N, 2) int64, -1 where absent; memory-mapped
+        stores {first global row: (n, S, S, 3) uint8}; sha256 of the original files, (N, 2) object,
+        "" where absent.
+
+    Raises:
+        DataError: If an image is in no manifest.
     """
     keys = table[["left_image", "right_image"]].to_numpy(object)
-    place, arrays, start = {"": (-1, "")}, {}, 0
+    known: dict[str, tuple[int, str]] = {"": (-1, "")}
+    arrays: dict[int, np.ndarray] = {}
+    start = 0
     for domain in sorted({key.partition("/")[0] for key in keys.ravel() if key}):
         manifest = read_manifest(Path(data) / "manifests" / f"{domain}.csv")
         arrays[start] = open_store(Path(data) / "store" / f"{domain}.npy", manifest)
-        place |= {
+        known |= {
             image: (start + row, sha)
             for row, (image, sha) in enumerate(
                 zip(manifest["image"], manifest["sha256"], strict=True)
@@ -123,25 +155,38 @@ def resolve(table, data):
         start += len(manifest)
     for row, pair in enumerate(keys):
         for key in pair:
-            if key not in place:
+            if key not in known:
                 raise DataError(
-                    f"patients table, row {row + 2}: {key} is in no manifest of {data}/manifests; prepare its photographs"
+                    f"patients table, row {row + 2}: {key} is in no manifest of {data}/manifests. "
+                    "Prepare its images."
                 )
-    found = np.array([[place[key] for key in pair] for pair in keys], object)
-    return found[..., 0].astype(np.int64), arrays, found[..., 1]
+    images = np.array([[known[key] for key in pair] for pair in keys], object)
+    return images[..., 0].astype(np.int64), arrays, images[..., 1]
 
 
-def divide(table, seed):
-    """The split of every row, (N,) object: 70/10/20 % of the patients, stratified by (D, N) where the table has these columns.
+def divide(table: pd.DataFrame, seed: int) -> np.ndarray:
+    """Divide the patients into splits, 70/10/20 %.
 
-    Rows that name a split keep it, all of them or none.
+    Patients are stratified by (D, N) where the table has these columns. Rows that name a split keep
+    it; either all rows name one or none does.
+
+    Args:
+        table: Patients table, N rows.
+        seed: Of the order of the patients.
+
+    Returns:
+        (N,) object, "train", "val" or "test".
+
+    Raises:
+        DataError: If some rows name a split and others do not.
     """
     given = (table["split"] != "").to_numpy()
     if given.all():
         return table["split"].to_numpy(object)
     if given.any():
         raise DataError(
-            f"patients table, row {int(np.flatnonzero(~given)[0]) + 2}: no split, other rows have one; give all or none"
+            f"patients table, row {int(np.flatnonzero(~given)[0]) + 2}: no split, other rows have "
+            "one. Give a split in every row or in none."
         )
     key = pd.Series(patients(table), name="key")
     strata = (
@@ -159,10 +204,26 @@ def divide(table, seed):
     )
 
 
-def finish(table, seed, allow_identifiers=False, where="patients table"):
-    """Checked, cleaned and divided: the table as it is written.
+def finish(
+    table: pd.DataFrame,
+    seed: int,
+    allow_identifiers: bool = False,
+    where: str = "patients table",
+) -> pd.DataFrame:
+    """Check, clean and divide a table, as it is written.
 
-    Raises DataError as `check`, and on a report with a possible identifier unless these are allowed.
+    Args:
+        table: Table with the columns `NEEDED`.
+        seed: Of the splits.
+        allow_identifiers: Keep reports with a possible identifier.
+        where: File that messages name.
+
+    Returns:
+        The table with the columns `COLUMNS` first.
+
+    Raises:
+        DataError: As `check` and `divide`, and on a report with a possible identifier unless these
+            are allowed.
     """
     table = check(table, where).reset_index(drop=True)
     table["text_raw"] = table["text"]
@@ -180,7 +241,8 @@ def finish(table, seed, allow_identifiers=False, where="patients table"):
     if len(flagged) and not allow_identifiers:
         kinds = table["possible_identifier"].iloc[flagged[0]]
         raise DataError(
-            f"{where}, row {flagged[0] + 2}: possible identifier in the report ({kinds}); remove it, or --allow-identifiers"
+            f"{where}, row {flagged[0] + 2}: possible identifier in the report ({kinds}). "
+            "Remove it, or pass --allow-identifiers."
         )
     if "side_known" not in table:
         table["side_known"] = "1"
@@ -188,8 +250,8 @@ def finish(table, seed, allow_identifiers=False, where="patients table"):
     return table[[*COLUMNS, *(name for name in table if name not in COLUMNS)]]
 
 
-def split_record(table, seed):
-    """Who is in which split: {seed, patients: {split: [keys]}, sha256 of these lists}."""
+def split_record(table: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """Record the splits: seed, counts, patients {split: [keys]}, and the sha256 of these lists."""
     key = patients(table)
     lists = {split: sorted(set(key[(table["split"] == split).to_numpy()])) for split in SPLITS}
     digest = hashlib.sha256(json.dumps(lists, sort_keys=True).encode()).hexdigest()
@@ -201,8 +263,17 @@ def split_record(table, seed):
     }
 
 
-def write(table, path, seed):
-    """Write {name}.csv and, beside it, {name}.split.json and a receipt; returns one line about them."""
+def write(table: pd.DataFrame, path: str | Path, seed: int) -> str:
+    """Write {name}.csv and, beside it, {name}.split.json and a receipt.
+
+    Args:
+        table: As `finish` returns it.
+        path: Of the CSV file.
+        seed: Of the splits, for the record.
+
+    Returns:
+        One line about the table, for the terminal.
+    """
     path, record = Path(path), split_record(table, seed)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     write_text(path.with_suffix(".split.json"), json.dumps(record, indent=1) + "\n")
@@ -214,117 +285,7 @@ def write(table, path, seed):
     )
     single = int(((table["left_image"] == "") | (table["right_image"] == "")).sum())
     counts = ", ".join(f"{number} {split}" for split, number in record["counts"].items())
-    return f"{path}: {len(table)} visits ({single} with one eye), patients {counts}, split sha256 {record['sha256'][:12]}"
-
-
-# Sources ---------------------------------------------------------------------------------------------------------------------------------
-
-
-def synthetic(raw, suffix=""):
-    """The table of `clipdr synthesize`. suffix: added to the data set's name, since a patient number means nothing without its seed."""
-    drawn = pd.read_csv(Path(raw) / "patients.csv", dtype=str, keep_default_na=False)
-    names = {
-        "patient": "patient_id",
-        "report": "text",
-        "image_left": "left_image",
-        "image_right": "right_image",
-    }
-    table = drawn.drop(columns="split").rename(columns=names)
-    table.insert(0, "dataset", table.pop("domain") + suffix)
-    grades = table[["grade_left", "grade_right"]].apply(pd.to_numeric).max(axis=1)
-    return table.assign(
-        D=(grades > 0).astype(int).astype(str),
-        N=(grades == 0).astype(int).astype(str),
-        grade=grades.astype(int).astype(str),
+    return (
+        f"{path}: {len(table)} visits ({single} with one eye), patients {counts}, "
+        f"split sha256 {record['sha256'][:12]}"
     )
-
-
-def odir(raw):
-    """ODIR's full_df.csv: keywords as report; labels N..O, age, sex; grade_left and grade_right from the keywords. Files below raw."""
-    path = Path(raw) / "full_df.csv"
-    if not path.is_file():
-        raise DataError(f"no {path}: give the folder with full_df.csv and images/ as --raw")
-    source = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table = pd.DataFrame({"dataset": "ODIR", "patient_id": source["ID"]})
-    for side, title in zip(SIDES, ("Left", "Right"), strict=True):
-        words = source[f"{title}-Diagnostic Keywords"].map(keywords)
-        table[f"{side}_image"] = "images/" + source[f"{title}-Fundus"]
-        table[f"text_{side}"] = words.map(", ".join)
-        table[f"grade_{side}"] = words.map(stated_grade).astype(str).replace("-1", "")
-    table["text"] = "Left eye: " + table["text_left"] + ". Right eye: " + table["text_right"] + "."
-    return table.assign(
-        language="en",
-        age=source["Patient Age"],
-        sex=source["Patient Sex"],
-        **{name: source[name] for name in ODIR_LABELS},
-    )
-
-
-def own(path):
-    """A table of one's own: columns NEEDED and any of GIVEN; photographs relative to its folder, or keys of a manifest."""
-    try:
-        return check(pd.read_csv(path, dtype=str, keep_default_na=False), path)
-    except FileNotFoundError:
-        raise DataError(f"no {path}: give the CSV of your patients as --raw") from None
-
-
-def pack(table, folder, data, size, processes):
-    """Prepare the photographs of a table that are files: a store and a manifest per data set; the table with keys for paths.
-
-    A photograph that cannot be used leaves its slot empty (listed in data/rejected/{dataset}.csv), a row without any is dropped.
-    """
-    from clipdr.data.preprocessing import prepare
-
-    table = table.copy()
-    for dataset, part in table.groupby("dataset", sort=True):
-        if not re.fullmatch(r"\w+", dataset):
-            raise DataError(
-                f"patients table: dataset {dataset!r} names files; use letters, digits and _ only"
-            )
-        files = [
-            (row.Index, side, getattr(row, f"{side}_image"))
-            for row in part.itertuples()
-            for side in SIDES
-        ]
-        files = [found for found in files if found[2]]
-        ids, grade = (
-            part["patient_id"],
-            {side: part.get(f"grade_{side}", pd.Series("", part.index)) for side in SIDES},
-        )
-        records = pd.DataFrame(
-            {
-                "image": [f"{dataset}/{file}" for _, _, file in files],
-                "file": [file for _, _, file in files],
-                "grade": [int(grade[side][row] or -1) for row, side, _ in files],
-                "split": "",
-                "patient": [ids[row] for row, _, _ in files],
-                "eye": [side for _, side, _ in files],
-                "camera": "",
-            }
-        )
-        paths = [
-            Path(data) / kind
-            for kind in (
-                f"manifests/{dataset}.csv",
-                f"store/{dataset}.npy",
-                f"rejected/{dataset}.csv",
-            )
-        ]
-        rows, refused = prepare.pack(
-            records.drop_duplicates("image"), dataset, Path(folder), *paths, size, processes
-        )
-        receipt = Path(data) / "receipts" / f"{dataset}.json"
-        receipts.write(
-            receipt,
-            f"pairs {dataset}",
-            data,
-            [path.relative_to(data).as_posix() for path in paths],
-            size=size,
-        )
-        usable = set(rows["image"])
-        for row, side, file in files:
-            table.loc[row, f"{side}_image"] = (
-                f"{dataset}/{file}" if f"{dataset}/{file}" in usable else ""
-            )
-        print(f"{dataset}: {len(rows)} photographs prepared, {len(refused)} rejected")
-    return table[(table["left_image"] != "") | (table["right_image"] != "")].reset_index(drop=True)

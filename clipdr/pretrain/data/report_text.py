@@ -1,13 +1,17 @@
-"""Reports, made uniform and turned round: raw text -> cleaned text, flags of possible identifiers, and the mirrored patient's text.
+"""Text of clinical reports: cleaning, possible identifiers, and the report of the mirrored patient.
 
-The paper's texts were corrected and expanded by hand (second-hand account); these are fixed rules, recorded beside the raw text.
+The texts of the paper were corrected and expanded by hand (second-hand account). Here fixed rules
+do so, and the raw text stays beside the result.
 """
+
+from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
 
-ABBREVIATIONS = {  # language -> abbreviation as written -> words; OD, OS and OU in capitals only, the others in any case
+# language -> abbreviation -> words; OD, OS and OU in capitals only, the others in any case
+ABBREVIATIONS = {
     "en": {
         "OD": "right eye",
         "OS": "left eye",
@@ -57,10 +61,16 @@ IDENTIFIERS = {
 }
 
 
-def clean(text, language="en"):
-    """A report without noise: NFKC, no control characters, Western punctuation, single spaces, abbreviations written out.
+def clean(text: str, language: str = "en") -> str:
+    """Clean a report.
 
-    Idempotent; side words and negations are never deleted. An unknown language keeps its abbreviations.
+    The result is in Unicode NFKC, without control characters, with Western punctuation, single
+    spaces and written-out abbreviations. Cleaning is idempotent and never deletes side words or
+    negations.
+
+    Args:
+        text: Report as it was written.
+        language: Key of `ABBREVIATIONS`; another language keeps its abbreviations.
     """
     text = unicodedata.normalize("NFKC", text.translate(PUNCTUATION)).translate(PUNCTUATION)
     text = "".join(" " if character.isspace() else character for character in text)
@@ -70,47 +80,57 @@ def clean(text, language="en"):
             rf"(?<![A-Za-z/]){re.escape(short)}(?![A-Za-z/])",
             words,
             text,
-            flags=0 if short in CAPITALS_ONLY else re.I,
+            flags=0 if short in CAPITALS_ONLY else re.IGNORECASE,
         )
-    while (tidied := _tidy(text)) != text:  # to the fixed point: one rule can make work for another
+    while (tidied := _tidy(text)) != text:  # repeated, because one rule can make work for another
         text = tidied
     return text
 
 
-def _tidy(text):
+def _tidy(text: str) -> str:
+    """Collapse spaces and repeated punctuation once."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r"\s+(?=[,;:](\s|$))", "", text)
     return re.sub(
-        r"([,;:!?])(?:\s*\1)+|(?<!\d)(\.)(?:\s*\.)+", lambda found: found[1] or found[2], text
+        r"([,;:!?])(?:\s*\1)+|(?<!\d)(\.)(?:\s*\.)+", lambda match: match[1] or match[2], text
     )
 
 
-def identifiers(text):
-    """Kinds of possible identifiers in a text, keys of IDENTIFIERS: [] where there are none."""
+def identifiers(text: str) -> list[str]:
+    """Return the kinds of possible identifiers in a text, keys of `IDENTIFIERS`."""
     return [kind for kind, pattern in IDENTIFIERS.items() if re.search(pattern, text)]
 
 
-def sha256(text):
-    """sha256 of a text, hexadecimal."""
+def sha256(text: str) -> str:
+    """Return the sha256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def swap_sides(text, language="en"):
-    """The text of the mirrored patient: left and right exchanged, in the case they were written in. Twice is the identity."""
-    for one, other in SIDE_WORDS.get(language, ()):
-        exchanged = {one: other, other: one}
-        pattern = f"{one}|{other}"
-        border = rf"\b(?:{pattern})\b" if one.isascii() else pattern
+def swap_sides(text: str, language: str = "en") -> str:
+    """Exchange left and right in a text, as for a mirrored patient; twice is the identity.
+
+    Args:
+        text: A report.
+        language: Key of `SIDE_WORDS`; a text in another language stays as it is.
+
+    Returns:
+        The text with side words exchanged, in the case they were written in.
+    """
+    for first, second in SIDE_WORDS.get(language, ()):
+        exchanged = {first: second, second: first}
+        pattern = f"{first}|{second}"
+        border = rf"\b(?:{pattern})\b" if first.isascii() else pattern
         text = re.sub(
             border,
-            lambda found, exchanged=exchanged: _cased(found[0], exchanged[found[0].lower()]),
+            lambda match, exchanged=exchanged: _cased(match[0], exchanged[match[0].lower()]),
             text,
-            flags=re.I,
+            flags=re.IGNORECASE,
         )
     return text
 
 
-def _cased(written, word):
+def _cased(written: str, word: str) -> str:
+    """Return a word in the case of another: lower, Capitalised or UPPER."""
     if written.isupper() and len(written) > 1:
         return word.upper()
     return word.capitalize() if written[0].isupper() else word

@@ -1,86 +1,144 @@
-"""Findings of both eyes by gradient descent: a linear head on the frozen tower, or the whole tower fine-tuned.
+"""Fine-tuning on findings of both eyes.
 
-Input: a pre-trained RetClip, a patients table with 0/1 columns. Output: probabilities of every visit, and a row per epoch. The epoch is
-chosen by validation AUROC (ties: the earlier), the test split is scored once with it. The released code reports the maximum over epochs
-on the test set: that number exists here only as `oracle_upstream`, to show the size of the bias.
+Trains a linear head on the frozen image encoder, or the whole image encoder. Input: a pre-trained
+RetClip and a patients table with 0/1 columns. Output: probabilities of every
+    visit, and one row per
+epoch. The epoch with the highest validation AUROC is chosen (of equal ones the earliest) and its
+test split is scored once. The released code reports the maximum over epochs on the test set. That
+number exists here only as `oracle_upstream`, to show the size of its bias.
 """
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import Progress
-from torch import nn
 
 from clipdr import DataError
+from clipdr.pretrain.data import patients_table
 from clipdr.pretrain.data.loader import Visits, plan
-from clipdr.pretrain.evaluation.linear_probe import findings
+from clipdr.pretrain.evaluation.both_eyes import (
+    BothEyes,
+    Protocol,
+    flip_upside_down,
+    parameter_groups,
+    predict,
+    protocol_of,
+)
+from clipdr.pretrain.evaluation.finding_scores import findings, score_findings
 from clipdr.pretrain.evaluation.multilabel import METRICS, macro
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
-@dataclass(frozen=True)
-class Protocol:
-    """lr_tower 0 freezes the tower. Augmentation as settings.Rules; vertical: probability of a flip of both eyes, upside down."""
-
-    lr_head: float
-    decay_head: float
-    betas_head: tuple[float, float]
-    lr_tower: float = 0.0
-    decay_tower: float = 0.0
-    batch_size: int = 16
-    epochs: int = 50
-    crop: float = 0.8
-    jitter: float = 0.0
-    rotate: float = 0.0
-    erase: float = 0.2
-    vertical: float = 0.5
+    from clipdr.pretrain.model import RetClip
+    from clipdr.pretrain.settings import Rules
 
 
-PROTOCOLS = {
-    "linear": Protocol(1e-3, 0.01, (0.9, 0.99)),
-    "full": Protocol(
-        1e-3, 0.0, (0.9, 0.999), 2e-6, 0.02, epochs=100, crop=0.6, jitter=0.1, rotate=15, erase=0.1
-    ),
-}
+def finetune_run(
+    run_folder: Path,
+    table: pd.DataFrame,
+    data: Path,
+    labels: Sequence[str],
+    protocol: str,
+    *,
+    epochs: int | None = None,
+    lr_tower: float | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fine-tune a pre-training run and score its test split.
+
+    Args:
+        run_folder: Folder of a finished pre-training run.
+        table: Patients table.
+        data: Folder with manifests/ and store/ of its images.
+        labels: 0/1 columns of the table.
+        protocol: Key of `PROTOCOLS`.
+        epochs: Instead of the protocol's.
+        lr_tower: Instead of the protocol's.
+        seed: Of the head, the batches and the augmentation.
+        device: Device that trains.
+
+    Returns:
+        Scores (metric, value, low, high, findings, undefined, protocol, seed, n; the last row is
+        oracle_upstream), and the history (epoch, loss, val_auroc, selected).
+
+    Raises:
+        DataError: As `protocol_of`, `finetune` and `finding_scores.findings`.
+    """
+    from clipdr.pretrain import run
+
+    chosen = protocol_of(protocol, epochs, lr_tower)
+    model, rules = run.load(run_folder)
+    probability, history = finetune(
+        model, table, data, rules, labels, chosen, seed=seed, device=device
+    )
+    split = table["split"].to_numpy(object)
+    scores, _ = score_findings(
+        findings(table, labels), probability, split, patients_table.patients(table), labels
+    )
+    oracle = {
+        "metric": "oracle_upstream",
+        "value": max(row["test_auroc_unused"] for row in history),
+    }
+    rows = pd.DataFrame([*scores, oracle]).assign(
+        protocol=protocol, seed=seed, n=int((split == "test").sum())
+    )
+    return rows, pd.DataFrame(history).drop(columns="test_auroc_unused")
 
 
-class BothEyes(nn.Module):
-    """[v_l ; v_r] -> logits of C findings; one eye alone fills both halves."""
+def finetune(
+    model: RetClip,
+    table: pd.DataFrame,
+    data: Path,
+    rules: Rules,
+    labels: Sequence[str],
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Train a head, and by protocol the image encoder with it.
 
-    def __init__(self, model, count):
-        super().__init__()
-        self.model, self.head = model, nn.Linear(2 * model.width, count)
+    Args:
+        model: Pre-trained network; its image encoder is changed in place where the protocol trains
+            it.
+        table: Patients table, N rows.
+        data: Folder with manifests/ and store/ of its images.
+        rules: Settings of the pre-training run.
+        labels: C 0/1 columns of the table.
+        protocol: Settings of fine-tuning.
+        seed: Of the head, the batches and the augmentation.
+        device: Device that trains.
 
-    def forward(self, batch):
-        left, right = self.model.raw(batch.image, batch.present).unbind(1)
-        there = batch.present[..., None]
-        return self.head(
-            torch.cat(
-                [torch.where(there[:, 0], left, right), torch.where(there[:, 1], right, left)], 1
-            )
-        )
+    Returns:
+        (N, C) float64 probabilities of every row with the chosen epoch; and one dict per epoch
+        (epoch, loss, val_auroc, test_auroc_unused, selected).
 
-
-def finetune(model, table, data, rules, labels, protocol, *, seed=0, device="cpu"):
-    """Train by a Protocol -> (probabilities (N, C) of every row with the chosen epoch, history: list of dicts).
-
-    Raises DataError where validation has no finding with both values.
+    Raises:
+        DataError: If no finding has both values on validation.
     """
     finding, split = findings(table, labels), table["split"].to_numpy(object)
     changes = {"flip": "none", "permute": False} | {
         name: getattr(protocol, name) for name in ("crop", "jitter", "rotate", "erase")
     }
-    rows = Visits(table, data, rules.model_copy(update=changes), model.text)
+    visits = Visits(table, data, rules.model_copy(update=changes), model.text)
     torch.manual_seed(seed)
     network = BothEyes(model, len(labels)).to(device)
     frozen = protocol.lr_tower == 0
-    optimizer = torch.optim.AdamW(groups(network, protocol), eps=1e-6)
+    optimizer = torch.optim.AdamW(parameter_groups(network, protocol), eps=1e-6)
     train = np.flatnonzero(split == "train")
-    batches = plan(rows.patient[train], protocol.batch_size, protocol.epochs, seed)
-    wanted = torch.from_numpy(finding).float()
-    history, best, answer, console = [], -1.0, None, Console(stderr=True)
+    batches = plan(visits.patient[train], protocol.batch_size, protocol.epochs, seed)
+    target = torch.from_numpy(finding).float()
+    history: list[dict[str, Any]] = []
+    best, best_probability, console = -1.0, None, Console(stderr=True)
     with Progress(
         *Progress.get_default_columns(),
         console=console,
@@ -88,24 +146,25 @@ def finetune(model, table, data, rules, labels, protocol, *, seed=0, device="cpu
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("fine-tuning", total=len(batches))
-        for place, (epoch, chosen) in enumerate(batches):
+        for step, (epoch, chosen) in enumerate(batches):
             network.train()
             if frozen:
                 network.model.eval()
-            batch = upside_down(
-                rows.batch(train[chosen], epoch, seed), protocol.vertical, (seed, epoch, place)
+            batch = flip_upside_down(
+                visits.batch(train[chosen], epoch, seed), protocol.vertical, (seed, epoch, step)
             ).to(device)
             loss = F.binary_cross_entropy_with_logits(
-                network(batch), wanted[train[chosen]].to(device)
+                network(batch), target[train[chosen]].to(device)
             )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             bar.advance(task)
-            if place + 1 == len(batches) or batches[place + 1][0] != epoch:
-                probability = answers(network, rows, device)
+            if step + 1 == len(batches) or batches[step + 1][0] != epoch:
+                probability = predict(network, visits, device)
                 scores = {
-                    part: score(finding, probability, split == part) for part in ("val", "test")
+                    name: macro_auroc(finding, probability, split == name)
+                    for name in ("val", "test")
                 }
                 history.append(
                     {
@@ -116,63 +175,17 @@ def finetune(model, table, data, rules, labels, protocol, *, seed=0, device="cpu
                     }
                 )
                 if scores["val"] > best:
-                    best, answer = scores["val"], probability
-    if answer is None:
+                    best, best_probability = scores["val"], probability
+    if best_probability is None:
         raise DataError(
-            "finetune: AUROC of validation is undefined at every epoch; no finding has both values there"
+            "finetune: no finding has both values on validation. "
+            "Add validation patients to the table."
         )
-    chosen = next(number for number, row in enumerate(history) if row["val_auroc"] == best)
-    return answer, [row | {"selected": number == chosen} for number, row in enumerate(history)]
+    selected = next(number for number, row in enumerate(history) if row["val_auroc"] == best)
+    rows = [row | {"selected": number == selected} for number, row in enumerate(history)]
+    return best_probability, rows
 
 
-def groups(network, protocol):
-    """AdamW's groups: the head, and where it is trained the tower, its vectors without decay."""
-    found = [
-        {
-            "params": network.head.parameters(),
-            "lr": protocol.lr_head,
-            "weight_decay": protocol.decay_head,
-            "betas": protocol.betas_head,
-        }
-    ]
-    network.model.requires_grad_(False)
-    if protocol.lr_tower:
-        network.model.image.requires_grad_(True)
-        for decays in (True, False):
-            part = [
-                parameter
-                for parameter in network.model.image.parameters()
-                if (parameter.ndim >= 2) == decays
-            ]
-            found.append(
-                {
-                    "params": part,
-                    "lr": protocol.lr_tower,
-                    "weight_decay": protocol.decay_tower * decays,
-                    "betas": (0.9, 0.98),
-                }
-            )
-    return found
-
-
-def upside_down(batch, share, key):
-    """Both eyes of some patients flipped vertically."""
-    chosen = torch.from_numpy(np.random.default_rng(key).random(len(batch.image)) < share)[
-        :, None, None, None, None
-    ]
-    return batch._replace(image=torch.where(chosen, batch.image.flip(-2), batch.image))
-
-
-@torch.no_grad()
-def answers(network, rows, device, count=64):
-    """Probabilities of all rows, never augmented, (N, C) float64."""
-    network.eval()
-    parts = [
-        rows.batch(np.arange(start, min(start + count, len(rows)))).to(device)
-        for start in range(0, len(rows), count)
-    ]
-    return torch.cat([network(part).double().sigmoid().cpu() for part in parts]).numpy()
-
-
-def score(finding, probability, chosen):
+def macro_auroc(finding: np.ndarray, probability: np.ndarray, chosen: np.ndarray) -> float:
+    """Return the macro AUROC of some rows; NaN where no finding has both values."""
     return float(macro(METRICS["macro_auroc"], finding[chosen], probability[chosen])[0][0])

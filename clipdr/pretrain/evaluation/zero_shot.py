@@ -1,10 +1,15 @@
-"""What the aligned vectors can do without training: retrieval at three levels, zero-shot answers, and few-shot adapters on top of them.
+"""Zero-shot prediction: findings and grades from prompts, for both eyes or single eyes.
 
-Input: vectors of clipdr.pretrain.run.embed, prompts of prompts/{language}.yaml. Output: rows of retrieval.csv, zeroshot.csv, fewshot.csv.
-Only vectors behind the heads come here; raw v is in no trained space (the released single-image path compared it with text).
+Input: aligned vectors of `clipdr.pretrain.model` and prompts of prompts/{language}.yaml. Output:
+    probabilities, logits, and
+rows of zeroshot.csv. Only vectors behind the heads are compared with text, because raw features are
+in no trained space. (The released single-image path compared raw features with text.)
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,108 +17,182 @@ import torch.nn.functional as F
 
 from clipdr import DataError
 from clipdr.evaluation.statistics import interval, resample
-from clipdr.models.report_encoder import tokens
+from clipdr.models.report_encoder import tokenize_reports
 from clipdr.pretrain.evaluation.multilabel import METRICS, macro
-from clipdr.pretrain.model import LEVELS, Aligned, compare
+from clipdr.pretrain.model import LEVELS, Aligned, RetClip, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PROMPTS = Path(__file__).parents[1] / "prompts"
+MODES = {  # mode of a single eye -> whether the patient's head is used, one entry per head
+    "side": (False,),
+    "patient": (True,),
+    "both": (False, True),
+}
 
 
-def read_prompts(language):
-    """Prompts of a language: {templates: {level: [text]}, grades: [[phrase]], findings: {label: {positive, negative}}}."""
+def read_prompts(language: str) -> dict[str, Any]:
+    """Read the prompts of a language.
+
+    Returns:
+        templates {level: [text]}, grades [[phrase]] in the order of the grades, findings {label:
+        {positive, negative}}.
+
+    Raises:
+        DataError: If the package has no prompts in this language.
+    """
     import yaml
 
     path = PROMPTS / f"{language}.yaml"
     if not path.is_file():
-        raise DataError(
-            f"no prompts in {language!r}; there are {', '.join(sorted(found.stem for found in PROMPTS.glob('*.yaml')))}"
-        )
+        languages = ", ".join(sorted(file.stem for file in PROMPTS.glob("*.yaml")))
+        raise DataError(f"zeroshot: no prompts in {language!r}. Use one of {languages}.")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-# Retrieval -------------------------------------------------------------------------------------------------------------------------------
-
-
-# Zero-shot -------------------------------------------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
-def text_weights(model, phrases, templates, level):
-    """w_c = n(mean_k u_level(prompt_ck)) -> Aligned (C, E). phrases: C lists; a template with two places names both eyes."""
-    rows = [
+def text_weights(
+    model: RetClip, phrases: Sequence[Sequence[str]], templates: Sequence[str], level: str
+) -> Aligned:
+    """Average the vectors of several prompts per class: w_c = n(mean_k u(prompt_ck)).
+
+    Args:
+        model: Pre-trained network.
+        phrases: Phrases of C classes.
+        templates: Texts with {} for a phrase; one with two {} names both eyes.
+        level: One of `LEVELS`.
+
+    Returns:
+        (C, E) unit vectors of the level.
+    """
+    prompts = [
         [template.replace("{}", phrase) for phrase in group for template in templates]
         for group in phrases
     ]
-    flat = [text for group in rows for text in group]
+    flat = [text for group in prompts for text in group]
     device = next(model.parameters()).device
-    vectors = model.eval().report(tokens(model.text, flat)[0][:, None].to(device))[
+    vectors = model.eval().report(tokenize_reports(model.text, flat)[0][:, None].to(device))[
         LEVELS.index(level)
     ]
-    means = [part.mean(0) for part in vectors.split([len(group) for group in rows])]
+    means = [part.mean(0) for part in vectors.split([len(group) for group in prompts])]
     return Aligned(level, F.normalize(torch.stack(means), dim=-1))
 
 
-def zero_shot_findings(model, image, prompts, labels, level="patient"):
-    """Probability of each finding: softmax over its positive and its negative prompt. image: Aligned (N, E) -> (N, C) float64."""
+def multiplier(model: RetClip, level: str) -> float:
+    """Return the trained multiplier T of the cosines of a level."""
+    return float(model.log_scale.detach()[LEVELS.index(level)].exp())
+
+
+def zero_shot_findings(
+    model: RetClip,
+    image: Aligned,
+    prompts: Mapping[str, Any],
+    labels: Sequence[str],
+    level: str = "patient",
+) -> np.ndarray:
+    """Predict findings: softmax over the positive and the negative prompt of each.
+
+    Args:
+        model: Pre-trained network.
+        image: (N, E) image vectors of the level.
+        prompts: As `read_prompts` returns them.
+        labels: Keys of C findings.
+        level: One of `LEVELS`.
+
+    Returns:
+        (N, C) float64 probabilities.
+
+    Raises:
+        DataError: If the image vectors are of another level.
+    """
     templates, out = prompts["templates"][level], []
     for label in labels:
         pair = [prompts["findings"][label][kind] for kind in ("positive", "negative")]
         logits = compare(
-            image,
-            text_weights(model, pair, templates, level),
-            float(model.log_scale.detach()[LEVELS.index(level)].exp()),
+            image, text_weights(model, pair, templates, level), multiplier(model, level)
         )
         out.append(logits.double().softmax(1)[:, 0])
     return torch.stack(out, 1).numpy()
 
 
-def zero_shot_grades(model, image, prompts, level="patient"):
-    """Logits of the five grades: Aligned (N, E) -> (N, 5) float64."""
+def zero_shot_grades(
+    model: RetClip, image: Aligned, prompts: Mapping[str, Any], level: str = "patient"
+) -> np.ndarray:
+    """Return (N, 5) float64 logits of the grades for (N, E) image vectors of the level."""
     weights = text_weights(model, prompts["grades"], prompts["templates"][level], level)
-    return (
-        compare(image, weights, float(model.log_scale.detach()[LEVELS.index(level)].exp()))
-        .double()
-        .numpy()
-    )
+    return compare(image, weights, multiplier(model, level)).double().numpy()
 
 
-def single_eyes(model, prompts, labels, eyes, mode):
-    """Findings from single eyes of known side: a side's own head ("side"), the patient's head ("patient"), or their mean ("both").
+def zero_shot_single_eyes(
+    model: RetClip,
+    prompts: Mapping[str, Any],
+    labels: Sequence[str],
+    eyes: Mapping[str, torch.Tensor],
+    mode: str,
+) -> dict[str, np.ndarray]:
+    """Predict findings from single eyes of known side.
 
-    eyes : {side: (N, 3, S, S)};  returns {side: (N, C)}
+    Args:
+        model: Pre-trained network.
+        prompts: As `read_prompts` returns them.
+        labels: Keys of C findings.
+        eyes: {"left" or "right": (N, 3, S, S) float32 images in [0, 1]}.
+        mode: "side": the head of the eye's side; "patient": the patient's head; "both": their mean
+            logit.
+
+    Returns:
+        {side: (N, C) float64 probabilities}.
+
+    Raises:
+        DataError: If the mode is unknown.
     """
-    modes = {"side": (False,), "patient": (True,), "both": (False, True)}
-    if mode not in modes:
-        raise DataError(f"zeroshot: single {mode!r}; use {', '.join(modes)}")
+    if mode not in MODES:
+        raise DataError(f"zeroshot: single is {mode!r}. Use one of {', '.join(MODES)}.")
     out = {}
     for side, image in eyes.items():
-        answers = []
-        for whole in modes[mode]:
+        predictions = []
+        for whole in MODES[mode]:
             vector = model.eyes(image, "unknown" if whole else side)
-            answers.append(zero_shot_findings(model, vector, prompts, labels, vector.level))
-        out[side] = logit_mean(answers)
+            predictions.append(zero_shot_findings(model, vector, prompts, labels, vector.level))
+        out[side] = mean_logit(predictions)
     return out
 
 
-def logit_mean(probabilities):
-    """Probability of the mean logit of some (N, C) probabilities."""
+def mean_logit(probabilities: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the probability of the mean logit of several (N, C) arrays of probabilities."""
     logits = [
         np.log(value) - np.log1p(-value) for value in np.clip(probabilities, 1e-12, 1 - 1e-12)
     ]
     return 1 / (1 + np.exp(-np.mean(logits, axis=0)))
 
 
-def findings_scored(finding, probability, patient, labels, resamples=2000):
-    """Rows of AUROC per label and macro, with intervals over patients: (N, C) 0/1, (N, C), (N,)."""
+def score_labels(
+    finding: np.ndarray,
+    probability: np.ndarray,
+    patient: np.ndarray,
+    labels: Sequence[str],
+    resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """Compute the AUROC of each finding and their mean, with 95 % intervals over patients.
+
+    Args:
+        finding: (N, C) int64, 0 or 1.
+        probability: (N, C) float64.
+        patient: (N,) group key of the resamples.
+        labels: Names of the C findings.
+        resamples: Number of resamples.
+
+    Returns:
+        Rows label, auroc, low, high, findings, n; the last label is "macro".
+    """
     weight, rows = resample(patient, resamples, "zeroshot"), []
-    places = {label: [place] for place, label in enumerate(labels)} | {
-        "macro": list(range(len(labels)))
-    }
-    for label, chosen in places.items():
-        value, count = macro(METRICS["macro_auroc"], finding[:, chosen], probability[:, chosen])
-        low, high, _ = interval(
-            macro(METRICS["macro_auroc"], finding[:, chosen], probability[:, chosen], weight)[0]
-        )
+    columns = {label: [column] for column, label in enumerate(labels)}
+    columns |= {"macro": list(range(len(labels)))}
+    for label, chosen in columns.items():
+        truth, score = finding[:, chosen], probability[:, chosen]
+        value, count = macro(METRICS["macro_auroc"], truth, score)
+        low, high, _ = interval(macro(METRICS["macro_auroc"], truth, score, weight)[0])
         rows.append(
             {
                 "label": label,
@@ -125,6 +204,3 @@ def findings_scored(finding, probability, patient, labels, resamples=2000):
             }
         )
     return rows
-
-
-# Few-shot --------------------------------------------------------------------------------------------------------------------------------
