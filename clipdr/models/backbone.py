@@ -15,8 +15,9 @@ from torch import nn
 from clipdr import DataError
 from clipdr.config.job import folder_of
 from clipdr.models.exported import ExportedFolder, ReportTextTower, load_eye_tower
-from clipdr.models.factory import SMALL, load_open_clip, load_text_tower, load_timm
+from clipdr.models.factory import SMALL, load_text_tower
 from clipdr.models.image_tower import CachedTower, ImageTower
+from clipdr.models.pretrained import load_open_clip, load_timm
 from clipdr.models.prompts import BANKS, encode_banks
 
 if TYPE_CHECKING:

@@ -12,21 +12,21 @@ import pytest
 import yaml
 from helpers.paths import ROOT
 
-PAGE = (ROOT / "docs" / "add-a-method.md").read_text()
+GUIDE = (ROOT / "docs" / "add-a-method.md").read_text()
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+    return re.findall(rf"```{language}\n(.*?)```", GUIDE, re.S)
 
 
 @pytest.fixture
 def extended(tmp_path):
-    """Copy of the package with the page's module and line, and config.yaml with its row."""
+    """Copy of the package with the module of the guide and line, and config.yaml with its row."""
     shutil.copytree(
         ROOT / "clipdr", tmp_path / "clipdr", ignore=shutil.ignore_patterns("__pycache__")
     )
     module, line = blocks("python")
-    name = re.search(r"`clipdr/methods/(\w+)\.py`", PAGE)[1]
+    name = re.search(r"`clipdr/methods/(\w+)\.py`", GUIDE)[1]
     (tmp_path / "clipdr" / "methods" / f"{name}.py").write_text(module)
     table = tmp_path / "clipdr" / "methods" / "__init__.py"
     text = table.read_text().replace("\n}\n", f"\n{line}}}\n")
@@ -52,7 +52,7 @@ def python(folder, code):
     ).stdout
 
 
-def test_method_of_the_page_trains_with_the_options_of_its_row(extended, toy, manifests, settings):
+def test_method_of_the_guide_trains_with_the_options_of_its_row(extended, toy, manifests, settings):
     reading = (
         "import json\n"
         "from clipdr.config.paths import StudyPaths\n"
@@ -83,7 +83,7 @@ def test_method_of_the_page_trains_with_the_options_of_its_row(extended, toy, ma
     assert len(predicted[predicted.split == "test"]) == 40 * predicted.selection.nunique()
 
 
-def test_loss_of_the_page_equals_cross_entropy_by_hand(extended):
+def test_loss_of_the_guide_equals_cross_entropy_by_hand(extended):
     """The loss is (1 - share) times the true grade's term plus share times the mean over grades."""
     code = """
 import torch

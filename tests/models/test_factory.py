@@ -1,25 +1,34 @@
-"""Encoders by name: timm and open_clip models from files."""
+"""Encoders by name: the small ViT, widths, and unknown names."""
 
-import timm
+import pytest
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
+from clipdr import DataError
 from clipdr.models import factory
-from clipdr.models.backbone import Backbone
 
 
-def test_vit_of_another_side_gets_resized_position_embeddings(tmp_path):
-    torch.manual_seed(3)
-    model = timm.create_model("test_vit", img_size=160)
-    save_file(model.state_dict(), tmp_path / "w.safetensors")
-    trunk, _, _ = factory.load_timm("test_vit", str(tmp_path / "w.safetensors"), 64)
-    assert trunk.pos_embed.shape == (1, 1 + 16, 64)
-    assert torch.equal(trunk.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight)
+def test_small_vit_averages_its_patches():
+    trunk, mean, std = factory.load_trunk("vit/64/1/16", "random", 32)
+    assert mean == std == (0.5, 0.5, 0.5)
+    pixels = torch.randn(2, 3, 32, 32)
+    patches = trunk.eval().forward_features(pixels)
+    assert patches.shape == (2, 4, 64)
+    assert torch.allclose(trunk(pixels), trunk.fc_norm(patches.mean(1)), atol=1e-5)
 
 
-def test_rn50_quickgelu_has_the_shape_of_clip():
-    backbone = Backbone(
-        {"image": "open_clip/RN50-quickgelu", "weights": "random", "text": "own"}, 224
-    )
-    assert (backbone.dim, backbone.pooled_dim, backbone.text.width) == (1024, 1024, 512)
-    assert "QuickGELU" in str(backbone.text.transformer)
+def test_image_encoder_without_own_projection_has_the_width_asked_for(small_clips):
+    image = torch.rand(2, 3, 64, 64)
+    tower = factory.build_image_tower("timm/test_resnet", "random", 64, 24)
+    assert tower.eval()(image).shape == (2, 24)
+    tower = factory.build_image_tower("open_clip/RN-clipdr-test", "random", 64, 24)
+    assert isinstance(tower.projection, nn.Identity)
+    assert tower.eval()(image).shape == (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("image", "weights"), [("vit/64/1/16", "tag"), ("keras/x", "random"), ("x", "random")]
+)
+def test_unknown_image_encoder_is_refused(image, weights):
+    with pytest.raises(DataError, match=r"is unknown\. Use timm/NAME"):
+        factory.load_trunk(image, weights, 32)

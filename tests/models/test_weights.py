@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from clipdr import DataError
 from clipdr.config.job import BACKBONES
-from clipdr.models import factory, weights
+from clipdr.models import pretrained, weights
 from clipdr.models.backbone import Backbone
 
 
@@ -19,7 +19,9 @@ def _package_file():
 
 
 def test_lite0_weights_are_imagenet_in_timms_names():
-    model, mean, std = factory.load_timm("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
+    model, mean, std = pretrained.load_timm(
+        "tf_efficientnet_lite0", "package:efficientnet_lite0", 128
+    )
     assert mean == std == (0.5, 0.5, 0.5)
     theirs = torch.load(_package_file(), weights_only=True)
     state = model.state_dict()
@@ -38,7 +40,7 @@ def test_lite0_weights_are_imagenet_in_timms_names():
 def test_lite0_weights_with_another_digest_are_refused(monkeypatch):
     monkeypatch.setattr(weights, "LITE0", "0" * 64)
     with pytest.raises(DataError, match="Reinstall"):
-        factory.load_timm("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
+        pretrained.load_timm("tf_efficientnet_lite0", "package:efficientnet_lite0", 128)
 
 
 def test_timm_weights_of_a_tag_come_from_the_cache_folder(monkeypatch, tmp_path):
@@ -46,7 +48,7 @@ def test_timm_weights_of_a_tag_come_from_the_cache_folder(monkeypatch, tmp_path)
     torch.manual_seed(3)
     model = timm.create_model("test_resnet").eval()
     save_file(model.state_dict(), tmp_path / "test_resnet-r160_in1k.safetensors")
-    trunk, mean, _ = factory.load_timm("test_resnet", "r160_in1k", 64)
+    trunk, mean, _ = pretrained.load_timm("test_resnet", "r160_in1k", 64)
     assert torch.equal(trunk.conv1[0].weight, model.conv1[0].weight)
     assert mean == timm.get_pretrained_cfg("test_resnet.r160_in1k").mean
 
@@ -59,7 +61,7 @@ def test_missing_timm_weights_name_url_and_path(monkeypatch, tmp_path):
     assert "timm/resnet50.tv_in1k/resolve/main/model.safetensors" in str(caught.value)
     assert str(tmp_path / "resnet50-tv_in1k.safetensors") in str(caught.value)
     with pytest.raises(DataError, match=r"one of its tags: .*tv_in1k"):
-        factory.load_timm("resnet50", "tv_in2k", 64)
+        pretrained.load_timm("resnet50", "tv_in2k", 64)
 
 
 def test_weights_of_a_tag_are_downloaded_once(tiny_clip, mirror, hub_tag, monkeypatch):
