@@ -26,7 +26,7 @@ def table(data):
 
 
 def test_mirror_swap_keeps_laterality(table, data):
-    """twice the identity on images and texts; a mirrored patient's left photograph is the right one, flipped."""
+    """Mirroring twice is the identity; once exchanges the eyes and flips their images."""
     image, present = (
         torch.rand(3, 2, 3, 8, 8),
         torch.tensor([[True, False], [True, True], [False, True]]),
@@ -61,7 +61,7 @@ def test_mirror_swap_keeps_laterality(table, data):
 
 
 def test_no_training_image_is_mirrored_by_default(table, data):
-    """the fixture's left half differs from its right half; `upstream` mirrors some, `none` none."""
+    """`none` mirrors no image, `upstream` about half of them."""
     shown = {}
     for flip in ("none", "upstream"):
         _, train, _ = model_and_visits(table, data, flip=flip)
