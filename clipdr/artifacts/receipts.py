@@ -52,7 +52,7 @@ def sealed(content: Mapping[str, Any]) -> str:
     return _text({**content, "seal": seal})
 
 
-def write(path: Path, job: str, folder: Path, names: Iterable[str], **facts: Any) -> None:
+def write(path: Path, job: str, folder: Path, names: Iterable[str], /, **facts: Any) -> None:
     """Write the receipt of a job.
 
     Args:
@@ -74,6 +74,7 @@ def write_prepared(
     raw: Path,
     images: Mapping[str, str | None],
     lists: Iterable[Path],
+    /,
     **facts: Any,
 ) -> None:
     """Write the receipt of a prepared domain: its outputs and every raw file behind them.

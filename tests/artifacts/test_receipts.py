@@ -69,6 +69,28 @@ def test_sealed_order_of_the_keys_does_not_matter():
     assert receipts.sealed({"a": 1, "b": 2}) == receipts.sealed({"b": 2, "a": 1})
 
 
+def test_write_prepared_names_inputs_and_unused_files(tmp_path):
+    for name in ("raw/images/a.png", "raw/images/notes.txt", "raw/splits/D.txt", "store/D.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    raw, path = tmp_path / "raw", tmp_path / "receipts/D.json"
+    outputs, lists = [tmp_path / "store/D.npy"], [raw / "splits/D.txt"]
+    receipts.write_prepared(path, "D", outputs, raw, {"images/a.png": None}, lists, images=1)
+    result = receipts.read(path)
+    assert result.job == "prepare D"
+    assert result.files == {outputs[0]: digest(outputs[0])}
+    assert result.content["images"] == 1
+    assert result.content["raw"] == {
+        "folder": "../raw",
+        "files": {
+            "images/a.png": digest(raw / "images/a.png"),
+            "splits/D.txt": digest(lists[0]),
+        },
+        "folders": ["images"],
+        "unused": ["images/notes.txt"],
+    }
+
+
 def test_list_files_skips_hidden_files_and_missing_folders(tmp_path):
     for name in ("b/2.png", "b/1.png", "b/.hidden", "b/deep/3.png", "a/4.png", "c/5.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Download data sets and read their published label files."""
+"""Data sources: download of public datasets, and readers of their published label files."""

@@ -1,117 +1,175 @@
-"""One file over HTTP, whole or not at all: resumed, retried, bounded in time, checked.
+"""Download of one file over HTTP: resumed, retried, bounded in time, and checked by sha256.
 
-Input: an address. Output: a file, and its sha256. What has arrived stays beside it as `.NAME.part`, so that the next call goes on there.
-(pooch, the usual choice, does not resume, waits for ever on a server that sends a byte per second, and follows redirects to http.)
-No message holds a query, a user, a password or a token: addresses are shown without them, texts of other libraries are not shown.
+A file appears whole or not at all. What has arrived is kept beside it as `.NAME.part`, so that the
+next call resumes. The package pooch does not resume, waits without limit for a server that sends a
+byte per second, and follows redirects to http. No message holds a query, a user, a password or a
+token: addresses are printed without them, and messages of other libraries are not printed.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
 import time
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from clipdr import DataError
 from clipdr.artifacts.files import digest
 from clipdr.data.sources.archive import reason
 
+if TYPE_CHECKING:
+    import requests
+
 ATTEMPTS = 5  # in a row without progress
-WAIT = 1.0  # seconds before the second attempt; doubled before each further one
+WAIT = 1.0  # seconds before the second attempt; doubled before each further attempt
 LONGEST_WAIT = 60.0
 CONNECT = 15.0  # seconds
-STALL = 30.0  # seconds without a byte, and the time over which the speed is judged
-SLOW = 1000  # bytes per second; less counts as no answer
+STALL = 30.0  # seconds without a byte, and the time over which the speed is measured
+SLOW = 1000  # bytes per second; less counts as no response
 PROGRESS = 1_000_000  # bytes that make an attempt count as progress
 REDIRECTS = 10
 CHUNK = 1 << 18
 TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
+# (user, password), or a function that adds credentials to a prepared request
+Auth = tuple[str, str] | Callable[[Any], Any] | None
 
-class Interrupted(Exception):
-    """A transfer ended early and may be tried again; `wait`: seconds that the server asks for."""
 
-    def __init__(self, cause: str, wait: float = 0):
+class TransferInterruptedError(Exception):
+    """A transfer ended early and may be tried again.
+
+    Args:
+        cause: What happened, in words.
+        wait: Seconds that the server asks to wait.
+    """
+
+    def __init__(self, cause: str, wait: float = 0) -> None:
+        """Create the error."""
         super().__init__(cause)
         self.wait = wait
 
 
 def download(
-    url: str, path: Path, sha256: str = "", auth=None, answers: dict[int, str] | None = None
+    url: str,
+    path: Path,
+    sha256: str = "",
+    auth: Auth = None,
+    answers: Mapping[int, str] | None = None,
 ) -> str:
-    """Fetch `url` into `path`.
+    """Download a file.
 
-    sha256  : what it must be, hexadecimal; "" where it is not known
-    auth    : (user, password) or a callable as `requests` takes it; only ever sent to the host of `url`
-    answers : {HTTP status: what it means and what to do}, for 401, 403, 404
-    returns   sha256 of the file
+    Args:
+        url: http or https address.
+        path: File to write.
+        sha256: Expected digest, hexadecimal; "" if it is unknown.
+        auth: (user, password), or a callable as `requests` takes it. It is sent to the host of
+            `url` only.
+        answers: HTTP status (401, 403 or 404) -> what it means and what to do.
 
-    Raises DataError: refused or missing at the server, a redirect from https to http, wrong bytes (nothing is kept), a full disk, a server
-    that stalls or breaks off ATTEMPTS times (what has arrived is kept).
+    Returns:
+        sha256 of the file.
+
+    Raises:
+        DataError: If the server refuses or has no such file, if it redirects from https to http, if
+            the bytes are wrong (nothing is kept), if the disk is full, or if the server stalls or
+            breaks off ATTEMPTS times (what has arrived is kept).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    failures, where = 0, shown(url)
+    failures, where = 0, public_url(url)
     while True:
         before = _size(part)
         try:
             _attempt(url, part, bool(sha256), auth, answers or {})
             break
-        except Interrupted as error:
+        except TransferInterruptedError as error:
             failures = 1 if _size(part) - before >= PROGRESS else failures + 1
             if failures == ATTEMPTS:
-                kept = f"{_size(part):,} bytes are kept: the same command goes on there"
+                kept = f"{_size(part):,} bytes are kept. Run the same command again to resume."
                 if not sha256 and not _read(_validator(part)):
-                    kept = "this server cannot resume: the same command starts again"
+                    kept = "This server cannot resume. Run the same command again to start again."
                 raise DataError(
-                    f"{where}: {error}; given up after {ATTEMPTS} attempts; {kept}"
+                    f"{where}: {error}. Gave up after {ATTEMPTS} attempts. {kept}"
                 ) from None
             time.sleep(min(max(error.wait, WAIT * 2 ** (failures - 1)), LONGEST_WAIT))
         except OSError as error:
             raise DataError(
-                f"{where}: cannot write {part}: {reason(error)}; the same command goes on where it stopped"
+                f"{where}: cannot write {part}: {reason(error)}. "
+                "Run the same command again to resume."
             ) from None
     return accept(part, path, sha256, where)
 
 
 def copy(source: Path, path: Path, sha256: str = "") -> str:
-    """The same from a file of a mirror that is a folder; returns its sha256."""
+    """Copy a file of a mirror that is a folder.
+
+    Args:
+        source: File of the mirror.
+        path: File to write.
+        sha256: Expected digest, hexadecimal; "" if it is unknown.
+
+    Returns:
+        sha256 of the file.
+
+    Raises:
+        DataError: If the file is missing, cannot be copied, or has wrong bytes. Nothing is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
         shutil.copyfile(source, part)
     except FileNotFoundError:
         raise DataError(
-            f"{source}: not in the mirror, though its SHA256SUMS lists it; put it there"
+            f"{source}: missing in the mirror, although its SHA256SUMS lists it. Put it there."
         ) from None
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise DataError(f"{source}: cannot copy it to {part}: {reason(error)}") from None
+        raise DataError(
+            f"{source}: cannot be copied to {part}: {reason(error)}. Run the same command again."
+        ) from None
     return accept(part, path, sha256, str(source))
 
 
 def accept(part: Path, path: Path, sha256: str, where: str) -> str:
-    """Give a complete file its final name if it is what it must be; delete it and raise DataError if not."""
-    found = digest(part)
+    """Give a complete file its final name if its digest is right, and delete it if not.
+
+    Args:
+        part: Complete file under its temporary name.
+        path: Final name.
+        sha256: Expected digest, hexadecimal; "" if it is unknown.
+        where: Origin of the file for messages.
+
+    Returns:
+        sha256 of the file.
+
+    Raises:
+        DataError: If the digest differs from the expected one.
+    """
+    actual = digest(part)
     _validator(part).unlink(missing_ok=True)
-    if sha256 and found != sha256:
+    if sha256 and actual != sha256:
         part.unlink()
         raise DataError(
-            f"{where}: wrong bytes: sha256 {found[:12]}... for {sha256[:12]}...; nothing was kept"
+            f"{where}: wrong bytes. Its sha256 is {actual[:12]}..., expected {sha256[:12]}...; "
+            "nothing was kept. Run the same command again, or use another mirror."
         )
-    os.replace(part, path)
-    return found
+    part.replace(path)
+    return actual
 
 
-def shown(url: str) -> str:
-    """An address as it may be printed: without user, password, query and fragment."""
+def public_url(url: str) -> str:
+    """Return an address that may be printed: without user, password, query and fragment."""
     address = urlsplit(url)
     return urlunsplit((address.scheme, address.netloc.rpartition("@")[2], address.path, "", ""))
 
 
-def _attempt(url, part, checked, auth, answers):
-    """Go on with a partial file to its end, or raise Interrupted."""
+def _attempt(url: str, part: Path, checked: bool, auth: Auth, answers: Mapping[int, str]) -> None:
+    """Resume a partial file to its end, or raise TransferInterruptedError."""
     import requests
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
@@ -122,13 +180,14 @@ def _attempt(url, part, checked, auth, answers):
         if validator := _read(_validator(part)):
             headers["If-Range"] = validator
     try:
-        with requests.Session() as session, _answer(session, url, headers, auth) as response:
-            total = _begin(response, part, start, shown(url), answers)
+        with requests.Session() as session, _request(session, url, headers, auth) as response:
+            total = _prepare(response, part, start, public_url(url), answers)
             if total != start or not start:
-                _receive(response, part, total, shown(url))
+                _receive(response, part, total, public_url(url))
     except requests.exceptions.SSLError:
         raise DataError(
-            f"{shown(url)}: its certificate is not valid; is a proxy in between? (REQUESTS_CA_BUNDLE names its own)"
+            f"{public_url(url)}: its certificate is not valid. If a proxy is in between, set "
+            "REQUESTS_CA_BUNDLE to its certificate."
         ) from None
     except (
         requests.exceptions.InvalidURL,
@@ -136,25 +195,30 @@ def _attempt(url, part, checked, auth, answers):
         requests.exceptions.MissingSchema,
     ):
         raise DataError(
-            f"{shown(url)}: not an address of a file; write http:// or https:// and a host"
+            f"{public_url(url)}: not an address of a file. Write http:// or https:// and a host."
         ) from None
     except (requests.exceptions.Timeout, ReadTimeoutError):
-        raise Interrupted(f"no answer for {STALL:.0f} s") from None
+        raise TransferInterruptedError(f"no response for {STALL:.0f} s") from None
     except requests.exceptions.ConnectionError:
-        raise Interrupted("cannot be reached") from None
+        raise TransferInterruptedError("cannot be reached") from None
     except (requests.exceptions.RequestException, HTTPError):
-        raise Interrupted("broke off") from None
+        raise TransferInterruptedError("the transfer broke off") from None
 
 
-def _answer(session, url, headers, auth):
-    """The first answer that is no redirect. Credentials stay with the first host; https never falls back to http."""
-    here = url
+def _request(
+    session: requests.Session, url: str, headers: Mapping[str, str], auth: Auth
+) -> requests.Response:
+    """Return the first response that is no redirect.
+
+    Credentials stay with the first host. A redirect from https to http is an error.
+    """
+    current = url
     for _ in range(REDIRECTS):
-        same = urlsplit(here)[:2] == urlsplit(url)[:2]
+        same_host = urlsplit(current)[:2] == urlsplit(url)[:2]
         response = session.get(
-            here,
+            current,
             headers=headers,
-            auth=auth if same else None,
+            auth=auth if same_host else None,
             stream=True,
             allow_redirects=False,
             timeout=(CONNECT, STALL),
@@ -162,36 +226,41 @@ def _answer(session, url, headers, auth):
         if not response.is_redirect:
             return response
         response.close()
-        there = urljoin(here, response.headers["Location"])
-        if urlsplit(here).scheme == "https" and urlsplit(there).scheme != "https":
+        target = urljoin(current, response.headers["Location"])
+        if urlsplit(current).scheme == "https" and urlsplit(target).scheme != "https":
             raise DataError(
-                f"{shown(url)}: refused: it redirects from https to {urlsplit(there).scheme}, where anyone could change the bytes"
+                f"{public_url(url)}: refused. It redirects from https to "
+                f"{urlsplit(target).scheme}, where anyone could change the bytes. Use a mirror."
             )
-        here = there
-    raise DataError(f"{shown(url)}: more than {REDIRECTS} redirects")
+        current = target
+    raise DataError(f"{public_url(url)}: more than {REDIRECTS} redirects. Check the address.")
 
 
-def _begin(response, part, start, where, answers):
-    """Judge the answer and make the partial file fit it; returns the total number of bytes, or None where it is not told."""
+def _prepare(
+    response: requests.Response, part: Path, start: int, where: str, answers: Mapping[int, str]
+) -> int | None:
+    """Check a response and make the partial file fit it.
+
+    Returns the total number of bytes of the file, or None where the server does not state it.
+    """
     status = response.status_code
     if status in TRY_AGAIN:
         wait = response.headers.get("Retry-After", "0")
-        raise Interrupted(
+        raise TransferInterruptedError(
             f"the server is busy (HTTP {status})", float(wait) if wait.isdecimal() else 0
         )
-    if status == 416:  # nothing behind what we have
-        if response.headers.get("Content-Range", "") == f"bytes */{start}":
+    content_range = response.headers.get("Content-Range", "")
+    if status == 416:  # no bytes after those on disk
+        if content_range == f"bytes */{start}":
             return start
         part.unlink(missing_ok=True)
-        raise Interrupted("the file has changed on the server")
+        raise TransferInterruptedError("the file has changed on the server")
     if status not in (200, 206):
-        raise DataError(f"{where}: {answers.get(status, f'the server answers HTTP {status}')}")
-    if status == 206 and not response.headers.get("Content-Range", "").startswith(
-        f"bytes {start}-"
-    ):
+        raise DataError(f"{where}: {answers.get(status, f'the server returns HTTP {status}')}.")
+    if status == 206 and not content_range.startswith(f"bytes {start}-"):
         part.unlink(missing_ok=True)
-        raise Interrupted("the server sends another piece than asked for")
-    if status == 200:  # from the beginning: the server cannot resume, or its file has changed
+        raise TransferInterruptedError("the server sends another range than requested")
+    if status == 200:  # from the start: the server cannot resume, or its file has changed
         part.unlink(missing_ok=True)
         start = 0
         _validator(part).write_text(_tag(response.headers))
@@ -200,14 +269,15 @@ def _begin(response, part, start, where, answers):
     free = shutil.disk_usage(part.parent).free
     if total and total - start > free:
         raise DataError(
-            f"{where}: {(total - start) / 1e9:.1f} GB are to come, and {part.parent} has {free / 1e9:.1f} GB free"
+            f"{where}: {(total - start) / 1e9:.1f} GB remain to be downloaded, and {part.parent} "
+            f"has {free / 1e9:.1f} GB free. Free some space."
         )
     return total
 
 
-def _receive(response, part, total, where):
-    """Append what comes. Raises Interrupted where it is too little or too slow."""
-    with open(part, "ab") as file, _bar(where, total, file.tell()) as advance:
+def _receive(response: requests.Response, part: Path, total: int | None, where: str) -> None:
+    """Append the content to a file; raise TransferInterruptedError if it is too short or slow."""
+    with part.open("ab") as file, _progress_bar(where, total, file.tell()) as advance:
         window, received, size = time.monotonic(), 0, file.tell()
         while chunk := response.raw.read1(CHUNK, decode_content=False):
             file.write(chunk)
@@ -217,62 +287,62 @@ def _receive(response, part, total, where):
             elapsed = time.monotonic() - window
             if elapsed >= STALL:
                 if received < SLOW * elapsed:
-                    raise Interrupted(f"only {received / elapsed:.0f} bytes per second")
+                    raise TransferInterruptedError(
+                        f"only {received / elapsed:.0f} bytes per second"
+                    )
                 window, received = time.monotonic(), 0
         file.flush()
         os.fsync(file.fileno())
     if total is not None and size != total:
-        raise Interrupted(f"broke off after {size:,} of {total:,} bytes")
+        raise TransferInterruptedError(f"broke off after {size:,} of {total:,} bytes")
 
 
-def _resumable(part, checked):
-    """Bytes to go on from: those of a part that the server can recognise (or whose end is checked), else none."""
+def _resumable(part: Path, checked: bool) -> int:
+    """Return the number of bytes to resume from.
+
+    A partial file without a validator is deleted, unless the sha256 of the whole is checked.
+    """
     if _size(part) and not checked and not _read(_validator(part)):
         part.unlink()
     return _size(part)
 
 
-def _tag(headers):
-    """What identifies the server's version of a file: a strong ETag, else its date."""
+def _tag(headers: Mapping[str, str]) -> str:
+    """Return what identifies the server's version of a file: a strong ETag, else its date."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _validator(part):
+def _validator(part: Path) -> Path:
+    """Return the path of the file that holds the tag of a partial file."""
     return part.with_name(f"{part.name}.tag")
 
 
-def _read(path):
+def _read(path: Path) -> str:
+    """Return the text of a file, "" if it is missing."""
     return path.read_text() if path.is_file() else ""
 
 
-def _size(path):
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes, 0 if it is missing."""
     return path.stat().st_size if path.is_file() else 0
 
 
 @contextmanager
-def _bar(where, total, done):
-    """A function that moves a progress bar on by some bytes; it shows on a terminal only."""
+def _progress_bar(where: str, total: int | None, done: int) -> Generator[Callable[[int], None]]:
+    """Show a progress bar on a terminal; yield a function that advances it by some bytes."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=console, disable=not console.is_terminal, transient=True
-    ) as progress:
+    hidden = not console.is_terminal
+    with bars.Progress(*columns, console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task(where.rpartition("/")[2], total=total, completed=done)
         yield lambda count: progress.advance(task, count)

@@ -1,13 +1,17 @@
-"""From GDRBench's split files, and the photographs in its own or in their original layout, to the rows of a domain.
+"""Reader of GDRBench: split files, and images in GDRBench's own or in their published layout.
 
-Input: raw/splits/{D}_train.txt and {D}_crossval.txt (`path grade` per line) and the photographs in either raw/images/{D}/FOLDER/FILE
-(GDRBench's layout) or raw/{D}/... (as published, clipdr.data.sources.published_layouts). Output: one row per photograph, the same in both cases.
+Input: raw/splits/{D}_train.txt and {D}_crossval.txt (`path grade` per line), and the images in
+either raw/images/{D}/FOLDER/FILE (GDRBench's layout) or raw/{D}/... (as published, see
+clipdr.data.sources.published_layouts). Output: one row per image, the same for both layouts.
+Layout: Che et al., 2023.
 """
+
+from __future__ import annotations
 
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -15,25 +19,28 @@ from clipdr import GRADES, DataError
 from clipdr.data.domains import DOMAINS, FOLDERS
 from clipdr.data.sources import published_layouts
 
-SPLITS = {"train": "train", "val": "crossval"}  # our word -> the word in the file's name
-FLAT = {"EYEPACS": "Images"}  # the one domain whose official lists know no grade folders
+SPLITS = {"train": "train", "val": "crossval"}  # split -> its name in the name of the file
+FLAT = {"EYEPACS": "Images"}  # the one domain whose official lists have no folder per grade
 EYES = {"l": "left", "r": "right"}
 COLUMNS = ["image", "file", "grade", "domain", "split", "patient", "eye", "camera"]
 PROBLEMS = ["image", "problem", "split_grade", "original_grade", "where"]
-SAYS = {  # what may be wrong with a photograph that the split files name
-    "missing": "no such photograph in the folder",
-    "grade": "another grade in the data set's own labels",
-    "ungraded": "no grade in the data set's own labels",
+PROBLEM_TEXT = {  # problem of an image that the split files name -> its description
+    "missing": "no such image in the folder",
+    "grade": "another grade in the dataset's own labels",
+    "ungraded": "no grade in the dataset's own labels",
 }
 
 
 class Reading(NamedTuple):
-    """What a reader found.
+    """Result of a reader.
 
-    records  : COLUMNS, one row per photograph that is there; the split file's grade wins over any other
-    problems : PROBLEMS, one row per photograph that is missing, or of which the data set's own labels say something else
-    extra    : photographs in the folder that no split names; they are not used
-    lists    : the files that say what the photographs are: split files, label files
+    Attributes:
+        records: COLUMNS, one row per image that exists. The grade of the split file takes
+            precedence over any other.
+        problems: PROBLEMS, one row per image that is missing, or for which the dataset's own
+            labels state something else.
+        extra: Number of images in the folder that no split file names; they are not used.
+        lists: Files that describe the images: split files and label files.
     """
 
     records: pd.DataFrame
@@ -43,7 +50,14 @@ class Reading(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """One line of a split file."""
+    """One line of a split file.
+
+    Attributes:
+        image: Path DOMAIN/FOLDER/FILE.
+        grade: Grade 0..4.
+        split: "train" or "val".
+        where: File and line number for messages.
+    """
 
     image: str
     grade: int
@@ -52,16 +66,21 @@ class Listed(NamedTuple):
 
 
 def records(raw: Path, domain: str, tolerance: int = 0) -> pd.DataFrame:
-    """Photographs of one domain, train before val, in the order of the split files.
+    """Read the images of one domain, train before val, in the order of the split files.
 
-    raw       : folder with splits/, and images/{D}/ or {D}/
-    domain    : a key of DOMAINS
-    tolerance : photographs that may be missing, or graded otherwise by the data set's own labels
-    returns     image (str, path in the split file, the key), file (str, POSIX path below raw, where the bytes are), grade (int, 0..4),
-                domain, split ("train" | "val"), patient (str, "" unknown; unique within the domain only), eye ("left" | "right" | ""),
-                camera (str, "" unknown)
+    Args:
+        raw: Folder with splits/, and images/{D}/ or {D}/.
+        domain: A key of DOMAINS.
+        tolerance: Number of images that may be missing, or graded differently by the dataset's own
+            labels.
 
-    Raises DataError as `read` does, and where there are more problems than tolerated.
+    Returns:
+        image (str, path in the split file, the key), file (str, POSIX path below raw), grade (int,
+        0..4), domain, split ("train" | "val"), patient (str, "" unknown; unique within the domain
+        only), eye ("left" | "right" | ""), camera (str, "" unknown).
+
+    Raises:
+        DataError: As `read` does, and if there are more problems than tolerated.
     """
     reading = read(raw, domain)
     refuse(reading, domain, tolerance)
@@ -69,196 +88,246 @@ def records(raw: Path, domain: str, tolerance: int = 0) -> pd.DataFrame:
 
 
 def read(raw: Path, domain: str) -> Reading:
-    """Photographs and problems of one domain, in whichever layout it has.
+    """Read images and problems of one domain in the layout that exists.
 
-    Raises DataError, naming file and line: a missing split file, a line that is not `path grade`, a grade outside 0..4, a path that is
-    absolute, climbs with `..` or belongs to another domain, a folder that contradicts the grade, a path listed twice, a malformed label
-    file; photographs in both layouts, in neither, or twice.
+    Args:
+        raw: Folder with splits/, and images/{D}/ or {D}/.
+        domain: A key of DOMAINS.
+
+    Returns:
+        Images, problems, and the files that describe them.
+
+    Raises:
+        DataError: If a split file is missing; if a line is not `path grade`, has a grade outside
+            0..4, or has a path that is absolute, climbs with `..`, belongs to another domain, lies
+            in a folder that contradicts the grade, or is listed twice; if a label file is
+            malformed; or if the images exist in both layouts, in neither, or twice. The message
+            names file and line.
     """
     raw = Path(raw)
     listed = split_files(raw, domain)
-    here = [
+    readers = [
         reader
-        for folder, reader in ((raw / "images" / domain, _gdrbench), (raw / domain, _original))
+        for folder, reader in ((raw / "images" / domain, _gdrbench), (raw / domain, _published))
         if folder.is_dir()
     ]
-    if not here:
+    if not readers:
         raise DataError(
-            f"no photographs of {domain}: put them into {raw / domain} (as published) or {raw / 'images' / domain} (GDRBench's layout)"
+            f"no images of {domain}: put them into {raw / domain} (as published) or "
+            f"{raw / 'images' / domain} (GDRBench's layout)."
         )
-    if len(here) > 1:
+    if len(readers) > 1:
         raise DataError(
-            f"photographs of {domain} in both {raw / domain} and {raw / 'images' / domain}; move one of the two folders away"
+            f"images of {domain} in both {raw / domain} and {raw / 'images' / domain}: move one of "
+            "the two folders away."
         )
-    return here[0](raw, domain, listed)
+    return readers[0](raw, domain, listed)
 
 
 def refuse(reading: Reading, domain: str, tolerance: int, listed_at: str = "") -> str:
-    """One line about a reading's problems, "" without any; DataError with that line where there are more than tolerated.
+    """Refuse a reading with more problems than tolerated.
 
-    listed_at : the file in which the caller lists them
+    Args:
+        reading: Result of `read`.
+        domain: Name of the domain.
+        tolerance: Number of problems that are tolerated.
+        listed_at: File in which the caller lists the problems, "" if none.
+
+    Returns:
+        One line about the problems, "" if there are none.
+
+    Raises:
+        DataError: With this line, if there are more problems than tolerated.
     """
     problems = reading.problems
     if problems.empty:
         return ""
     total = len(reading.records) + int((problems["problem"] == "missing").sum())
     kinds = ", ".join(
-        f"{count} {kind} ({SAYS[kind]})"
+        f"{count} {kind} ({PROBLEM_TEXT[str(kind)]})"
         for kind, count in problems["problem"].value_counts(sort=False).items()
     )
     first = problems.iloc[0]
-    line = f"{domain}: {len(problems)} of {total} photographs that the split files name have a problem: {kinds}"
-    line += f"; the first is {first['image']} ({first['where']})" + (
-        f"; all of them: {listed_at}" if listed_at else ""
+    line = (
+        f"{domain}: {len(problems)} of {total} images that the split files name have a problem: "
+        f"{kinds}; the first is {first['image']} ({first['where']})"
     )
+    if listed_at:
+        line += f"; all of them: {listed_at}"
     if len(problems) > tolerance:
         raise DataError(
-            f"{line}. Complete the folder, or allow so many (tolerance: {len(problems)}; it is {tolerance})"
+            f"{line}. Complete the folder, or allow as many (tolerance: {len(problems)}; it is "
+            f"{tolerance})."
         )
     return f"{line}. Tolerated (tolerance: {tolerance})"
 
 
 def split_files(raw: Path, domain: str) -> list[Listed]:
-    """The lines of a domain's two split files, train first. Raises DataError as `read` does."""
+    """Read the lines of a domain's two split files, train first.
+
+    Args:
+        raw: Folder with splits/.
+        domain: A key of DOMAINS.
+
+    Returns:
+        The lines in order.
+
+    Raises:
+        DataError: As `read` does.
+    """
     if domain not in DOMAINS:
-        raise DataError(f"unknown domain {domain!r}: use one of {', '.join(DOMAINS)}")
-    listed, seen = [], {}
+        raise DataError(f"unknown domain {domain!r}: use one of {', '.join(DOMAINS)}.")
+    listed: list[Listed] = []
+    lines: dict[str, str] = {}  # image -> file and line
     for split, path in zip(SPLITS, _split_paths(raw, domain), strict=True):
         for number, line in _lines(path):
             where = f"{path}, line {number}"
             image, grade = _row(line, domain, where)
-            if image in seen:
+            if image in lines:
                 raise DataError(
-                    f"{where}: {image} is listed twice, first in {seen[image]}; keep one of the two lines"
+                    f"{where}: {image} is listed twice, first in {lines[image]}. Keep one of the "
+                    "two lines."
                 )
-            seen[image] = where
+            lines[image] = where
             listed.append(Listed(image, grade, split, where))
     return listed
 
 
 def counts_report(records: pd.DataFrame, domain: str) -> str:
-    """Where the photographs per split and grade differ from the official split files; "" if they agree or no official files exist."""
+    """Compare the number of images per split and grade with the official split files.
+
+    Args:
+        records: Columns split and grade.
+        domain: Name of the domain.
+
+    Returns:
+        The differences in one line, "" if there are none or no official files exist.
+    """
     official = DOMAINS[domain].counts if domain in DOMAINS else None
     if official is None:
         return ""
-    found = Counter(zip(records["split"], records["grade"], strict=True))
+    actual = Counter(zip(records["split"], records["grade"], strict=True))
     differences = [
-        f"{split} grade {grade}: {found[split, grade]} of {expected}"
+        f"{split} grade {grade}: {actual[split, grade]} of {expected}"
         for split, counts in official.items()
         for grade, expected in enumerate(counts)
-        if found[split, grade] != expected
+        if actual[split, grade] != expected
     ]
     return "; ".join(differences)
 
 
 def check_counts(records: pd.DataFrame, domain: str) -> None:
-    """Raise DataError unless every split holds the official number of photographs of every grade."""
+    """Check that every split holds the official number of images of every grade.
+
+    Args:
+        records: Columns split and grade.
+        domain: Name of the domain.
+
+    Raises:
+        DataError: If a number differs.
+    """
     difference = counts_report(records, domain)
     if difference:
         raise DataError(
-            f"{domain} is not complete ({difference}); take GDRBench's official split files, or do not ask for a complete domain"
+            f"{domain} is not complete ({difference}): take GDRBench's official split files, or do "
+            "not ask for a complete domain."
         )
 
 
+def patient_and_eye(domain: str, image: str) -> tuple[str, str]:
+    """Read patient and eye from the name of a file.
+
+    Args:
+        domain: A key of DOMAINS.
+        image: Path of the image.
+
+    Returns:
+        Patient and eye ("left" or "right"), both "" where the name does not tell them.
+    """
+    pattern = DOMAINS[domain].patient
+    match = re.fullmatch(pattern, PurePosixPath(image).stem) if pattern else None
+    if match is None:
+        return "", ""
+    return match["patient"], EYES.get(match["eye"], match["eye"])
+
+
 def _gdrbench(raw: Path, domain: str, listed: list[Listed]) -> Reading:
-    """raw/images/DOMAIN/FOLDER/FILE: the split files say all."""
+    """Read raw/images/DOMAIN/FOLDER/FILE; the split files hold all information."""
     rows, problems = [], []
     for line in listed:
         file = f"images/{line.image}"
         if (raw / file).is_file():
-            rows.append(
-                (
-                    line.image,
-                    file,
-                    line.grade,
-                    domain,
-                    line.split,
-                    *_patient(domain, line.image),
-                    "",
-                )
-            )
+            patient, eye = patient_and_eye(domain, line.image)
+            rows.append((line.image, file, line.grade, domain, line.split, patient, eye, ""))
         else:
             problems.append((line.image, "missing", line.grade, "", line.where))
-    pictures = sum(
+    images = sum(
         path.lower().endswith(published_layouts.SUFFIXES)
         for path in published_layouts.walk(raw / "images" / domain)
     )
-    return _reading(rows, problems, max(pictures - len(rows), 0), _split_paths(raw, domain))
+    return _reading(rows, problems, max(images - len(rows), 0), _split_paths(raw, domain))
 
 
-def _original(raw: Path, domain: str, listed: list[Listed]) -> Reading:
-    """raw/DOMAIN/...: photographs are found by name, and the data set's own labels are compared with the split files' grades."""
-    found, labels = (
-        published_layouts.photographs(raw / domain, domain),
-        published_layouts.labels(raw / domain, domain),
-    )
+def _published(raw: Path, domain: str, listed: list[Listed]) -> Reading:
+    """Read raw/DOMAIN/...; images are matched by name, and grades compared with the own labels."""
+    folder = raw / domain
+    images = published_layouts.images(folder, domain)
+    labels = published_layouts.labels(folder, domain)
     rows, problems = [], []
     for line in listed:
-        key = published_layouts.key(domain, line.split, line.image)
-        places, label = found.pop(key, []), labels.get(key)
-        if not places:
+        key = published_layouts.image_key(domain, line.split, line.image)
+        files, label = images.pop(key, []), labels.get(key)
+        if not files:
             problems.append((line.image, "missing", line.grade, "", line.where))
             continue
-        if len(places) > 1:
+        if len(files) > 1:
             raise DataError(
-                f"{raw / domain}: {line.image} may be {' or '.join(places)}; keep one of them there"
+                f"{folder}: {line.image} may be {' or '.join(files)}. Keep one of them there."
             )
         if labels and (label is None or label.grade is None):
-            problems.append(
-                (line.image, "ungraded", line.grade, "", label.where if label else line.where)
-            )
-        elif labels and label.grade != line.grade:
-            problems.append(
-                (
-                    line.image,
-                    "grade",
-                    line.grade,
-                    label.grade,
-                    f"{line.grade} in {line.where}, {label.grade} in {label.where}",
-                )
-            )
-        patient, eye = _patient(domain, line.image)
-        # DeepDRiD's patient 56 has grades of the other eye than the names say: the column that holds the grade decides
-        rows.append(
-            (
-                line.image,
-                f"{domain}/{places[0]}",
-                line.grade,
-                domain,
-                line.split,
-                patient,
-                (label and label.eye) or eye,
-                "",
-            )
-        )
-    lists = [
-        *_split_paths(raw, domain),
-        *(path for path, _ in published_layouts.label_files(raw / domain, domain)),
-    ]
-    return _reading(rows, problems, sum(map(len, found.values())), lists)
+            where = label.where if label else line.where
+            problems.append((line.image, "ungraded", line.grade, "", where))
+        elif label and label.grade != line.grade:
+            where = f"{line.grade} in {line.where}, {label.grade} in {label.where}"
+            problems.append((line.image, "grade", line.grade, label.grade, where))
+        patient, eye = patient_and_eye(domain, line.image)
+        # DeepDRiD's patient 56 has grades of the other eye than the names state. The column that
+        # holds the grade decides.
+        eye = (label and label.eye) or eye
+        file = f"{domain}/{files[0]}"
+        rows.append((line.image, file, line.grade, domain, line.split, patient, eye, ""))
+    label_files = [path for path, _ in published_layouts.label_files(folder, domain)]
+    lists = [*_split_paths(raw, domain), *label_files]
+    return _reading(rows, problems, sum(map(len, images.values())), lists)
 
 
-def _reading(rows, problems, extra, lists):
+def _reading(rows: list[Any], problems: list[Any], extra: int, lists: list[Path]) -> Reading:
+    """Create a reading from tuples."""
     return Reading(
         pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(problems, columns=PROBLEMS), extra, lists
     )
 
 
-def _split_paths(raw, domain):
-    return [Path(raw) / "splits" / f"{domain}_{word}.txt" for word in SPLITS.values()]
+def _split_paths(raw: Path, domain: str) -> list[Path]:
+    """Return the paths of a domain's split files, train first."""
+    return [Path(raw) / "splits" / f"{domain}_{name}.txt" for name in SPLITS.values()]
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of every line that is not blank; CRLF and a byte order mark are tolerated."""
+    """Return (line number from 1, text) of every line that is not blank.
+
+    CRLF line ends and a byte order mark are accepted.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
-            f"no split file {path}: put GDRBench's split files there (`clipdr fetch` does), or name another folder as raw"
+            f"no split file {path}: put GDRBench's split files there (`clipdr fetch splits` does), "
+            "or name another folder as raw."
         ) from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}: byte {error.start} is not UTF-8; save the split file as plain UTF-8 text"
+            f"{path}: byte {error.start} is not UTF-8. Save the split file as plain UTF-8 text."
         ) from None
     lines = [
         (number, line.strip())
@@ -266,40 +335,35 @@ def _lines(path: Path) -> list[tuple[int, str]]:
         if line.strip()
     ]
     if not lines:
-        raise DataError(f"{path}: the split file is empty; download it again")
+        raise DataError(f"{path}: the split file is empty. Download it again.")
     return lines
 
 
 def _row(line: str, domain: str, where: str) -> tuple[str, int]:
+    """Parse a line of a split file; return path and grade."""
     image, _, grade = line.rpartition(" ")
     image = image.rstrip()
     if not image or "\\" in image or "\0" in image:
         raise DataError(
-            f"{where}: {line!r} is not `path grade`; write the path with forward slashes, one space, the grade"
+            f"{where}: {line!r} is not `path grade`. Write the path with forward slashes, one "
+            "space, the grade."
         )
     if grade not in {str(number) for number in range(len(GRADES))}:
         raise DataError(
-            f"{where}: grade {grade!r} of {image} is none of 0..4; correct it or take the line out"
+            f"{where}: grade {grade!r} of {image} is none of 0..4. Correct it or remove the line."
         )
     parts = PurePosixPath(image).parts
     if image.startswith("/") or ".." in parts or "." in image.split("/") or "" in image.split("/"):
         raise DataError(
-            f"{where}: {image} leaves the folder images/; write a plain path relative to it"
+            f"{where}: {image} leaves the folder images/. Write a plain path relative to it."
         )
     if parts[0] != domain or len(parts) != 3:
         raise DataError(
-            f"{where}: {image} is not {domain}/FOLDER/FILE; this file may list photographs of {domain} only"
+            f"{where}: {image} is not {domain}/FOLDER/FILE. List images of {domain} only."
         )
     if parts[1] not in (FOLDERS[int(grade)], FLAT.get(domain)):
         raise DataError(
-            f"{where}: folder {parts[1]} contradicts grade {grade} of {image} (its folder is {FOLDERS[int(grade)]}); correct one of them"
+            f"{where}: folder {parts[1]} contradicts grade {grade} of {image} (its folder is "
+            f"{FOLDERS[int(grade)]}). Correct one of them."
         )
     return image, int(grade)
-
-
-def _patient(domain: str, image: str) -> tuple[str, str]:
-    pattern = DOMAINS[domain].patient
-    found = re.fullmatch(pattern, PurePosixPath(image).stem) if pattern else None
-    if found is None:
-        return "", ""
-    return found["patient"], EYES.get(found["eye"], found["eye"])

@@ -1,11 +1,15 @@
-"""ODIR-5K's diagnostic keywords (one cell of full_df.csv per eye): split into words, and the DR grade that they name.
+"""Diagnostic keywords of ODIR-5K: split into single keywords, and the DR grade that they state.
 
-The grade is derived here and is no official ICDR grade: ODIR states none.
+ODIR has one cell of keywords per eye in full_df.csv. It states no ICDR grade; the grade is derived
+here and is not official.
 """
 
-import re
+from __future__ import annotations
 
-# first match wins; a DR word without a grade is -1 (missing), no DR word is grade 0
+import re
+from collections.abc import Iterable
+
+# The first match wins. A DR keyword without a grade is -1 (missing); no DR keyword is grade 0.
 GRADES = (
     (r"\bmild non ?proliferative", 1),
     (r"\bmoderate non ?proliferative", 2),
@@ -15,14 +19,29 @@ GRADES = (
 )
 
 
-def keywords(cell):
-    """The keywords of a cell in their order, separated by commas, also full-width ones (U+FF0C); white space collapsed."""
+def keywords(cell: str) -> list[str]:
+    """Split a cell into keywords.
+
+    Args:
+        cell: Keywords separated by commas, also full-width commas (U+FF0C).
+
+    Returns:
+        The keywords in their order, with white space collapsed and empty ones removed.
+    """
     return [" ".join(word.split()) for word in re.split("[,\uff0c]", cell) if word.strip()]
 
 
-def stated_grade(words):
-    """Grade that some keywords of one eye name: 0..4, or -1 where they say diabetic retinopathy without a grade."""
-    for pattern, value in GRADES:
-        if any(re.search(pattern, word.lower()) for word in words):
-            return value
+def stated_grade(words: Iterable[str]) -> int:
+    """Derive the DR grade that the keywords of one eye state.
+
+    Args:
+        words: Keywords of one eye, in any case.
+
+    Returns:
+        Grade 0..4, or -1 where the keywords name diabetic retinopathy without a grade.
+    """
+    lower = [word.lower() for word in words]
+    for pattern, grade in GRADES:
+        if any(re.search(pattern, word) for word in lower):
+            return grade
     return 0

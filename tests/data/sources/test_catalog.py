@@ -1,6 +1,7 @@
-"""The table of facts and what is shown of it: complete, consistent, and telling the next step."""
+"""Catalogue of the datasets: facts are complete and consistent, and the next step is stated."""
 
 import dataclasses
+import io
 import re
 import subprocess
 import sys
@@ -12,29 +13,29 @@ from rich.console import Console
 
 from clipdr import DataError
 from clipdr.data.domains import REAL, SPLITS, SYNTHETIC
-from clipdr.data.sources import catalog
+from clipdr.data.sources import catalog, catalog_markdown
 
 
-def shown(raw, width=120):
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - the console's own
+def printed_table(raw, width=120):
+    console = Console(width=width, record=True, file=io.StringIO())
     console.print(catalog.table(raw))
     return console.export_text()
 
 
-def test_the_page_is_made_from_the_facts():
-    """docs/datasets.md: remake it with `python -m clipdr datasets --markdown > docs/datasets.md`."""
-    assert (ROOT / "docs/datasets.md").read_text() == catalog.markdown()
+def test_markdown_equals_the_page_in_docs():
+    """Write it again with `clipdr datasets --markdown > docs/datasets.md`."""
+    assert (ROOT / "docs/datasets.md").read_text() == catalog_markdown.markdown()
 
 
-def test_the_page_does_not_depend_on_what_is_here(tmp_path, monkeypatch):
-    before = catalog.markdown()
+def test_markdown_does_not_depend_on_the_raw_folder(tmp_path, monkeypatch):
+    before = catalog_markdown.markdown()
     layouts.build("APTOS", tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
-    assert catalog.markdown() == before
+    assert catalog_markdown.markdown() == before
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_every_fact_is_stated(name):
+def test_domain_states_every_fact(name):
     domain = REAL[name]
     for field in ("title", "country", "camera", "licence", "page", "click", "citation", "layout"):
         assert getattr(domain, field), field
@@ -46,8 +47,8 @@ def test_every_fact_is_stated(name):
         for address in (domain.page, *(source.url for source in domain.sources))
     )
     assert re.search(r"\b(19|20)\d\d\b", domain.citation)
-    photographs = sum(need.count for need in domain.needs if need.count > 1)
-    assert photographs == domain.total
+    images = sum(need.count for need in domain.needs if need.count > 1)
+    assert images == domain.total
     assert all(pattern == pattern.lower() for need in domain.needs for pattern in need.patterns)
     assert all(
         any(catalog.fnmatchcase(need.example.lower(), p) for p in need.patterns)
@@ -55,7 +56,7 @@ def test_every_fact_is_stated(name):
     )
 
 
-def test_the_split_files_are_sixteen_at_one_commit():
+def test_splits_are_sixteen_files_of_one_commit():
     assert sorted(source.file for source in SPLITS) == sorted(
         f"{name}_{word}.txt" for name in REAL for word in ("train", "crossval")
     )
@@ -64,8 +65,8 @@ def test_the_split_files_are_sixteen_at_one_commit():
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_fits_and_loses_no_word(tmp_path, width):
-    text = shown(tmp_path, width)
+def test_table_fits_and_loses_no_word(tmp_path, width):
+    text = printed_table(tmp_path, width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     for name in [*REAL, "splits"]:
@@ -73,39 +74,40 @@ def test_the_table_fits_and_loses_no_word(tmp_path, width):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_what_is_here_step_by_step(tmp_path, monkeypatch, name):
-    """Nothing; a part; all photographs; the splits too."""
+def test_availability_and_next_command_at_every_step(tmp_path, monkeypatch, name):
+    """Steps: nothing, some files, all images, and all splits."""
     empty = catalog.state(name, tmp_path)
-    assert catalog.here(name, empty).startswith("nothing")
+    assert catalog.availability(name, empty).startswith("nothing")
     assert (
-        catalog.following(name, empty) == f"{'fetch' if REAL[name].sources else 'datasets'} {name}"
+        catalog.next_command(name, empty)
+        == f"{'fetch' if REAL[name].sources else 'datasets'} {name}"
     )
     layouts.build(name, tmp_path)
     part = catalog.state(name, tmp_path)
-    assert catalog.here(name, part).startswith("incomplete: lacks ") and catalog.here(
-        name, part
-    ).endswith(", splits")
-    assert catalog.following(name, part) == f"datasets {name}"
-    needs = tuple(dataclasses.replace(need, count=count) for need, count in part.found)
+    assert catalog.availability(name, part).startswith("incomplete: lacks ")
+    assert catalog.availability(name, part).endswith(", splits")
+    assert catalog.next_command(name, part) == f"datasets {name}"
+    needs = tuple(dataclasses.replace(need, count=count) for need, count in part.counts)
     monkeypatch.setitem(REAL, name, dataclasses.replace(REAL[name], needs=needs))
     whole = catalog.state(name, tmp_path)
-    assert catalog.here(name, whole).startswith("complete")
-    assert catalog.following(name, whole) == f"prepare {name}"
+    assert catalog.availability(name, whole).startswith("complete")
+    assert catalog.next_command(name, whole) == f"prepare {name}"
     assert catalog.instructions(name, tmp_path) == [
-        f"{name} is complete. Next: python -m clipdr prepare {name}"
+        f"{name} is complete. Next: clipdr prepare {name}"
     ]
     (tmp_path / f"splits/{name}_train.txt").unlink()
-    assert catalog.following(name, catalog.state(name, tmp_path)) == "fetch splits"
+    assert catalog.next_command(name, catalog.state(name, tmp_path)) == "fetch splits"
 
 
-def test_the_processed_layout_is_seen(tmp_path):
+def test_state_counts_the_processed_layout(tmp_path):
     layouts.build("FGADR", tmp_path, layout="gdrbench")
     now = catalog.state("FGADR", tmp_path)
-    assert now.files == 0 and now.processed == 12
-    assert catalog.here("FGADR", now) == "12 of 1,842 photographs (GDRBench's layout), splits"
+    assert now.files == 0
+    assert now.processed == 12
+    assert catalog.availability("FGADR", now) == "12 of 1,842 images (GDRBench's layout), splits"
 
 
-def test_hidden_files_do_not_count(tmp_path):
+def test_state_ignores_hidden_files(tmp_path):
     (tmp_path / "APTOS/.cache").mkdir(parents=True)
     (tmp_path / "APTOS/.gitignore").write_text("*")
     (tmp_path / "APTOS/.cache/train.csv").write_text("")
@@ -113,7 +115,7 @@ def test_hidden_files_do_not_count(tmp_path):
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_detail_says_what_to_do_and_what_to_cite(tmp_path, name):
+def test_detail_states_steps_and_citation(tmp_path, name):
     text = catalog.detail(name, tmp_path)
     domain = REAL[name]
     for word in (
@@ -121,24 +123,25 @@ def test_the_detail_says_what_to_do_and_what_to_cite(tmp_path, name):
         domain.citation,
         domain.licence,
         *domain.steps,
-        f"python -m clipdr fetch {name} --raw {tmp_path}",
+        f"clipdr fetch {name} --raw {tmp_path}",
     ):
         assert word in text
     numbers = [int(number) for number in re.findall(r"^  (\d)\. ", text, re.M)]
-    assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) >= 2
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 2
 
 
 @pytest.mark.parametrize("name", ["NOWHERE", *SYNTHETIC])
-def test_names_without_a_page(name, tmp_path):
+def test_detail_unknown_or_synthetic_name_is_refused(name, tmp_path):
     with pytest.raises(DataError, match=r"use one of|synthesize"):
         catalog.detail(name, tmp_path)
 
 
-def test_the_verb(tmp_path):
+def test_command_prints_table_detail_and_markdown(tmp_path):
     for arguments, says in (
         (["--raw", tmp_path], "IDRID"),
         (["IDRID"], "27 grades"),
-        (["--markdown"], "# Data sets"),
+        (["--markdown"], "# Datasets"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "clipdr", "datasets", *arguments],
@@ -155,8 +158,6 @@ def test_the_verb(tmp_path):
         text=True,
         check=False,
     )
-    assert (
-        wrong.returncode == 2
-        and wrong.stderr.startswith("clipdr: unknown data set 'NOWHERE'")
-        and wrong.stderr.count("\n") == 1
-    )
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("clipdr: unknown dataset 'NOWHERE'")
+    assert wrong.stderr.count("\n") == 1

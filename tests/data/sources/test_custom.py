@@ -1,4 +1,4 @@
-"""A data set of one's own: a CSV becomes a domain, splits are drawn by patient, and every malformed cell is named."""
+"""Custom datasets: a CSV becomes a domain, and every malformed cell is named."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def write(folder, content):
     return path
 
 
-def test_a_full_table_is_taken_as_it_is(folder):
+def test_read_full_table_is_used_as_it_is(folder):
     lines = [
         "grade, image ,eye,patient,split,camera",
         '0,a/1.jpg,left,p 1,train,"Topcon, old"',
@@ -45,8 +45,9 @@ def test_a_full_table_is_taken_as_it_is(folder):
         ["MYCLINIC/a/1.jpg", "a/1.jpg", 0, "MYCLINIC", "train", "p 1", "left", "Topcon, old"],
         ["MYCLINIC/b c/3.png", "b c/3.png", 4, "MYCLINIC", "val", "", "", ""],
         ["MYCLINIC/a/2.jpg", "a/2.jpg", 1, "MYCLINIC", "train", "p 1", "right", ""],
-    ]  # fmt: skip
-    assert reading.problems.empty and reading.lists == [folder / "table.csv"]
+    ]
+    assert reading.problems.empty
+    assert reading.lists == [folder / "table.csv"]
 
 
 def cohort(patients=200):
@@ -58,7 +59,7 @@ def cohort(patients=200):
     return pd.DataFrame(rows, columns=["image", "patient", "grade"])
 
 
-def test_the_split_is_by_patient_stratified_and_the_same_in_any_order():
+def test_draw_splits_is_stratified_and_independent_of_order():
     frame = cohort()
     frame["split"] = custom.draw_splits(frame)
     assert frame.groupby("patient")["split"].nunique().eq(1).all()
@@ -66,12 +67,13 @@ def test_the_split_is_by_patient_stratified_and_the_same_in_any_order():
     shares = frame.groupby(frame.groupby("patient")["grade"].transform("max"))["split"].agg(
         lambda part: part.eq("val").mean()
     )
-    assert shares.between(0.1, 0.3).all() and frame[frame["split"] == "val"]["grade"].nunique() == 5
+    assert shares.between(0.1, 0.3).all()
+    assert frame[frame["split"] == "val"]["grade"].nunique() == 5
     shuffled = frame.sample(frac=1, random_state=3)
     assert custom.draw_splits(shuffled.reset_index(drop=True)) == shuffled["split"].tolist()
 
 
-def test_photographs_without_a_patient_are_patients_of_their_own():
+def test_draw_splits_image_without_patient_counts_as_one():
     frame = pd.DataFrame(
         {
             "image": [f"{n}.png" for n in range(50)],
@@ -82,15 +84,13 @@ def test_photographs_without_a_patient_are_patients_of_their_own():
     assert custom.draw_splits(frame).count("val") == 10
 
 
-def test_the_drawn_split_is_told(folder, capsys):
+def test_read_table_without_splits_prints_a_note(folder, capsys):
     rows = "".join(f"{image},{number}\n" for number, image in enumerate(IMAGES))
     reading = custom.read(write(folder, f"image,grade\n{rows}"), "MYCLINIC")
     said = capsys.readouterr().out
-    assert (
-        said.startswith("MYCLINIC: ")
-        and "drew 0 of 4" in said
-        and "4 photographs name no patient" in said
-    )
+    assert said.startswith("MYCLINIC: ")
+    assert "0 of 4 images were assigned" in said
+    assert "4 images name no patient" in said
     assert reading.records["split"].tolist() == ["train"] * 4
 
 
@@ -108,17 +108,29 @@ MALFORMED = {  # table, words of the message
     "capitals": ("image,Grade\na/1.jpg,0\n", ["no column `grade`", "lower case"]),
     "unknown column": ("image,grade,patiant\na/1.jpg,0,1\n", ["row 1", "'patiant'", "patient"]),
     "column twice": ("image,grade,grade\na/1.jpg,0,0\n", ["row 1", "`grade`", "twice"]),
-    "long row": ("image,grade,camera\na/1.jpg,0,Topcon, old\n", ["row 2", "4 cells under 3", "quotes"]),
+    "long row": (
+        "image,grade,camera\na/1.jpg,0,Topcon, old\n",
+        ["row 2", "4 cells under 3", "quotes"],
+    ),
     "short row": ("image,grade,camera\na/1.jpg,0,x\na/2.jpg,1\n", ["row 3", "2 cells under 3"]),
     "open quote": ('image,grade\n"a/1.jpg,0\n', ["not a CSV"]),
-    "empty path": (HEAD + FINE + ",0,,,train,\n", ["row 4, column image", "''", "write its path"]),
-    "absolute path": (HEAD + "/etc/passwd,0,,,train,\n", ["row 2, column image", "'/etc/passwd'", "relative"]),
+    "empty path": (HEAD + FINE + ",0,,,train,\n", ["row 4, column image", "''", "Write its path"]),
+    "absolute path": (
+        HEAD + "/etc/passwd,0,,,train,\n",
+        ["row 2, column image", "'/etc/passwd'", "relative"],
+    ),
     "drive": (HEAD + "C:/x.jpg,0,,,train,\n", ["row 2, column image", "relative"]),
     "climbing path": (HEAD + "a/../../x.jpg,0,,,train,\n", ["row 2, column image", "leaves"]),
     "back-slashes": (HEAD + "a\\1.jpg,0,,,train,\n", ["row 2, column image", "forward slashes"]),
-    "no photograph": (HEAD + FINE + "a/9.jpg,0,,,train,\n", ["row 4, column image", "'a/9.jpg'", "no such file"]),
+    "no image": (
+        HEAD + FINE + "a/9.jpg,0,,,train,\n",
+        ["row 4, column image", "'a/9.jpg'", "no such file"],
+    ),
     "a folder": (HEAD + "a,0,,,train,\n", ["row 2, column image", "no such file"]),
-    "twice": (HEAD + FINE + "a/1.jpg,0,p1,left,train,\n", ["row 4, column image", "'a/1.jpg'", "first in row 2"]),
+    "twice": (
+        HEAD + FINE + "a/1.jpg,0,p1,left,train,\n",
+        ["row 4, column image", "'a/1.jpg'", "first in row 2"],
+    ),
     "no grade": (HEAD + FINE + "4.PNG,,,,train,\n", ["row 4, column grade", "''", "0, 1, 2, 3, 4"]),
     "grade 5": (HEAD + "4.PNG,5,,,train,\n", ["row 2, column grade", "'5'"]),
     "grade -1": (HEAD + "4.PNG,-1,,,train,\n", ["row 2, column grade", "'-1'"]),
@@ -127,24 +139,31 @@ MALFORMED = {  # table, words of the message
     "eye": (HEAD + "4.PNG,0,,OD,train,\n", ["row 2, column eye", "'OD'", "left, right"]),
     "split": (HEAD + "4.PNG,0,,,test,\n", ["row 2, column split", "'test'", "train, val"]),
     "split left out": (HEAD + FINE + "4.PNG,0,,,,\n", ["row 4, column split", "every row"]),
-    "one split": (HEAD + "4.PNG,0,,,train,\n", ["column split", "no row says 'val'"]),
-    "patient on both sides": (HEAD + FINE + "4.PNG,0,p1,,val,\n", ["row 4, column split", "patient p1", "'train'", "row 2"]),
-    "line break": (HEAD + FINE + '4.PNG,0,"p\n3",,val,\n', ["row 4, column patient", "control characters"]),
+    "one split": (HEAD + "4.PNG,0,,,train,\n", ["column split", "no row has 'val'"]),
+    "patient on both sides": (
+        HEAD + FINE + "4.PNG,0,p1,,val,\n",
+        ["row 4, column split", "patient p1", "'train'", "row 2"],
+    ),
+    "line break": (
+        HEAD + FINE + '4.PNG,0,"p\n3",,val,\n',
+        ["row 4, column patient", "control characters"],
+    ),
     "many": (HEAD + "4.PNG,7,,OD,no,\n", ["row 2, column grade", "2 more cells are wrong"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_cell_is_named_with_row_column_and_remedy(folder, name):
+def test_read_malformed_cell_is_named_with_its_remedy(folder, name):
     content, words = MALFORMED[name]
     path = folder / "table.csv" if content is None else write(folder, content)
     with pytest.raises(DataError) as caught:
         custom.read(path, "MYCLINIC")
     message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in ["table.csv", *words]), message
+    assert "\n" not in message
+    assert all(word in message for word in ["table.csv", *words]), message
 
 
-def test_prepare_takes_a_table(folder, tmp_path, capsys):
+def test_prepare_custom_table_is_prepared(folder, tmp_path, capsys):
     rows = "".join(f"{image},{number}\n" for number, image in enumerate(IMAGES))
     out = tmp_path / "out"
     files = [out / "MYCLINIC.csv", out / "MYCLINIC.npy", out / "rejected.csv"]
@@ -158,10 +177,9 @@ def test_prepare_takes_a_table(folder, tmp_path, capsys):
         table=write(folder, f"image,grade\n{rows}"),
     )
     manifest = read_manifest(files[0])
-    assert manifest["image"].tolist() == [f"MYCLINIC/{image}" for image in IMAGES] and set(
-        manifest["domain"]
-    ) == {"MYCLINIC"}
-    assert "MYCLINIC: 4 photographs prepared, 0 rejected" in capsys.readouterr().out
+    assert manifest["image"].tolist() == [f"MYCLINIC/{image}" for image in IMAGES]
+    assert set(manifest["domain"]) == {"MYCLINIC"}
+    assert "MYCLINIC: 4 images prepared, 0 rejected" in capsys.readouterr().out
 
 
 def blocks(language):
@@ -169,12 +187,12 @@ def blocks(language):
 
 
 @pytest.mark.slow
-def test_the_tutorial_does_what_it_says(tmp_path):
-    """Its blocks, run as they stand in a copy of the repository's root: draw photographs, write the table and the study, prepare, plan."""
+def test_tutorial_commands_run(tmp_path):
+    """The blocks of docs/own_data.md run in a copy of the root of the repository."""
     for name in ("clipdr", "workflow", "docs", "config.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    draw, study = blocks("python")[0], blocks("yaml")[0]
-    subprocess.run([sys.executable, "-c", draw], cwd=tmp_path, check=True, env=environment())
+    script, study = blocks("python")[0], blocks("yaml")[0]
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env=environment())
     (tmp_path / "clinic/study.yaml").write_text(study)
     assert list(yaml.safe_load(study)["own"]) == ["MYCLINIC"]
     for command in "".join(blocks("bash")).splitlines():
@@ -185,12 +203,13 @@ def test_the_tutorial_does_what_it_says(tmp_path):
             assert done.returncode == 0, done.stdout + done.stderr
             said = done.stdout + done.stderr
             if "prepare" in command:
-                assert "MYCLINIC: 40 photographs prepared, 0 rejected" in said
-    assert "MYCLINIC" in said and "prepare" in said and "train" in said
+                assert "MYCLINIC: 40 images prepared, 0 rejected" in said
+    assert "MYCLINIC" in said
+    assert "prepare" in said
+    assert "train" in said
     manifest = read_manifest(tmp_path / "data/manifests/MYCLINIC.csv")
-    assert manifest.groupby("patient")["split"].nunique().eq(1).all() and set(
-        manifest["split"]
-    ) == {"train", "val"}
+    assert manifest.groupby("patient")["split"].nunique().eq(1).all()
+    assert set(manifest["split"]) == {"train", "val"}
 
 
 def environment():

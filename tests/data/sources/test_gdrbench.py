@@ -1,4 +1,4 @@
-"""GDRBench's split files: what is read, and that every defect stops with one line that names file and line."""
+"""GDRBench's split files: rows that are read, and defects that are named with their line."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ def layout(root, domain, train, val, files=None, newline="\n"):
     return root
 
 
-def test_rows_come_train_first_in_file_order(tmp_path):
+def test_records_are_train_first_in_file_order(tmp_path):
     root = layout(
         tmp_path,
         "RLDR",
@@ -63,7 +63,7 @@ def test_rows_come_train_first_in_file_order(tmp_path):
     ]
 
 
-def test_windows_line_ends_a_byte_order_mark_and_spaces_in_names_are_read(tmp_path):
+def test_records_windows_line_ends_and_spaces_are_read(tmp_path):
     root = layout(
         tmp_path,
         "APTOS",
@@ -73,9 +73,8 @@ def test_windows_line_ends_a_byte_order_mark_and_spaces_in_names_are_read(tmp_pa
         "\r\n",
     )
     records = gdrbench.records(root, "APTOS")
-    assert records["image"].tolist() == ["APTOS/nodr/a b.png", "APTOS/pdr/c.png"] and records[
-        "grade"
-    ].tolist() == [0, 4]
+    assert records["image"].tolist() == ["APTOS/nodr/a b.png", "APTOS/pdr/c.png"]
+    assert records["grade"].tolist() == [0, 4]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_windows_line_ends_a_byte_order_mark_and_spaces_in_names_are_read(tmp_pa
         ("RLDR", "RLDR/nodr/unknown.jpg", "", ""),
     ],
 )
-def test_patient_and_eye_come_from_the_name(tmp_path, domain, image, patient, eye):
+def test_records_patient_and_eye_come_from_the_name(tmp_path, domain, image, patient, eye):
     root = layout(tmp_path, domain, [f"{image} 0"], [f"{domain}/pdr/0_x.png 4"])
     first = gdrbench.records(root, domain).iloc[0]
     assert (first["patient"], first["eye"]) == (patient, eye)
@@ -97,7 +96,10 @@ def test_patient_and_eye_come_from_the_name(tmp_path, domain, image, patient, ey
 
 FINE = "APTOS/nodr/a.png 0"
 DEFECTS = {
-    "missing photograph": (["APTOS/nodr/gone.png 0", "APTOS/nodr/too.png 0", FINE], ["line 1", "gone.png", "2 of 4"]),
+    "missing image": (
+        ["APTOS/nodr/gone.png 0", "APTOS/nodr/too.png 0", FINE],
+        ["line 1", "gone.png", "2 of 4"],
+    ),
     "grade 5": ([FINE, "APTOS/nodr/b.png 5"], ["line 2", "'5'", "0..4"]),
     "grade is a word": (["APTOS/nodr/b.png none"], ["line 1", "0..4"]),
     "grade is a fraction": (["APTOS/nodr/b.png 1.0"], ["line 1", "0..4"]),
@@ -105,7 +107,10 @@ DEFECTS = {
     "folder contradicts": ([FINE, "", "APTOS/nodr/b.png 3"], ["line 3", "nodr", "severe_npdr"]),
     "flat folder": (["APTOS/Images/b.png 3"], ["line 1", "Images"]),
     "duplicate": ([FINE, "APTOS/nodr/b.png 0", FINE], ["line 3", "twice", "line 1"]),
-    "in both splits": (["APTOS/pdr/v.png 4"], ["crossval.txt, line 1", "twice", "train.txt, line 1"]),
+    "in both splits": (
+        ["APTOS/pdr/v.png 4"],
+        ["crossval.txt, line 1", "twice", "train.txt, line 1"],
+    ),
     "other domain": (["IDRID/nodr/b.png 0"], ["line 1", "APTOS"]),
     "no folder": (["APTOS/b.png 0"], ["line 1", "APTOS"]),
     "absolute": (["/APTOS/nodr/b.png 0"], ["line 1", "leaves"]),
@@ -113,11 +118,11 @@ DEFECTS = {
     "dots": (["APTOS/./nodr/b.png 0"], ["line 1", "leaves"]),
     "back-slashes": (["APTOS\\nodr\\b.png 0"], ["line 1", "forward slashes"]),
     "empty": ([""], ["train.txt", "empty"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_defect_stops_with_one_line_that_names_its_place(tmp_path, name):
+def test_records_defect_is_named_with_its_line(tmp_path, name):
     train, words = DEFECTS[name]
     root = layout(
         tmp_path,
@@ -129,10 +134,11 @@ def test_a_defect_stops_with_one_line_that_names_its_place(tmp_path, name):
     with pytest.raises(DataError) as caught:
         gdrbench.records(root, "APTOS")
     message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in ["APTOS_", *words]), message
+    assert "\n" not in message
+    assert all(word in message for word in ["APTOS_", *words]), message
 
 
-def test_a_missing_or_unreadable_split_file_and_an_unknown_domain_are_named(tmp_path):
+def test_records_unreadable_split_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no split file .*APTOS_train\.txt"):
         gdrbench.records(tmp_path, "APTOS")
     layout(tmp_path, "APTOS", [FINE], ["APTOS/pdr/v.png 4"])
@@ -147,7 +153,8 @@ def test_counts_are_compared_with_the_official_files(tmp_path):
     root = layout(tmp_path, "IDRID", ["IDRID/nodr/a.jpg 0"], ["IDRID/pdr/b.jpg 4"])
     records = gdrbench.records(root, "IDRID")
     report = gdrbench.counts_report(records, "IDRID")
-    assert "train grade 0: 1 of 134" in report and "val grade 4: 1 of 13" in report
+    assert "train grade 0: 1 of 134" in report
+    assert "val grade 4: 1 of 13" in report
     with pytest.raises(DataError, match="IDRID is not complete"):
         gdrbench.check_counts(records, "IDRID")
     assert gdrbench.counts_report(records, "SIM_IDRID") == ""
@@ -157,12 +164,12 @@ def test_counts_are_compared_with_the_official_files(tmp_path):
 @pytest.mark.parametrize(
     "domain", ["APTOS", "DEEPDR", "FGADR", "IDRID", "MESSIDOR", "RLDR", "DDR", "EYEPACS"]
 )
-def test_the_official_split_files_hold_the_published_counts(realdata, domain, tmp_path):
+def test_official_split_files_hold_the_published_counts(realdata, domain, tmp_path):
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
     listed = pd.DataFrame(gdrbench.split_files(tmp_path, domain))
     gdrbench.check_counts(listed, domain)
     assert len(listed) == sum(map(sum, DOMAINS[domain].counts.values()))
     patients = {"DEEPDR": 500, "RLDR": 1505, "EYEPACS": 44351}
-    assert len({gdrbench._patient(domain, image)[0] for image in listed["image"]}) == patients.get(
-        domain, 1
-    )
+    assert len(
+        {gdrbench.patient_and_eye(domain, image)[0] for image in listed["image"]}
+    ) == patients.get(domain, 1)

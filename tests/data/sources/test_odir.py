@@ -1,11 +1,11 @@
-"""ODIR's keywords: how a cell is split, and which DR grade its words name."""
+"""Keywords of ODIR-5K: split of a cell, and the DR grade that the keywords state."""
 
 import pytest
 
 from clipdr.data.sources.odir import keywords, stated_grade
 
 
-def test_both_kinds_of_comma_part_keywords_and_their_order_stays():
+def test_keywords_are_split_at_both_kinds_of_comma():
     cell = "Drusen\uff0c mild  nonproliferative retinopathy,,lens dust "
     assert keywords(cell) == ["Drusen", "mild nonproliferative retinopathy", "lens dust"]
     assert keywords(" ") == []
@@ -24,5 +24,5 @@ def test_both_kinds_of_comma_part_keywords_and_their_order_stays():
         ([], 0),
     ],
 )
-def test_the_grade_that_keywords_name(words, expected):
+def test_stated_grade_is_the_first_match(words, expected):
     assert stated_grade(words) == expected

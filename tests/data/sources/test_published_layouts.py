@@ -1,4 +1,4 @@
-"""Every data set as published: same rows as from GDRBench's folders, real label files, quirks, and every defect named."""
+"""Published layouts: same rows as from GDRBench's layout, and every defect is named."""
 
 import shutil
 from collections import Counter
@@ -31,20 +31,18 @@ def run(raw, domain, **options):
 
 @pytest.mark.parametrize("variant", [0, 1])
 @pytest.mark.parametrize("domain", LAYOUTS)
-def test_the_original_layout_gives_the_expected_rows(tmp_path, domain, variant):
+def test_read_published_layout_gives_the_expected_rows(tmp_path, domain, variant):
     expected = build(domain, tmp_path, variant=variant)
     reading = gdrbench.read(tmp_path, domain)
     pd.testing.assert_frame_equal(reading.records, expected, check_dtype=False)
-    assert reading.problems.empty and reading.extra == (
-        domain in ("APTOS", "EYEPACS", "DDR", "MESSIDOR")
-    )
-    assert all(path.is_file() for path in reading.lists) and len(reading.lists) == 2 + len(
-        published_layouts.label_files(tmp_path / domain, domain)
-    )
+    assert reading.problems.empty
+    assert reading.extra == (domain in ("APTOS", "EYEPACS", "DDR", "MESSIDOR"))
+    assert all(path.is_file() for path in reading.lists)
+    assert len(reading.lists) == 2 + len(published_layouts.label_files(tmp_path / domain, domain))
 
 
 @pytest.mark.parametrize("domain", LAYOUTS)
-def test_both_layouts_have_the_same_keys_and_prepare_the_same_pixels(tmp_path, domain):
+def test_both_layouts_prepare_the_same_pixels(tmp_path, domain):
     build(domain, tmp_path / "original")
     build(domain, tmp_path / "gdrbench", layout="gdrbench")
     one, two = (
@@ -60,54 +58,51 @@ def test_both_layouts_have_the_same_keys_and_prepare_the_same_pixels(tmp_path, d
     )
 
 
-def test_idrid_photographs_of_one_name_are_kept_apart(tmp_path):
+def test_records_idrid_images_of_one_name_stay_apart(tmp_path):
     records = build("IDRID", tmp_path)
     stems = records["file"].str.rpartition("/")[2]
-    assert (
-        stems.duplicated().any() and records["image"].str.contains("_train.jpg").any()
-    )  # else this tests nothing
+    assert stems.duplicated().any()
+    assert records["image"].str.contains("_train.jpg").any()
     read = gdrbench.records(tmp_path, "IDRID").set_index("image")
     for row in records.itertuples():
         half = "a. Training Set" if row.split == "train" else "b. Testing Set"
-        assert half in read.loc[row.image, "file"] and read.loc[row.image, "grade"] == row.grade
+        assert half in read.loc[row.image, "file"]
+        assert read.loc[row.image, "grade"] == row.grade
 
 
-def test_the_eye_of_deepdrid_comes_from_the_column_not_from_the_name(tmp_path):
+def test_records_deepdrid_eye_comes_from_the_column(tmp_path):
     build("DEEPDR", tmp_path)
     records = gdrbench.records(tmp_path, "DEEPDR").set_index("patient")
-    assert records.loc["56", "image"].endswith("56_r3.jpg") and records.loc["56", "eye"] == "left"
+    assert records.loc["56", "image"].endswith("56_r3.jpg")
+    assert records.loc["56", "eye"] == "left"
     assert set(records.loc["1", "eye"]) == {"left", "right"}
 
 
-def test_missing_photographs_are_listed_counted_and_refused_above_the_tolerance(tmp_path, capsys):
+def test_prepare_missing_images_above_tolerance_are_refused(tmp_path, capsys):
     build("APTOS", tmp_path)
     for path in sorted((tmp_path / "APTOS/train_images").iterdir())[:3]:
         path.unlink()
     with pytest.raises(DataError) as caught:
         run(tmp_path, "APTOS", tolerance=2)
     message = str(caught.value)
-    assert (
-        "\n" not in message
-        and "3 of 12" in message
-        and "3 missing" in message
-        and "APTOS_train.txt, line 1" in message
-    )
+    assert "\n" not in message
+    assert "3 of 12" in message
+    assert "3 missing" in message
+    assert "APTOS_train.txt, line 1" in message
     listed = pd.read_csv(tmp_path / "out/rejected/APTOS_splits.csv")
-    assert (
-        listed["problem"].tolist() == ["missing"] * 3
-        and listed["image"].str.startswith("APTOS/").all()
-    )
-    assert "APTOS_splits.csv" in message and not (tmp_path / "out/APTOS.csv").exists()
+    assert listed["problem"].tolist() == ["missing"] * 3
+    assert listed["image"].str.startswith("APTOS/").all()
+    assert "APTOS_splits.csv" in message
+    assert not (tmp_path / "out/APTOS.csv").exists()
     manifest = read_manifest(run(tmp_path, "APTOS", tolerance=3) / "APTOS.csv")
-    assert len(manifest) == 9 and "Tolerated (tolerance: 3)" in capsys.readouterr().out
+    assert len(manifest) == 9
+    assert "Tolerated (tolerance: 3)" in capsys.readouterr().out
     build("APTOS", tmp_path)
-    assert (
-        len(read_manifest(run(tmp_path, "APTOS") / "APTOS.csv")) == 12
-        and not (tmp_path / "out/rejected/APTOS_splits.csv").exists()
-    )
+    assert len(read_manifest(run(tmp_path, "APTOS") / "APTOS.csv")) == 12
+    assert not (tmp_path / "out/rejected/APTOS_splits.csv").exists()
 
 
-def test_a_grade_that_disagrees_is_reported_and_the_split_files_win(tmp_path):
+def test_read_other_grade_is_reported_and_split_file_wins(tmp_path):
     expected = build("APTOS", tmp_path)
     path = tmp_path / "APTOS/train.csv"
     lines = path.read_text().splitlines()
@@ -117,37 +112,36 @@ def test_a_grade_that_disagrees_is_reported_and_the_split_files_win(tmp_path):
     reading = gdrbench.read(tmp_path, "APTOS")
     first, third = reading.problems.to_dict("records")
     assert (first["problem"], first["split_grade"], first["original_grade"]) == ("grade", 0, 3)
-    assert "APTOS_train.txt, line 1" in first["where"] and "train.csv, line 2" in first["where"]
+    assert "APTOS_train.txt, line 1" in first["where"]
+    assert "train.csv, line 2" in first["where"]
     assert (third["problem"], third["image"]) == ("ungraded", expected["image"][2])
     assert reading.records["grade"].tolist() == expected["grade"].tolist()
     with pytest.raises(DataError, match=r"1 grade .*, 1 ungraded"):
         gdrbench.records(tmp_path, "APTOS", tolerance=1)
 
 
-def test_grade_5_of_ddr_is_no_grade(tmp_path):
+def test_labels_grade_5_of_ddr_is_no_grade(tmp_path):
     build("DDR", tmp_path)
     labels = published_layouts.labels(tmp_path / "DDR", "DDR")
-    assert (
-        labels["", "007-9000-000"].grade is None
-        and Counter(label.grade for label in labels.values())[None] == 1
-    )
+    assert labels["", "007-9000-000"].grade is None
+    assert Counter(label.grade for label in labels.values())[None] == 1
 
 
-def test_a_photograph_in_both_layouts_in_neither_or_twice_is_refused(tmp_path):
+def test_records_duplicate_layouts_or_images_are_refused(tmp_path):
     build("FGADR", tmp_path)
     shutil.copytree(tmp_path / "FGADR/Seg-set/Original_Images", tmp_path / "FGADR/copy")
-    with pytest.raises(DataError, match=r"may be .* or .*keep one"):
+    with pytest.raises(DataError, match=r"may be .* or .*Keep one"):
         gdrbench.records(tmp_path, "FGADR")
     build("FGADR", tmp_path, layout="gdrbench")
     with pytest.raises(DataError, match="in both"):
         gdrbench.records(tmp_path, "FGADR")
     shutil.rmtree(tmp_path / "images")
     shutil.rmtree(tmp_path / "FGADR")
-    with pytest.raises(DataError, match="no photographs of FGADR"):
+    with pytest.raises(DataError, match="no images of FGADR"):
         gdrbench.records(tmp_path, "FGADR")
 
 
-def test_copies_in_folders_of_masks_and_links_that_run_in_circles_do_no_harm(tmp_path):
+def test_records_masks_and_circular_links_are_ignored(tmp_path):
     records = build("DDR", tmp_path)
     (tmp_path / "DDR/DR_grading/again").symlink_to(tmp_path / "DDR")
     save(tmp_path / "DDR/__MACOSX/DR_grading/train/._x.jpg", "DDR", 1, "left", 0)
@@ -198,17 +192,18 @@ DEFECTS = {
 
 
 @pytest.mark.parametrize("name", DEFECTS)
-def test_a_malformed_label_file_is_named_with_its_line(tmp_path, name):
+def test_labels_malformed_file_is_named_with_its_line(tmp_path, name):
     domain, file, content, words = DEFECTS[name]
     if content is not None:
         text(tmp_path / file, content, "latin-1")
     with pytest.raises(DataError) as caught:
         published_layouts.labels(tmp_path, domain)
     message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in words), message
+    assert "\n" not in message
+    assert all(word in message for word in words), message
 
 
-def test_what_is_no_letter_of_a_row_is_read_around(tmp_path):
+def test_labels_blanks_quotes_and_byte_order_mark_are_read(tmp_path):
     text(tmp_path / "train.csv", '\ufeffDIAGNOSIS,ID_CODE\r\n 2 ,"a"\r\n\r\n4.0,b.PNG\r\n,c\r\n')
     grades = {
         stem: label.grade
@@ -230,7 +225,7 @@ ORIGINAL = {  # domain: {published name: file of the collection}
         "Challenge1_upload.csv": "DEEPDRID/Challenge1_upload.EXCERPT.csv",
     },
     "RLDR": {"od_fovea_autoloc.txt": "RLDR/od_fovea_autoloc.txt"},
-}  # fmt: skip
+}
 GRADED = {
     "APTOS": 3662,
     "EYEPACS": 35126,
@@ -252,14 +247,14 @@ def published(realdata, folder, domain, files=None):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("domain", ORIGINAL)
-def test_the_real_label_files_agree_with_the_official_split_files(realdata, tmp_path, domain):
+def test_real_label_files_agree_with_the_split_files(realdata, tmp_path, domain):
     labels = published(realdata, tmp_path / domain, domain)
     assert (
         sum(label.grade is not None for label in labels.values()) == GRADED[domain] == len(labels)
     )
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
     listed = {
-        published_layouts.key(domain, line.split, line.image): line
+        published_layouts.image_key(domain, line.split, line.image): line
         for line in gdrbench.split_files(tmp_path, domain)
     }
     assert len(listed) == sum(map(sum, DOMAINS[domain].counts.values()))
@@ -274,35 +269,36 @@ def test_the_real_label_files_agree_with_the_official_split_files(realdata, tmp_
         names = (
             (realdata / "labels_original/RLDR/od_fovea_autoloc.txt").read_text().splitlines()[1:]
         )
-        assert {published_layouts.key(domain, "", line.split()[0]) for line in names} == set(listed)
+        assert {published_layouts.image_key(domain, "", line.split()[0]) for line in names} == set(
+            listed
+        )
 
 
 @pytest.mark.realdata
-def test_the_excerpt_of_ddrs_release_is_read(realdata, tmp_path):
+def test_real_excerpt_of_ddr_is_read(realdata, tmp_path):
     labels = published(
         realdata, tmp_path / "DDR", "DDR", {"train.txt": "DDR/train.EXCERPT_as_quoted.txt"}
     )
     mirror = published(realdata, tmp_path / "mirror", "DDR")
-    assert (
-        len(labels) == 13
-        and published_layouts.disagreements(labels, mirror) == []
-        and set(labels) < set(mirror)
-    )
+    assert len(labels) == 13
+    assert published_layouts.disagreements(labels, mirror) == []
+    assert set(labels) < set(mirror)
 
 
 @pytest.mark.realdata
-def test_the_kaggle_mirror_of_idrid_disagrees_on_27_of_455_grades(realdata, tmp_path):
+def test_real_kaggle_mirror_of_idrid_differs_in_27_grades(realdata, tmp_path):
     official = published(realdata, tmp_path / "official", "IDRID")
     mirror = published(
         realdata, tmp_path / "mirror", "IDRID", {"idrid_labels.csv": "IDRID/idrid_labels.csv"}
     )
-    assert len(mirror) == 455 and set(mirror) < set(official)
+    assert len(mirror) == 455
+    assert set(mirror) < set(official)
     assert len(published_layouts.disagreements(official, mirror)) == 27
 
 
 @pytest.mark.realdata
-def test_the_mirror_is_refused_as_label_source(realdata, tmp_path):
-    """Photographs are made up; the mirror's grades and the official split files are real."""
+def test_real_kaggle_mirror_of_idrid_is_refused(realdata, tmp_path):
+    """Empty images; the mirror's grades and the official split files are real."""
     (tmp_path / "splits").symlink_to((realdata / "labels_original/GDRBENCH_splits").resolve())
     published(realdata, tmp_path / "IDRID", "IDRID", {"idrid_labels.csv": "IDRID/idrid_labels.csv"})
     for line in gdrbench.split_files(tmp_path, "IDRID"):
@@ -311,7 +307,8 @@ def test_the_mirror_is_refused_as_label_source(realdata, tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     reading = gdrbench.read(tmp_path, "IDRID")
-    assert len(reading.records) == 516 and reading.problems["problem"].value_counts().to_dict() == {
+    assert len(reading.records) == 516
+    assert reading.problems["problem"].value_counts().to_dict() == {
         "ungraded": 61,
         "grade": 27,
     }
