@@ -90,7 +90,7 @@ def pool(paths, count, size, rng, folder):
         if kind not in ("", "renamed"):
             source = folder / "copy.png"
             COPIES[kind](Image.open(path).convert("RGB"), rng).save(source, compress_level=1)
-        prepared = prepare.photograph(source, path.parts[-3], size)
+        prepared = prepare.prepare_image(source, path.parts[-3], size)
         if prepared.reason:
             raise SystemExit(f"{path} {kind}: {prepared.reason}")
         cx, cy, r = prepared.disc[:3]

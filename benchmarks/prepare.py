@@ -149,7 +149,7 @@ def speed(paths: list[Path], pairs: int, size: int) -> None:
         start = time.process_time()
         notebook(path, size)
         middle = time.process_time()
-        prepared = prepare.photograph(path, "EYEPACS", size)
+        prepared = prepare.prepare_image(path, "EYEPACS", size)
         seconds.append((middle - start, time.process_time() - middle))
         if prepared.reason:
             raise SystemExit(f"{path}: {prepared.reason}")
@@ -186,7 +186,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = arguments.files or full_size(Path(folder), 6)
         for path in paths:
-            prepare.photograph(path, "EYEPACS", arguments.size)  # imports and file cache
+            prepare.prepare_image(path, "EYEPACS", arguments.size)  # imports and file cache
         speed(paths, arguments.pairs, arguments.size)
     if arguments.photographs:
         circles(arguments.photographs)

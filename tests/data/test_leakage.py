@@ -68,7 +68,7 @@ def packed(pictures, folder, domain, split="train", patient=""):
     for number, picture in enumerate(pictures):
         path = folder / f"{domain}_{number}.png"
         picture.save(path)
-        prepared = prepare.photograph(path, domain, SIDE)
+        prepared = prepare.prepare_image(path, domain, SIDE)
         assert not prepared.reason
         squares.append(prepared.image)
         known = {
@@ -446,7 +446,7 @@ def real(realdata):
                 (line.rsplit(" ", 1)[0], int(line[-1]), split) for line in text.split("\n") if line
             ]
         prepared = [
-            prepare.photograph(realdata / "gdrbench" / "images" / image, domain, 128)
+            prepare.prepare_image(realdata / "gdrbench" / "images" / image, domain, 128)
             for image, _, _ in lines
         ]
         stores[domain] = np.stack([one.image for one in prepared])

@@ -1,27 +1,37 @@
-"""The fundus disc: clean a photograph, find its circle, crop it, mask it, and say when a picture is no fundus photograph.
+"""Fundus disc: detection, crop and mask, and the test whether an image is a fundus image.
 
-Input and output are arrays, no files. Coordinates are continuous: pixel i covers [i, i + 1), its centre lies at i + 0.5, x grows to the
-right, y downwards. A disc is cx, cy, r, w, h of the manifest: the circle, and the extent of the picture inside its padded square.
+Input and output are arrays. Coordinates are continuous: pixel i covers [i, i + 1), its centre lies
+at i + 0.5, x grows to the right and y downwards. A disc is (cx, cy, r, w, h) of the manifest: the
+circle, and the extent of the image inside its padded square.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from clipdr.data.preprocessing.circle_detection import Circle, Fit, inside, search
+from clipdr.data.preprocessing.circle_detection import Circle, Fit, detect_circle, inside
+
+if TYPE_CHECKING:
+    import torch
 
 SMALL = 320  # pixels, longest side of the copy in which the circle is sought
-WHITE = (
-    240  # grey level from which a background counts as white; JPEG blurs the 255 it was drawn with
-)
-TINY = 32  # pixels, shortest side of the copy of SMALL in which anything can be judged
-ROUGH = 8.5  # grey levels between neighbours above which a picture without a disc is no retina
+WHITE = 240  # grey level from which a background counts as white, because JPEG blurs its 255
+TINY = 32  # pixels, shortest side of the copy that can be judged
+ROUGH = 8.5  # grey levels between neighbours above which an image without a disc is no retina
 
 
-class View(NamedTuple):
-    """What a picture shows: its circle or None, flag ("" | "no_disc" | "squeezed"), reason ("" or why it is no fundus photograph)."""
+class Detection(NamedTuple):
+    """Field of view of an image.
+
+    Attributes:
+        circle: Circle in pixels of the image, None without a plausible one.
+        flag: "" | "no_disc" | "squeezed".
+        reason: Why the image is not a fundus image, "" if it may be one.
+    """
 
     circle: Circle | None
     flag: str
@@ -29,48 +39,62 @@ class View(NamedTuple):
 
 
 def find_circle(image: np.ndarray) -> Circle | None:
-    """The circle of the camera's field of view, None without a plausible one.
+    """Detect the circle of the camera's field of view.
 
-    Sought on a copy of at most SMALL pixels (clipdr.data.preprocessing.circle_detection). A disc cut by the frame is completed: the circle may reach beyond the picture.
+    It is sought on a copy of at most SMALL pixels (clipdr.data.preprocessing.circle_detection). A
+    disc cut by the frame is completed, so that the circle may reach beyond the image.
 
-    image   : (H, W, 3) uint8
-    returns   pixels of `image`, r >= 0.25 min(H, W)
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        Circle in pixels of `image` with r >= 0.25 min(H, W), None without a plausible one.
     """
-    return look(image).circle
+    return detect(image).circle
 
 
-def look(image: np.ndarray) -> View:
-    """Circle, flag and verdict of a picture.
+def detect(image: np.ndarray) -> Detection:
+    """Detect the circle of an image and judge whether it is a fundus image.
 
-    image   : (H, W, 3) uint8
-    returns   flag "squeezed" where the disc is an ellipse (sides scaled apart), "no_disc" where there is none; both keep the whole picture
+    Args:
+        image: (H, W, 3) uint8.
+
+    Returns:
+        The flag is "squeezed" where the disc is an ellipse (the sides were scaled differently) and
+        "no_disc" where there is none. In both cases the circle is None and the whole image is kept.
     """
     factor = -(-max(image.shape[:2]) // SMALL)
     small = Image.fromarray(image)
     small = np.asarray(small.reduce(factor) if factor > 1 else small)
-    fit = search(_foreground(small))
+    fit = detect_circle(_foreground(small))
     reason = _judge(small, fit)
     if fit is None:
-        return View(None, "no_disc", reason)
+        return Detection(None, "no_disc", reason)
     if fit.stretch != 1:
-        return View(None, "squeezed", reason)
-    return View(Circle(*(float(value) * factor for value in fit.circle)), "", reason)
+        return Detection(None, "squeezed", reason)
+    return Detection(Circle(*(float(value) * factor for value in fit.circle)), "", reason)
 
 
 def crop(image: np.ndarray, circle: Circle | None, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The disc, cut to its bounding box, padded to a square and resized with antialiasing; everything outside it is 0.
+    """Crop the disc to its bounding box, pad it to a square and resize it with antialiasing.
 
-    image   : (H, W, 3) uint8
-    circle  : in pixels of `image`; None keeps the whole picture
-    size    : S, pixels
-    returns   (S, S, 3) uint8, and the disc (cx, cy, r, w, h) float32 in pixels of that square; without a circle, one that covers the square
+    Everything outside of the disc is 0.
+
+    Args:
+        image: (H, W, 3) uint8.
+        circle: Circle in pixels of `image`; None keeps the whole image.
+        size: Side S of the square in pixels.
+
+    Returns:
+        The square (S, S, 3) uint8, and the disc (cx, cy, r, w, h) float32 in pixels of the square.
+        Without a circle, the disc covers the square.
     """
     height, width = image.shape[:2]
     left, top, right, bottom = (
         (0, 0, width, height) if circle is None else _box(circle, height, width)
     )
     scale = size / max(right - left, bottom - top)
-    # size - w and size - h are even: the padding is exactly centred
+    # size - w and size - h are even, so that the padding is exactly centred.
     w, h = _even(scale * (right - left), size), _even(scale * (bottom - top), size)
     x, y = (size - w) // 2, (size - h) // 2
     square = np.zeros((size, size, 3), np.uint8)
@@ -86,11 +110,15 @@ def crop(image: np.ndarray, circle: Circle | None, size: int) -> tuple[np.ndarra
     return square, disc
 
 
-def mask(disc, size: int):
-    """Which pixels are retina: inside the circle and inside the centred w x h picture.
+def mask(disc: torch.Tensor | np.ndarray, size: int) -> torch.Tensor:
+    """Return which pixels are retina: inside the circle and inside the centred w x h image.
 
-    disc    : (B, 5) float tensor or array, cx, cy, r, w, h in pixels of a square of `size`
-    returns   (B, 1, S, S) bool tensor, on the disc's device
+    Args:
+        disc: (B, 5) float: cx, cy, r, w, h in pixels of a square of side `size`.
+        size: Side S of the square in pixels.
+
+    Returns:
+        (B, 1, S, S) bool on the disc's device.
     """
     import torch
 
@@ -106,14 +134,25 @@ def mask(disc, size: int):
 
 
 def clean(image: np.ndarray, domain: str) -> np.ndarray:
-    """A photograph without the quirks of its data set (CLEANERS); a new array where something was changed. (H, W, 3) uint8, both."""
+    """Remove the artefacts of a dataset from an image (CLEANERS).
+
+    Args:
+        image: (H, W, 3) uint8.
+        domain: Name of the dataset.
+
+    Returns:
+        (H, W, 3) uint8; a new array where something was changed.
+    """
     for cleaner in CLEANERS.get(domain, ()):
         image = cleaner(image)
     return image
 
 
-def _white_border(image):
-    """White that touches the picture's edge -> 0, with the fringe that JPEG and scaling mix; saturated spots inside the retina stay."""
+def _white_border(image: np.ndarray) -> np.ndarray:
+    """Set white that touches the image's edge to 0, with its blurred fringe.
+
+    Saturated spots inside the retina stay.
+    """
     white = _touching(image.min(axis=2) >= WHITE)
     if not white.any():
         return image
@@ -124,13 +163,13 @@ def _white_border(image):
     )
 
 
-def red_text(image: np.ndarray, domain: str) -> bool:
-    """Whether the cleaners of a domain would remove red letters from a photograph. (H, W, 3) uint8."""
+def has_red_text(image: np.ndarray, domain: str) -> bool:
+    """Return whether the cleaners of a domain would remove red letters from (H, W, 3) uint8."""
     return _red_text in CLEANERS.get(domain, ()) and _red_letters(image) is not None
 
 
-def _red_text(image):
-    """Red letters -> 0."""
+def _red_text(image: np.ndarray) -> np.ndarray:
+    """Set red letters to 0."""
     letters = _red_letters(image)
     if letters is None:
         return image
@@ -139,10 +178,11 @@ def _red_text(image):
     return image
 
 
-def _red_letters(image):
-    """Red (R > 150, G and B < 80) in the top 15 % and left 30 % where it stands on the background, haemorrhages left out.
+def _red_letters(image: np.ndarray) -> np.ndarray | None:
+    """Red pixels on the background in the top left corner: bool of the corner's shape, or None.
 
-    Bool of that corner's shape; None without any.
+    Red is R > 150 with G and B < 80. The corner is the top 15 % and left 30 %. Haemorrhages are not
+    on the background.
     """
     height, width = image.shape[:2]
     corner = image[: int(0.15 * height), : int(0.30 * width)]
@@ -150,15 +190,15 @@ def _red_letters(image):
     if not letters.any():
         return None
     background = (corner.max(axis=2) <= 15) | (corner.min(axis=2) >= WHITE)
-    part, _ = ndimage.label(
+    component, _ = ndimage.label(
         background | ndimage.binary_dilation(letters, iterations=_fringe(image))
     )
-    letters &= (part == part[0, 0]) & (part > 0)
+    letters &= (component == component[0, 0]) & (component > 0)
     return letters if letters.any() else None
 
 
-def _near_black(image):
-    """Background of at most 15 in every channel -> 0."""
+def _near_black(image: np.ndarray) -> np.ndarray:
+    """Set background of at most 15 in every channel to 0."""
     return np.where((image.max(axis=2) <= 15)[:, :, None], np.uint8(0), image)
 
 
@@ -169,32 +209,35 @@ CLEANERS = {
 }
 
 
-def _fringe(image):
-    """Pixels over which a drawn edge is blurred."""
+def _fringe(image: np.ndarray) -> int:
+    """Pixels over which a sharp edge is blurred by JPEG and scaling."""
     return 1 + max(image.shape[:2]) // 350
 
 
-def _touching(part: np.ndarray) -> np.ndarray:
-    """The connected parts of a (H, W) bool array that touch its edge."""
-    number, _ = ndimage.label(part)
+def _touching(foreground: np.ndarray) -> np.ndarray:
+    """Connected components of a (H, W) bool array that touch its edge."""
+    number, _ = ndimage.label(foreground)
     edge = np.unique(np.concatenate([number[0], number[-1], number[:, 0], number[:, -1]]))
     return np.isin(number, edge[edge > 0])
 
 
-def _box(circle, height, width):
-    """Bounding box of a circle, clipped to the picture: left, top, right, bottom, whole pixels."""
+def _box(circle: Circle, height: int, width: int) -> tuple[int, int, int, int]:
+    """Bounding box of a circle, clipped to the image: left, top, right, bottom, whole pixels."""
     left, right = max(0, round(circle.cx - circle.r)), min(width, round(circle.cx + circle.r))
     top, bottom = max(0, round(circle.cy - circle.r)), min(height, round(circle.cy + circle.r))
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def _even(length, size):
-    """The whole number nearest to `length` in 1..size that leaves an even rest."""
+def _even(length: float, size: int) -> int:
+    """Whole number in 1..size nearest to `length` that leaves an even rest."""
     return max(size - 2 * round((size - length) / 2), 1 if size % 2 else 2)
 
 
 def _foreground(small: np.ndarray) -> np.ndarray:
-    """(H, W) float32, the brightest channel; a white background (at least two white corners) is painted black."""
+    """Brightest channel, (H, W) float32; a white background becomes black.
+
+    A background is white if at least two corners are.
+    """
     grey = small.max(axis=2).astype(np.float32)
     white = small.min(axis=2) >= WHITE
     corners = (white[:4, :4], white[:4, -4:], white[-4:, :4], white[-4:, -4:])
@@ -204,9 +247,12 @@ def _foreground(small: np.ndarray) -> np.ndarray:
 
 
 def _judge(small: np.ndarray, fit: Fit | None) -> str:
-    """Why a picture is no fundus photograph, "" if it may be one. A convincing disc excuses odd colours, but no flat or blue picture."""
+    """Why an image is not a fundus image, "" if it may be one.
+
+    A convincing disc excuses unusual colours, but not a flat or blue image.
+    """
     if min(small.shape[:2]) < TINY:
-        return f"not a fundus photograph: a side of {min(small.shape[:2])} pixels, or a strip"
+        return f"not a fundus image: a side of {min(small.shape[:2])} pixels, or a strip"
     colour = (
         (small if fit is None else small[inside(fit.circle, 0.95, fit.stretch, *small.shape[:2])])
         .reshape(-1, 3)
@@ -214,9 +260,9 @@ def _judge(small: np.ndarray, fit: Fit | None) -> str:
     )
     red, green, blue = colour.T
     if min(np.bincount(channel, minlength=256).max() for channel in colour.T) > 0.6 * len(colour):
-        return "not a fundus photograph: one flat colour, as in a mask or a chart"
+        return "not a fundus image: one flat colour, as in a mask or a chart"
     if (red >= blue - 10).mean() < 0.6:
-        return "not a fundus photograph: more blue than red"
+        return "not a fundus image: more blue than red"
     colourless = np.median(colour.max(axis=1) - colour.min(axis=1)) < 6
     if (
         fit is not None
@@ -225,16 +271,19 @@ def _judge(small: np.ndarray, fit: Fit | None) -> str:
     ):
         return ""
     if colourless:
-        return "not a fundus photograph: neither colour nor a disc"
+        return "not a fundus image: neither colour nor a disc"
     if ((red >= green - 8) & (green >= blue - 8)).mean() < 0.8:
-        return "not a fundus photograph: no disc, and colours that no retina has"
+        return "not a fundus image: no disc, and colours that no retina has"
     if _roughness(small) > ROUGH:
-        return "not a fundus photograph: no single disc, and more edges than a retina has"
+        return "not a fundus image: no single disc, and more edges than a retina has"
     return ""
 
 
 def _roughness(small: np.ndarray) -> float:
-    """Mean grey level difference of neighbours in a copy of 96 pixels; patches of 1,119 retinas at most 7.4, other photographs from 9.8."""
+    """Mean difference of neighbours in grey levels, in a copy of 96 pixels.
+
+    It was at most 7.4 in patches of 1,119 retinas and at least 9.8 in other images.
+    """
     copy = Image.fromarray(small)
     copy.thumbnail((96, 96), Image.Resampling.BOX)
     bright = np.asarray(copy).max(axis=2).astype(np.int16)

@@ -1,8 +1,10 @@
-"""How sharp and how well exposed the stored photographs are. Input: a manifest and its store; output: four numbers per photograph.
+"""Image quality: sharpness and exposure of the stored images, four numbers per image.
 
-They describe, and reject nothing. All are taken inside the disc and at the stored size, so that cameras of any resolution can be compared;
-numbers of stores of another size cannot.
+The numbers describe images and reject none. All are measured inside the disc and at the stored
+size, so that cameras of any resolution can be compared, but not arrays of different sizes.
 """
+
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
@@ -10,49 +12,51 @@ import pandas as pd
 from clipdr.data.preprocessing.fundus import mask
 
 COLUMNS = ["sharpness", "brightness", "bright_clipped", "dark_clipped"]
-RIM = (
-    0.05,
-    2,
-)  # share of the radius, and least pixels, left out at the rim: an edge of the camera, not of the retina
-NO_DISC = {
-    "no_disc",
-    "squeezed",
-}  # flags of pictures kept whole: their black background would be taken for retina
-WHITE, BLACK = (
-    250,
-    5,
-)  # grey levels from which a channel has lost its highlights, below which all three have lost the shadows
-BATCH = 64  # photographs
+# Share of the radius, and least pixels, left out at the rim, which is an edge of the camera.
+RIM = (0.05, 2)
+# Flags of images that are kept whole, whose black background would be taken for retina.
+NO_DISC = {"no_disc", "squeezed"}
+WHITE = 250  # grey level from which a channel has lost its highlights
+BLACK = 5  # grey level up to which all three channels have lost the shadows
+BATCH = 64  # images
 
 
-def measure(manifest, store):
-    """Quality of every photograph, in the manifest's order.
+def measure(manifest: pd.DataFrame, store: np.ndarray) -> pd.DataFrame:
+    """Measure the quality of every image of a domain.
 
-    store   : (N, S, S, 3) uint8
-    returns   frame of image, domain, grade, split and COLUMNS, NaN where the disc is unknown (NO_DISC) or holds no pixel:
-              sharpness      variance of the Laplacian of the green channel, grey levels squared (Pech-Pacheco et al., 2000)
-              brightness     mean of the three channels, grey levels, 0..255
-              bright_clipped share of pixels with a channel of at least WHITE, 0..1
-              dark_clipped   share of pixels with no channel above BLACK, 0..1
+    Args:
+        manifest: Manifest of the domain, N rows.
+        store: (N, S, S, 3) uint8, its packed images.
+
+    Returns:
+        N rows in the manifest's order with the columns image, domain, grade, split and COLUMNS. The
+        last are NaN where the disc is unknown (NO_DISC) or holds no pixel:
+
+        - sharpness: variance of the Laplacian of the green channel, grey levels squared
+          (Pech-Pacheco et al., 2000)
+        - brightness: mean of the three channels, grey levels, 0..255
+        - bright_clipped: share of pixels with a channel of at least WHITE, 0..1
+        - dark_clipped: share of pixels with no channel above BLACK, 0..1
     """
     discs = manifest[["cx", "cy", "r", "w", "h"]].to_numpy(np.float32)
     rim = np.maximum(RIM[0] * discs[:, 2:3], RIM[1])
     discs[:, 2:] -= rim * (1, 2, 2)  # radius; width and height
     discs[:, 2] = discs[:, 2].clip(0)
-    parts = [
+    measured = [
         _measure(store[start : start + BATCH], discs[start : start + BATCH])
         for start in range(0, len(manifest), BATCH)
     ]
     unknown = manifest["flag"].map(lambda flag: bool(NO_DISC & set(flag.split()))).to_numpy(bool)
     numbers = pd.DataFrame(
-        np.where(unknown[:, None], np.nan, np.concatenate(parts)), columns=COLUMNS
+        np.where(unknown[:, None], np.nan, np.concatenate(measured)), columns=COLUMNS
     )
     return pd.concat(
         [manifest[["image", "domain", "grade", "split"]].reset_index(drop=True), numbers], axis=1
     )
 
 
-def _measure(images, discs):
+def _measure(images: np.ndarray, discs: np.ndarray) -> np.ndarray:
+    """Quality of a batch: (B, S, S, 3) uint8, discs (B, 5) -> (B, 4) float64 in COLUMNS' order."""
     inside = mask(discs, images.shape[1]).numpy()[:, 0]  # (B, S, S)
     green = images[..., 1].astype(np.float32)
     laplacian = np.zeros_like(green)
@@ -65,7 +69,7 @@ def _measure(images, discs):
     )
     pixels = inside.sum(axis=(1, 2)).astype(np.float64)
 
-    def mean(values):
+    def mean(values: np.ndarray) -> np.ndarray:
         total = np.where(inside, values, 0).sum(axis=(1, 2), dtype=np.float64)
         return np.divide(total, pixels, out=np.full(len(pixels), np.nan), where=pixels > 0)
 

@@ -1,8 +1,10 @@
-"""Burnt-in text: names, dates and numbers that stand on the background beside the disc.
+"""Detection of burnt-in text: names, dates and numbers on the background beside the disc.
 
-Input: a photograph as it was decoded, before any cleaning, and its circle; output: whether a line of text stands beside the disc. Text on
-the retina itself is not sought, nor text in a picture whose background is neither dark nor white.
+Input is an image as it was decoded, before any cleaning, and its circle. Text on the retina is not
+sought, nor text in an image whose background is neither dark nor white.
 """
+
+from __future__ import annotations
 
 import numpy as np
 from PIL import Image
@@ -10,22 +12,25 @@ from scipy import ndimage
 
 from clipdr.data.preprocessing.circle_detection import Circle, inside
 
-LONGEST = 1000  # pixels, longest side of the copy that is searched; letters of 1 % of it are then 10 pixels high
+# Pixels, longest side of the copy that is searched; letters of 1 % of it are then 10 pixels high.
+LONGEST = 1000
 DARK, WHITE = 60, 225  # grey levels up to which and from which a corner counts as background
-CONTRAST, FAINT = (
-    60,
-    15,
-)  # grey levels between background and letters, and between background and the darkest retina
+CONTRAST = 60  # grey levels between background and letters
+FAINT = 15  # grey levels between background and the darkest retina
 RIM = 1.06  # radii of the circle beyond which nothing belongs to the disc
-TALLEST = 0.12  # of the picture's height: a line of text is no taller
-STROKES = 4  # strokes beside each other, at least, in the busiest row of a line: "R" and "08" have fewer, dates and names more
+TALLEST = 0.12  # of the image's height: a line of text is no taller
+# Fewest strokes beside each other in the busiest row of a line. "R" and "08" have fewer, dates and
+# names have more.
+STROKES = 4
 
 
-def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
-    """Whether a line of text stands on the background of a photograph.
+def has_burnt_in_text(image: np.ndarray, circle: Circle | None) -> bool:
+    """Return whether a line of text stands on the background of an image.
 
-    image  : (H, W, 3) uint8
-    circle : of the disc, in pixels of `image`; None: all that is connected with the largest bright part counts as retina
+    Args:
+        image: (H, W, 3) uint8.
+        circle: Circle of the disc in pixels of `image`. None: everything connected with the largest
+            bright component counts as retina.
     """
     factor = -(-max(image.shape[:2]) // LONGEST)
     small = np.asarray(Image.fromarray(image).reduce(factor)) if factor > 1 else image
@@ -37,9 +42,9 @@ def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
     if circle is not None:
         ink &= ~inside(Circle(*(value / factor for value in circle)), RIM, 1, height, width)
     else:
-        part, count = ndimage.label(contrast > FAINT, np.ones((3, 3)))
+        component, count = ndimage.label(contrast > FAINT, np.ones((3, 3)))
         if count:
-            ink &= part != 1 + np.argmax(np.bincount(part.ravel())[1:])
+            ink &= component != 1 + np.argmax(np.bincount(component.ravel())[1:])
     if ink.sum() < 4 * STROKES:
         return False
     gap = max(2, round(0.015 * height))  # letters of one line stand nearer than twice this
@@ -47,13 +52,16 @@ def burnt_in(image: np.ndarray, circle: Circle | None) -> bool:
         ndimage.binary_dilation(ink, np.ones((1, 2 * gap + 1))), np.ones((3, 3))
     )
     return any(
-        _reads(ink[box] & (lines[box] == number), height)
+        _is_text_line(ink[box] & (lines[box] == number), height)
         for number, box in enumerate(ndimage.find_objects(lines), start=1)
     )
 
 
-def _contrast(small):
-    """(H, W) grey levels by which each pixel stands out from the background; None without a dark or white background."""
+def _contrast(small: np.ndarray) -> np.ndarray | None:
+    """Grey levels between each pixel and the background, (H, W) int16.
+
+    None without a dark or white background.
+    """
     corners = np.stack([small[:6, :6], small[:6, -6:], small[-6:, :6], small[-6:, -6:]])
     if np.sum(np.median(corners.min(axis=3), axis=(1, 2)) >= WHITE) >= 2:
         return 255 - small.min(axis=2).astype(np.int16)
@@ -61,8 +69,8 @@ def _contrast(small):
     return small.max(axis=2) - np.int16(level) if level <= DARK else None
 
 
-def _reads(ink, height):
-    """Whether a connected group of ink is a line of text: low, wider than tall, of several strokes beside each other."""
+def _is_text_line(ink: np.ndarray, height: int) -> bool:
+    """Whether connected ink is a line of text: low, wider than tall, of several strokes."""
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     tall, wide = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     if not 4 <= tall <= TALLEST * height or wide < 1.5 * tall:

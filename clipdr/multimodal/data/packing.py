@@ -126,12 +126,12 @@ def fundus_images(
 
 def _read_image(file: tuple[Path, str], size: int) -> Image:
     """One image file of a data set, cropped; or why it cannot be used."""
-    from clipdr.data.preprocessing.prepare import photograph
+    from clipdr.data.preprocessing.prepare import prepare_image
 
     path, dataset = file
     if not path.is_file():
         return "no such file"
-    prepared = photograph(path, dataset, size)
+    prepared = prepare_image(path, dataset, size)
     return prepared.reason or prepared.image
 
 

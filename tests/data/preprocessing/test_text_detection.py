@@ -1,4 +1,4 @@
-"""Privacy: burnt-in text is flagged, and nothing but pixels leaves a file."""
+"""Burnt-in text is flagged, and only pixels leave a file."""
 
 import io
 import os
@@ -13,12 +13,12 @@ from clipdr.data.preprocessing import fundus, prepare, text_detection
 from clipdr.data.preprocessing.circle_detection import Circle
 from clipdr.data.preprocessing.image_io import decode
 from clipdr.data.synthetic.patients import eye
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import paint as render
 
 SECRET = "Mueller-Lyer-1931"
 
 
-def photograph(height=300, width=420, radius=140, background=2, stretch=1.0):
+def fundus_image(height=300, width=420, radius=140, background=2, stretch=1.0):
     y, x = np.mgrid[:height, :width] + 0.5
     distance = np.hypot((x - width / 2) * stretch, y - height / 2) / radius
     shade = (1 - 0.4 * distance**2)[:, :, None] * np.array([190, 100, 45])
@@ -30,75 +30,79 @@ def photograph(height=300, width=420, radius=140, background=2, stretch=1.0):
     )
 
 
-def write(image, words, place=(3, 3), size=11, fill=(220, 220, 220)):
-    ImageDraw.Draw(image).text(place, words, font=ImageFont.load_default(size=size), fill=fill)
+def write(image, words, position=(3, 3), size=11, fill=(220, 220, 220)):
+    ImageDraw.Draw(image).text(position, words, font=ImageFont.load_default(size=size), fill=fill)
     return np.asarray(image)
 
 
-def found(image):
+def has_text(image):
     image = np.asarray(image)
-    return text_detection.burnt_in(image, fundus.look(image).circle)
+    return text_detection.has_burnt_in_text(image, fundus.detect(image).circle)
 
 
 @pytest.mark.parametrize("words", [SECRET, "12.03.1961", "ID 4711-08 L"])
-@pytest.mark.parametrize("place", [(3, 3), (330, 3), (3, 285), (320, 285)])
+@pytest.mark.parametrize("position", [(3, 3), (330, 3), (3, 285), (320, 285)])
 @pytest.mark.parametrize(
     "colours", [(2, (220, 220, 220)), (2, (225, 40, 30)), (255, (30, 30, 30)), (255, (220, 40, 40))]
 )
-def test_text_beside_the_disc_is_found(words, place, colours):
+def test_text_beside_the_disc_is_detected(words, position, colours):
     background, fill = colours
-    image = photograph(background=background)
-    assert not found(image)
-    assert found(write(image, words, place, fill=fill))
+    image = fundus_image(background=background)
+    assert not has_text(image)
+    assert has_text(write(image, words, position, fill=fill))
 
 
-def test_text_is_found_in_large_small_and_squeezed_pictures_and_in_patches():
-    assert found(write(photograph(2100, 2940, 980), SECRET, (20, 20), 60))
-    assert found(write(photograph(150, 210, 70), "1961-03", (2, 1), 9))
-    squeezed = photograph(300, 300, 110, stretch=0.75)
-    assert fundus.look(np.asarray(squeezed)).flag == "squeezed" and not found(squeezed)
-    assert found(write(squeezed, SECRET, (3, 3)))
+def test_text_is_detected_in_large_small_and_squeezed_images():
+    assert has_text(write(fundus_image(2100, 2940, 980), SECRET, (20, 20), 60))
+    assert has_text(write(fundus_image(150, 210, 70), "1961-03", (2, 1), 9))
+    squeezed = fundus_image(300, 300, 110, stretch=0.75)
+    assert fundus.detect(np.asarray(squeezed)).flag == "squeezed"
+    assert not has_text(squeezed)
+    assert has_text(write(squeezed, SECRET, (3, 3)))
 
 
-def test_what_is_no_text_is_not_flagged():
-    notch = photograph()
-    ImageDraw.Draw(notch).rectangle(
-        (330, 60, 340, 70), fill=(120, 60, 30)
-    )  # the tooth of a camera's mask
-    assert not found(notch)
-    side = write(photograph(), "L", (5, 5), 14)  # which eye it is tells nobody's name
-    assert not found(side)
-    bars = photograph()
+def test_marks_that_are_no_text_are_not_flagged():
+    notch = fundus_image()
+    # The tooth of a camera's mask.
+    ImageDraw.Draw(notch).rectangle((330, 60, 340, 70), fill=(120, 60, 30))
+    assert not has_text(notch)
+    side = write(fundus_image(), "L", (5, 5), 14)  # the side of the eye does not identify a patient
+    assert not has_text(side)
+    bars = fundus_image()
     ImageDraw.Draw(bars).rectangle((0, 0, 60, 8), fill=(200, 200, 200))
-    assert not found(bars)
-    assert not found(photograph(300, 300, 500))  # no background at all
-    assert text_detection.burnt_in(np.full((50, 50, 3), 120, np.uint8), Circle(25, 25, 20)) is False
+    assert not has_text(bars)
+    assert not has_text(fundus_image(300, 300, 500))  # no background at all
+    assert (
+        text_detection.has_burnt_in_text(np.full((50, 50, 3), 120, np.uint8), Circle(25, 25, 20))
+        is False
+    )
 
 
-def test_the_flag_stands_in_the_manifest_beside_others_and_in_the_summary(tmp_path, capsys):
-    pictures = {"plain": photograph(), "text": Image.fromarray(write(photograph(), SECRET))}
-    pictures["both"] = Image.fromarray(write(photograph(300, 300, 110, stretch=0.75), SECRET))
-    manifest = prepared(
-        tmp_path, {f"{name}.png": (picture, {}) for name, picture in pictures.items()}
-    )[0]
+def test_text_flag_is_in_the_manifest_and_in_the_summary(tmp_path, capsys):
+    images = {"plain": fundus_image(), "text": Image.fromarray(write(fundus_image(), SECRET))}
+    images["both"] = Image.fromarray(write(fundus_image(300, 300, 110, stretch=0.75), SECRET))
+    manifest = prepared(tmp_path, {f"{name}.png": (image, {}) for name, image in images.items()})[0]
     assert dict(zip(manifest["image"].str.rpartition("/")[2], manifest["flag"], strict=True)) == {
         "plain.png": "",
         "text.png": "text",
         "both.png": "squeezed text",
     }
     assert (
-        "3 photographs prepared, 0 rejected, 1 without a disc, 2 with burnt-in text"
+        "3 images prepared, 0 rejected, 1 without a disc, 2 with burnt-in text"
         in capsys.readouterr().out
     )
 
 
-def prepared(root, pictures, domain="SIM_APTOS"):
-    """{file name: (picture, options of save)} -> manifest, and all bytes that prepare wrote. The last picture is in validation."""
+def prepared(root, images, domain="SIM_APTOS"):
+    """Prepare {file name: (image, options of save)}; return the manifest and all bytes written.
+
+    The last image is in validation.
+    """
     (root / "splits").mkdir()
     (root / f"images/{domain}/{FOLDERS[0]}").mkdir(parents=True)
     lines = []
-    for name, (picture, options) in pictures.items():
-        picture.save(root / f"images/{domain}/{FOLDERS[0]}/{name}", **options)
+    for name, (image, options) in images.items():
+        image.save(root / f"images/{domain}/{FOLDERS[0]}/{name}", **options)
         lines.append(f"{domain}/{FOLDERS[0]}/{name} 0\n")
     (root / f"splits/{domain}_train.txt").write_text("".join(lines[:-1]))
     (root / f"splits/{domain}_crossval.txt").write_text(lines[-1])
@@ -109,7 +113,7 @@ def prepared(root, pictures, domain="SIM_APTOS"):
     )
 
 
-def test_exif_xmp_comments_text_profiles_and_thumbnails_stay_behind(tmp_path):
+def test_metadata_profiles_and_thumbnails_are_not_stored(tmp_path):
     thumbnail = io.BytesIO()
     Image.new("RGB", (64, 48), (17, 34, 51)).save(thumbnail, "JPEG")
     exif = Image.Exif()
@@ -129,12 +133,12 @@ def test_exif_xmp_comments_text_profiles_and_thumbnails_stay_behind(tmp_path):
         "comment": SECRET,
         "icc_profile": profile,
     }
-    pictures = {
-        "a.jpg": (photograph(), jpeg),
-        "b.png": (photograph(), {"pnginfo": info, "exif": exif, "icc_profile": profile}),
-        "c.tif": (photograph(), {"exif": exif, "description": SECRET}),
+    images = {
+        "a.jpg": (fundus_image(), jpeg),
+        "b.png": (fundus_image(), {"pnginfo": info, "exif": exif, "icc_profile": profile}),
+        "c.tif": (fundus_image(), {"exif": exif, "description": SECRET}),
     }
-    manifest, written = prepared(tmp_path, pictures)
+    manifest, written = prepared(tmp_path, images)
     raw = b"".join(path.read_bytes() for path in (tmp_path / "images").rglob("*.*"))
     needles = {
         SECRET.encode(),
@@ -144,38 +148,37 @@ def test_exif_xmp_comments_text_profiles_and_thumbnails_stay_behind(tmp_path):
         b"Exif\0\0",
         b"ICC_PROFILE",
     }
-    assert (
-        raw.count(SECRET.encode()) >= 10 and thumbnail.getvalue()[20:80] in raw
-    )  # they were planted
-    assert len(manifest) == 3 and not [needle for needle in needles if needle in written]
-    plain = prepare.photograph(save(tmp_path, photograph()), "SIM_APTOS", 96)
+    assert raw.count(SECRET.encode()) >= 10
+    assert thumbnail.getvalue()[20:80] in raw
+    assert len(manifest) == 3
+    assert not [needle for needle in needles if needle in written]
+    plain = prepare.prepare_image(save(tmp_path, fundus_image()), "SIM_APTOS", 96)
     stored = np.load(tmp_path / "out/s.npy")
-    assert (stored[1] == plain.image).all()  # the pixels alone decide
+    assert (stored[1] == plain.image).all()  # only the pixels matter
 
 
-def save(folder, picture):
-    picture.save(folder / "plain.png")
+def save(folder, image):
+    image.save(folder / "plain.png")
     return folder / "plain.png"
 
 
-def test_the_red_text_of_deepdrid_is_removed_and_flagged(tmp_path):
-    wrote = 0
+def test_red_text_of_deepdrid_is_removed_and_flagged(tmp_path):
+    flagged = 0
     for number in range(1, 13):
-        picture = paint(eye("SIM_DEEPDR", number, "left", 0, 0), 480)[
-            0
-        ]  # as large as to have legible letters
+        # Large enough for legible letters.
+        image = render(eye("SIM_DEEPDR", number, "left", 0, 0), 480)[0]
         path = tmp_path / f"{number}.jpg"
-        Image.fromarray(picture).save(path, quality=90)
-        if fundus.red_text(decode(path), "DEEPDR"):
-            wrote += 1
-            assert "text" in prepare.photograph(path, "DEEPDR", 256).flag.split()
-            assert not fundus.red_text(fundus.clean(decode(path), "DEEPDR"), "DEEPDR")
-        assert not fundus.red_text(decode(path), "APTOS")
-    assert wrote >= 5  # the painter writes on four of five
+        Image.fromarray(image).save(path, quality=90)
+        if fundus.has_red_text(decode(path), "DEEPDR"):
+            flagged += 1
+            assert "text" in prepare.prepare_image(path, "DEEPDR", 256).flag.split()
+            assert not fundus.has_red_text(fundus.clean(decode(path), "DEEPDR"), "DEEPDR")
+        assert not fundus.has_red_text(decode(path), "APTOS")
+    assert flagged >= 5  # four of five images have text
 
 
 @pytest.mark.realdata
-def test_real_photographs_raise_no_false_alarm_and_planted_text_is_found(realdata):
+def test_real_images_give_no_false_alarm_and_planted_text_is_detected(realdata):
     paths = sorted(
         path
         for path in (realdata / "gdrbench/images").rglob("*.*")
@@ -185,10 +188,11 @@ def test_real_photographs_raise_no_false_alarm_and_planted_text_is_found(realdat
     alarms, planted = [], []
     for path in paths[:: 1 if os.environ.get("CLIPDR_ALL") else 6]:
         image = decode(path)
-        alarms.append(found(image))
+        alarms.append(has_text(image))
         height = image.shape[0]
         size = max(9, round(0.04 * height))
         if image[: size + 6, : 6 * size].max() < 40:  # a dark corner to write on
-            planted.append(found(write(Image.fromarray(image), "4711 1961", (3, 2), size)))
+            planted.append(has_text(write(Image.fromarray(image), "4711 1961", (3, 2), size)))
     assert sum(alarms) == 0
-    assert len(planted) >= 40 and np.mean(planted) > 0.95
+    assert len(planted) >= 40
+    assert np.mean(planted) > 0.95
