@@ -1,4 +1,4 @@
-"""Verbs of the multimodal system: files in, files out; heavy imports stand inside the verb. clipdr multimodal --help"""
+"""Commands of the multimodal system. Heavy imports stand inside each command."""
 
 import json
 from pathlib import Path
@@ -6,19 +6,20 @@ from typing import Annotated
 
 import typer
 
-from clipdr.cli.app import Processes, limit_threads, multimodal_app
+from clipdr.cli.app import Processes, Threads, limit_threads, multimodal_app
 
 Folder = Annotated[Path, typer.Argument(help="Model folder: RESULTS/models/NAME/SEED.")]
 Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/models/NAME/SEED.")]
 Data = Annotated[Path, typer.Option(help="Folder of packed eye tables (NAME.csv, NAME.npy).")]
-Results = Annotated[Path, typer.Option(help="Folder of models, runs, canaries and the report.")]
-Resamples = Annotated[int, typer.Option(min=0, help="Resamples of patients behind every interval.")]
+Results = Annotated[
+    Path, typer.Option(help="Folder of models, runs, sanity checks and the report.")
+]
+Resamples = Annotated[int, typer.Option(min=0, help="Resamples of patients behind each interval.")]
 HeldOut = Annotated[
     str,
-    typer.Argument(help="Name of the held-out patients in run folders: BRSET, ODIR, SYNTHETIC."),
+    typer.Argument(help="Name of the test patients in run folders: BRSET, ODIR or SYNTHETIC."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 DATA, RESULTS = Path("data/multimodal"), Path("results/multimodal")
 
 
@@ -28,36 +29,39 @@ def prepare(
     source: Annotated[
         str,
         typer.Option(
-            help="brset, mbrset, deepeyenet, odir, own (a CSV of canonical columns) or synthetic."
+            help="brset, mbrset, deepeyenet, odir, custom (a CSV of canonical columns) or "
+            "synthetic."
         ),
     ],
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Label file as published; for deepeyenet the folder of the three JSON files."
+            help="Label file as published; for deepeyenet the folder of its three JSON files."
         ),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the photographs.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images.")] = None,
     domains: Annotated[
         str, typer.Option(help="synthetic: domains, separated by commas.")
     ] = "SIM_DEEPDR,SIM_IDRID",
     patients: Annotated[int, typer.Option(min=10, help="synthetic: patients per domain.")] = 500,
-    seed: Annotated[
-        int, typer.Option(min=0, help="synthetic: another seed draws other patients.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="synthetic: seed of the patients.")] = 0,
     size: Annotated[int, typer.Option(min=32, help="Side of the stored square in pixels.")] = 112,
     plant: Annotated[
         str,
         typer.Option(
-            help="synthetic: a fault to plant, a key of cohort.PLANTS; the gates must find it."
+            help="synthetic: a fault to plant, which the leakage checks must detect "
+            "(plant_missingness_leak, plant_identifier_in_text or duplicate_captions)."
         ),
     ] = "",
     data: Data = DATA,
     processes: Processes = 1,
-):
-    """Read a label file into the one eye table and pack its photographs; what cannot be used is listed in DATA/NAME_rejected.csv.
+) -> None:
+    """Read a label file as an eye table and pack its images.
 
-    Example: clipdr multimodal prepare brset --source brset --table labels_brset.csv --images fundus_photos --size 224
+    DATA/NAME_rejected.csv lists the images that cannot be used.
+
+    Example: clipdr multimodal prepare brset --source brset --table labels_brset.csv --images
+    fundus_photos --size 224
     """
     from clipdr import DataError
     from clipdr.multimodal.data import label_files, packing
@@ -68,14 +72,16 @@ def prepare(
         )
     elif source not in label_files.SOURCES or table is None or images is None:
         raise DataError(
-            f"prepare: --source {source} needs --table and --images; sources are {', '.join(label_files.SOURCES)}, synthetic"
+            f"prepare: --source {source!r} needs --table and --images. "
+            f"Sources are {', '.join(label_files.SOURCES)} and synthetic."
         )
     else:
         eyes = label_files.SOURCES[source](table)
-        packed = packing.fundus_images(eyes, images, size, processes)
-        eyes, rejected = packing.pack(eyes, packed, data, name)
+        arrays = packing.fundus_images(eyes, images, size, processes)
+        eyes, rejected = packing.pack(eyes, arrays, data, name)
     print(
-        f"{name}: {len(eyes)} eyes packed, {len(rejected)} rejected (see {data / name}_rejected.csv)"
+        f"{name}: {len(eyes)} eyes packed, {len(rejected)} rejected "
+        f"(see {data / name}_rejected.csv)"
     )
 
 
@@ -85,7 +91,8 @@ def train(
     settings: Annotated[
         str,
         typer.Option(
-            help="JSON of what differs from the preset; keys: clipdr/multimodal/settings.py."
+            help="JSON of the values that differ from the preset; keys: "
+            "clipdr/multimodal/settings.py."
         ),
     ] = "{}",
     preset: Annotated[
@@ -95,21 +102,25 @@ def train(
     data: Data = DATA,
     device: Device = "auto",
     threads: Threads = 1,
-):
-    """Train one model; the folder's last two parts are its name and its seed. A run that was cut goes on, bit for bit.
+) -> None:
+    """Train one model. The last two parts of the folder are its name and its seed.
 
-    Several processes: torchrun --nproc-per-node 2 -m clipdr.multimodal train FOLDER ...; the global batch stays the same.
+    Run the same command again to resume an interrupted training; the result is bitwise identical.
 
-    Example: clipdr multimodal train results/multimodal/models/image_only/0 --settings '{"inputs": "none"}'
+    Several processes share the global batch: torchrun --nproc-per-node 2 -m clipdr multimodal
+    train FOLDER
+
+    Example: clipdr multimodal train results/multimodal/models/image_only/0 --settings
+    '{"inputs": "none"}'
     """
     limit_threads(threads)
     from clipdr.multimodal import run
-    from clipdr.multimodal.settings import settings as made
+    from clipdr.multimodal.settings import make_settings
     from clipdr.training import distributed
 
-    chosen = made(json.loads(settings), preset)
-    with distributed.process_group(device) as place:
-        run.train(folder, chosen, int(folder.name), data, name, place)
+    setting = make_settings(json.loads(settings), preset)
+    with distributed.process_group(device) as process_device:
+        run.train(folder, setting, int(folder.name), data, name, process_device)
 
 
 @multimodal_app.command()
@@ -119,22 +130,24 @@ def retrieve(
     resamples: Resamples = 2000,
     device: Device = "auto",
     threads: Threads = 1,
-):
-    """Strict and equivalent recall of every honest mode over the whole test split, both directions, ceilings beside: retrieval.csv, .json.
+) -> None:
+    """Score cross-modal retrieval of one model, with its upper bound: retrieval.csv and .json.
 
-    Of a model trained under `contrast: fused`: leaky.csv and .json, the published protocol under its label.
+    The gallery is the whole test split, in both directions. Strict and caption-equivalent recall
+    are written for every unimodal mode. A model trained under `contrast: fused` gets leaky.csv and
+    leaky.json instead: the published protocol, labelled LEAKY.
     """
     limit_threads(threads)
     from clipdr.multimodal.evaluation import score_run
 
     for row in score_run.retrieve(folder, data, resamples, device):
-        numbers = ", ".join(
-            f"R@{k} {100 * row[f'recall_{k}']:.1f} (ceiling {100 * row[f'ceiling_{k}']:.1f})"
+        recalls = ", ".join(
+            f"R@{k} {100 * row[f'recall_{k}']:.1f} (upper bound {100 * row[f'ceiling_{k}']:.1f})"
             for k in (1, 5, 10)
         )
-        print(
-            f"{'LEAKY ' if row['leaky'] else ''}{row['mode']}, {row['direction']}: {numbers}, chance R@1 {100 * row['chance_1']:.2f} %"
-        )
+        label = "LEAKY " if row["leaky"] else ""
+        chance = f"chance R@1 {100 * row['chance_1']:.2f} %"
+        print(f"{label}{row['mode']}, {row['direction']}: {recalls}, {chance}")
 
 
 @multimodal_app.command()
@@ -146,10 +159,11 @@ def classify(
     resamples: Resamples = 2000,
     device: Device = "auto",
     threads: Threads = 1,
-):
-    """Grade the test eyes on both scales: RESULTS/runs/brset_icdr and brset_sdrg; curves with a modality absent, attribution.
+) -> None:
+    """Grade the test eyes on both scales: run folders RESULTS/runs/brset_icdr and brset_sdrg.
 
-    A model that reads rows is scored once more with the rows of random other patients (NAME_shuffled_at_test).
+    The model folder gets curves.csv (a modality absent) and attribution.csv. A model that reads
+    structured data is also scored with that of random other patients (NAME_shuffled_at_test).
     """
     limit_threads(threads)
     from clipdr.multimodal.evaluation import score_run
@@ -157,8 +171,9 @@ def classify(
     score_run.classify(folder, data, results, held_out, resamples, device)
 
 
-@multimodal_app.command()
-def controls(
+@multimodal_app.command("sanity-checks")
+@multimodal_app.command("controls", hidden=True)
+def sanity_checks(
     folder: Folder,
     held_out: HeldOut,
     data: Data = DATA,
@@ -166,14 +181,18 @@ def controls(
     resamples: Resamples = 2000,
     device: Device = "auto",
     threads: Threads = 1,
-):
-    """Control baselines on a model's split (majority, lookup, row alone, missing flags alone) and the five canaries of the model."""
+) -> None:
+    """Run the five sanity checks of a model, and the baselines on its split.
+
+    The baselines see no image: majority, lookup of findings, structured data alone, missing flags
+    alone. The model folder gets sanity_checks.csv and missingness.json.
+    """
     limit_threads(threads)
     from clipdr.multimodal.evaluation import score_run
 
-    for row in score_run.control(folder, data, results, held_out, resamples, device):
+    for row in score_run.check_model(folder, data, results, held_out, resamples, device):
         print(
-            f"{row['canary']} {row['mode']}: {'pass' if row['passed'] else 'FAIL'}: {row['detail']}"
+            f"{row['check']} {row['mode']}: {'pass' if row['passed'] else 'FAIL'}: {row['detail']}"
         )
 
 
@@ -182,7 +201,7 @@ def noise(
     path: Annotated[Path, typer.Argument(help="JSON file to write.")],
     steps: Annotated[
         int,
-        typer.Option(min=1, help="Steps of the fused transformer; two towers take half of them."),
+        typer.Option(min=1, help="Steps of the fused transformer; two encoders take half of them."),
     ] = 600,
     pairs: Annotated[
         int,
@@ -192,19 +211,18 @@ def noise(
     ] = 1627,
     batch: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 128,
     threads: Threads = 1,
-):
-    """Show that the fused protocol retrieves independent Gaussian noise, and that two towers of the same blocks do not (4 CPU minutes)."""
+) -> None:
+    """Demonstrate that the fused protocol retrieves independent Gaussian noise (4 CPU minutes).
+
+    Two encoders of the same blocks stay at chance.
+    """
     limit_threads(threads)
     from clipdr.artifacts.files import as_json, write_text
-    from clipdr.multimodal.evaluation.leaky_protocol import noise_demonstration
+    from clipdr.multimodal.evaluation.leaky_protocol import compare_on_noise
 
-    fused = noise_demonstration(steps, batch, pairs, fused=True)
-    found = {
-        "fused": fused,
-        "two_towers": noise_demonstration(max(1, steps // 2), batch, pairs, fused=False),
-    }
-    write_text(path, as_json(found))
-    print(", ".join(f"{name} R@1 {100 * one['recall_1']:.2f} %" for name, one in found.items()))
+    results = compare_on_noise(steps, batch, pairs)
+    write_text(path, as_json(results))
+    print(", ".join(f"{name} R@1 {100 * row['recall_1']:.2f} %" for name, row in results.items()))
 
 
 @multimodal_app.command()
@@ -217,42 +235,49 @@ def transfer(
     resamples: Resamples = 2000,
     device: Device = "auto",
     threads: Threads = 1,
-):
-    """Zero-shot retrieval on another data set: `dual` and `rerank`, no row, nothing tuned, ceilings beside."""
+) -> None:
+    """Score zero-shot retrieval on another data set, with its upper bound: transfer_OTHER.csv.
+
+    The modes are `dual` and `rerank`. No structured data is read and nothing is tuned.
+    """
     limit_threads(threads)
-    from clipdr.multimodal.evaluation import score_run
+    from clipdr.multimodal.evaluation.transfer import transfer as score_transfer
 
-    for row in score_run.transfer(folder, data, other, resamples, device):
-        ends = f"ceiling {100 * row['ceiling_1']:.1f}, chance {100 * row['chance_1']:.2f}"
-        print(
-            f"{row['mode']}, {row['direction']}, {row['kind']}: R@1 {100 * row['recall_1']:.2f} % ({ends})"
-        )
+    for row in score_transfer(folder, data, other, resamples, device):
+        bounds = f"upper bound {100 * row['ceiling_1']:.1f}, chance {100 * row['chance_1']:.2f}"
+        recall = f"R@1 {100 * row['recall_1']:.2f} %"
+        print(f"{row['mode']}, {row['direction']}, {row['kind']}: {recall} ({bounds})")
 
 
-@multimodal_app.command()
-def ceilings(
+@multimodal_app.command("upper-bounds")
+@multimodal_app.command("ceilings", hidden=True)
+def upper_bounds(
     name: Annotated[str, typer.Argument(help="Packed eye table, or a label file with --source.")],
     source: Annotated[
         str,
-        typer.Option(help="brset, mbrset, deepeyenet, odir or own: read NAME as that label file."),
+        typer.Option(
+            help="brset, mbrset, deepeyenet, odir or custom: read NAME as that label file."
+        ),
     ] = "",
     data: Data = DATA,
     results: Results = RESULTS,
-    seed: Annotated[int, typer.Option(help="Of a split by patient where the table has none.")] = 0,
-):
-    """The most that strict recall can reach, for any scorer of (text, photograph), by what the text says: RESULTS/ceilings_NAME.csv."""
-    from clipdr.artifacts.files import as_csv, write_text
-    from clipdr.multimodal.data import eye_table, label_files, splits
-    from clipdr.multimodal.evaluation import recall_ceiling as counted
+    seed: Annotated[
+        int, typer.Option(help="Seed of a split by patient where the table has none.")
+    ] = 0,
+) -> None:
+    """Compute the upper bound of strict recall for any scorer of (text, image), by text content.
 
-    eyes = label_files.SOURCES[source](name) if source else eye_table.read(data / f"{name}.csv")
-    if (eyes["split"] == "").all():
-        eyes = splits.split(eyes, seed)
-    rows = counted.ceilings(eyes)
-    write_text(results / f"ceilings_{Path(name).stem}.csv", as_csv(rows))
+    Writes RESULTS/upper_bounds_NAME.csv.
+    """
+    from clipdr.artifacts.files import as_csv, write_text
+    from clipdr.multimodal.evaluation.recall_bound import upper_bounds_of
+
+    rows = upper_bounds_of(name, source, data, seed)
+    write_text(results / f"upper_bounds_{Path(name).stem}.csv", as_csv(rows))
     for row in rows:
         print(
-            f"{row['content']}, {row['part']} ({row['n']}): {row['distinct']} distinct, C_1 {100 * row['ceiling_1']:.1f} %"
+            f"{row['content']}, {row['part']} ({row['n']}): {row['distinct']} distinct, "
+            f"C_1 {100 * row['ceiling_1']:.1f} %"
         )
 
 
@@ -262,11 +287,19 @@ def report(
     held_out: HeldOut,
     data: Data = DATA,
     results: Results = RESULTS,
-    photographs: Annotated[
-        bool, typer.Option("--photographs/--no-photographs", help="Show retrieved photographs.")
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images/--no-images",
+            "--photographs/--no-photographs",
+            help="Show retrieved images.",
+        ),
     ] = True,
-):
-    """Write RESULTS/report.html, one file that opens offline, and its section.html, tables and figures. No model is loaded."""
+) -> None:
+    """Write RESULTS/report.html, one file that opens offline; no model is loaded.
+
+    Beside it: section.json for the report of the whole study, tables and figures.
+    """
     from clipdr.multimodal.report import page
 
-    print(page.write(folders, held_out, data, results, photographs))
+    print(page.write(folders, held_out, data, results, images))

@@ -126,15 +126,15 @@ if MULTIMODAL:
             " {params.data:q} --results {params.results:q} --resamples {params.bootstrap} > {log}"
             " 2>&1"
 
-    rule mm_controls:
+    rule mm_sanity_checks:
         input:
             model=f"{MM_MODEL}/retrieval.safetensors",
             settings=f"{MM_MODEL}/settings.json",
-            code=code("multimodal controls"),
+            code=code("multimodal sanity-checks"),
         output:
-            canaries=f"{MM_MODEL}/canaries.csv",
+            sanity_checks=f"{MM_MODEL}/sanity_checks.csv",
         log:
-            f"{MM_RESULTS}/logs/controls/{{model}}/{{seed}}.log",
+            f"{MM_RESULTS}/logs/sanity_checks/{{model}}/{{seed}}.log",
         conda:
             "../../environment.yml"
         threads: 1
@@ -145,7 +145,7 @@ if MULTIMODAL:
             results=lambda wildcards: MM_RESULTS,
             bootstrap=study.bootstrap,
         shell:
-            "python -m clipdr multimodal controls {params.folder:q} {params.held_out} --data"
+            "python -m clipdr multimodal sanity-checks {params.folder:q} {params.held_out} --data"
             " {params.data:q} --results {params.results:q} --resamples {params.bootstrap} > {log}"
             " 2>&1"
 
@@ -165,14 +165,14 @@ if MULTIMODAL:
             "python -m clipdr multimodal noise {output:q} {params.options} --threads {threads} >"
             " {log} 2>&1"
 
-    rule mm_ceilings:
+    rule mm_upper_bounds:
         input:
             table=f"{MM_DATA}/{MM_NAME}.csv",
-            code=code("multimodal ceilings"),
+            code=code("multimodal upper-bounds"),
         output:
-            f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
+            f"{MM_RESULTS}/upper_bounds_{MM_NAME}.csv",
         log:
-            f"{MM_RESULTS}/logs/ceilings.log",
+            f"{MM_RESULTS}/logs/upper_bounds.log",
         conda:
             "../../environment.yml"
         threads: 1
@@ -181,7 +181,7 @@ if MULTIMODAL:
             data=lambda wildcards: MM_DATA,
             results=lambda wildcards: MM_RESULTS,
         shell:
-            "python -m clipdr multimodal ceilings {params.name} --data {params.data:q} --results"
+            "python -m clipdr multimodal upper-bounds {params.name} --data {params.data:q} --results"
             " {params.results:q} > {log} 2>&1"
 
     rule mm_report:
@@ -189,9 +189,9 @@ if MULTIMODAL:
             retrieved=mm_models("retrieval.csv", MULTIMODAL["retrieved"]),
             leaky=mm_models("leaky.csv", MULTIMODAL["leaky"]),
             graded=mm_models("curves.csv", MULTIMODAL["graded"]),
-            controls=mm_models("canaries.csv", MULTIMODAL["controlled"]),
+            sanity_checks=mm_models("sanity_checks.csv", MULTIMODAL["controlled"]),
             noise=f"{MM_RESULTS}/noise.json",
-            ceilings=f"{MM_RESULTS}/ceilings_{MM_NAME}.csv",
+            upper_bounds=f"{MM_RESULTS}/upper_bounds_{MM_NAME}.csv",
             template=package_file("multimodal/report/section.html"),
             templates=TABLE_TEMPLATES,
             code=code("multimodal report"),

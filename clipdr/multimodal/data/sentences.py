@@ -33,6 +33,7 @@ SCOTTISH = (  # SDRG R0 to R4
     "referable background",
     "proliferative",
 )
+IMAGE_NOUN = "Photograph"  # a word of the vocabulary of every trained model
 WORDINGS = {  # sentence -> wordings, the first of them that of evaluation
     "person": (
         "{age}-year-old {person}.",
@@ -78,7 +79,7 @@ WORDINGS = {  # sentence -> wordings, the first of them that of evaluation
     ),
     "eye": (
         "{eye} eye.",
-        "Photograph of the {eye} eye.",
+        IMAGE_NOUN + " of the {eye} eye.",
         "The {eye} eye.",
         "Eye: {eye}.",
         "Fundus of the {eye} eye.",

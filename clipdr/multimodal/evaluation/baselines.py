@@ -1,162 +1,251 @@
-"""Control baselines that see no photograph: a constant, a lookup of findings, the row alone, the missing flags alone. And the one rule
-under which "multimodal helps" may be written.
+"""Baselines without images, and the test whether the multimodal gain is significant.
 
-Input: {part: Visits}, the eye table. Output: {method: {part: (N, 5) log-probabilities}} per scale, in the shape of a model's logits.
+Baselines: constant grade shares, a lookup of findings, structured data alone, missing flags alone.
+Input: datasets by split and the eye table. Output: (N, 5) log-probabilities per method and split,
+in the shape of a model's logits.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import pandas as pd
 
 from clipdr import DataError
 from clipdr.evaluation.metrics import METRICS, G
 from clipdr.evaluation.operating_point import MEASURES, ranked
 from clipdr.evaluation.predictions import probabilities
-from clipdr.evaluation.statistics import paired
-from clipdr.multimodal.data import eye_table
+from clipdr.evaluation.statistics import Paired, paired
+from clipdr.multimodal.data import eye_table, structured_data
 
-FLOOR = 1e-6  # least probability of a grade: log-probabilities stay finite
-# claim -> methods whose scores it needs: the four controls of the specification
+if TYPE_CHECKING:
+    from clipdr.multimodal.data.loader import EyeDataset
+
+    Arrays = Mapping[str, np.ndarray]  # split -> array
+    Tables = Mapping[str, pd.DataFrame]  # split -> eye table
+
+FLOOR = 1e-6  # least probability of a grade, so that log-probabilities stay finite
+# Controls whose scores a claim of a multimodal gain needs.
 CONTROLS = ("image_only", "structured_gb", "missingness", "shuffled_at_test")
-LOOKED_UP = (*eye_table.ANATOMY, *eye_table.FLAGS)  # 16 columns, none of them a grade
+LOOKUP_COLUMNS = (*eye_table.ANATOMY, *eye_table.FLAGS)  # 16 columns, none of them a grade
 
 
-def logs(probability):
-    """Probabilities with a floor, as logits. (N, 5)"""
+def to_logits(probability: np.ndarray) -> np.ndarray:
+    """Convert probabilities to log-probabilities with a floor, (N, 5) -> (N, 5)."""
     clipped = np.clip(probability, FLOOR, None)
     return np.log(clipped / clipped.sum(1, keepdims=True))
 
 
-def majority(train, grade, wanted):
-    """The shares of the training grades, for every eye."""
-    share = np.bincount(grade, minlength=G) / len(grade)
-    return {part: np.tile(share, (len(rows), 1)) for part, rows in wanted.items()}
+def majority(grade: np.ndarray, tables: Tables) -> dict[str, np.ndarray]:
+    """Predict the shares of the training grades for every eye.
 
+    Args:
+        grade: (n,) training grades.
+        tables: Eye table of N rows per split.
 
-def lookup(train, grade, wanted):
-    """Shares of the training grades among eyes with the same findings and anatomy; those of all eyes where there are none.
-
-    It never sees a photograph: what it scores is how much of a grade the finding columns hold.
+    Returns:
+        (N, 5) probabilities per split.
     """
-    share, known = np.bincount(grade, minlength=G) / len(grade), {}
-    for key, one in zip(_keys(train), grade, strict=True):
-        known.setdefault(key, np.zeros(G))[one] += 1
+    share = np.bincount(grade, minlength=G) / len(grade)
+    return {split: np.tile(share, (len(rows), 1)) for split, rows in tables.items()}
+
+
+def lookup(train: pd.DataFrame, grade: np.ndarray, tables: Tables) -> dict[str, np.ndarray]:
+    """Predict the shares of the training grades among eyes with the same findings and anatomy.
+
+    The baseline sees no image: its score shows how much of a grade the finding columns hold.
+
+    Args:
+        train: Eye table of the training rows.
+        grade: (n,) training grades.
+        tables: Eye table of N rows per split.
+
+    Returns:
+        (N, 5) probabilities per split; the shares of all training eyes where no training eye has
+        the same findings.
+    """
+    share = np.bincount(grade, minlength=G) / len(grade)
+    counts: dict[tuple[Any, ...], np.ndarray] = {}
+    for key, value in zip(_keys(train), grade, strict=True):
+        counts.setdefault(key, np.zeros(G))[value] += 1
     return {
-        part: np.stack(
-            [known[key] / known[key].sum() if key in known else share for key in _keys(rows)]
+        split: np.stack(
+            [counts[key] / counts[key].sum() if key in counts else share for key in _keys(rows)]
         )
-        for part, rows in wanted.items()
+        for split, rows in tables.items()
     }
 
 
-def _keys(eyes):
-    return [tuple(row) for row in eyes[list(LOOKED_UP)].fillna(-1).to_numpy()]
+def _keys(eyes: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Findings and anatomy of each eye."""
+    return [tuple(row) for row in eyes[list(LOOKUP_COLUMNS)].fillna(-1).to_numpy()]
 
 
-def _fitted(model, inputs, grade, wanted):
+def _fit_and_predict(
+    model: Any, inputs: np.ndarray, grade: np.ndarray, arrays: Arrays
+) -> dict[str, np.ndarray]:
+    """Probabilities (N, 5) per split of a scikit-learn classifier fitted on training inputs."""
     model.fit(inputs, grade)
-    made = {}
-    for part, values in wanted.items():
-        made[part] = np.zeros((len(values), G))
-        made[part][:, model.classes_] = model.predict_proba(values)
-    return made
+    predicted = {}
+    for split, values in arrays.items():
+        predicted[split] = np.zeros((len(values), G))
+        predicted[split][:, model.classes_] = model.predict_proba(values)
+    return predicted
 
 
-def boosting(inputs, grade, wanted, seed):
-    """Gradient-boosted trees on the encoded row."""
+def boosting(
+    inputs: np.ndarray, grade: np.ndarray, arrays: Arrays, seed: int
+) -> dict[str, np.ndarray]:
+    """Fit gradient-boosted trees on structured rows.
+
+    Args:
+        inputs: (n, F) training inputs.
+        grade: (n,) training grades.
+        arrays: (N, F) inputs per split.
+        seed: Seed of the classifier.
+
+    Returns:
+        (N, 5) probabilities per split.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return _fitted(
-        HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=seed),
-        inputs,
-        grade,
-        wanted,
-    )
+    model = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=seed)
+    return _fit_and_predict(model, inputs, grade, arrays)
 
 
-def perceptron(inputs, grade, wanted, seed):
-    """An MLP with one hidden layer of 64 on the encoded row."""
+def perceptron(
+    inputs: np.ndarray, grade: np.ndarray, arrays: Arrays, seed: int
+) -> dict[str, np.ndarray]:
+    """Fit an MLP with one hidden layer of 64 on structured rows; arguments as of `boosting`."""
     from sklearn.neural_network import MLPClassifier
 
-    return _fitted(
-        MLPClassifier((64,), alpha=1e-2, early_stopping=True, max_iter=200, random_state=seed),
-        inputs,
-        grade,
-        wanted,
-    )
+    model = MLPClassifier((64,), alpha=1e-2, early_stopping=True, max_iter=200, random_state=seed)
+    return _fit_and_predict(model, inputs, grade, arrays)
 
 
-def logistic(inputs, grade, wanted, seed):
-    """Logistic regression, for the missing flags."""
+def logistic(inputs: np.ndarray, grade: np.ndarray, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Fit a logistic regression on missing flags; arguments as of `boosting`, without a seed."""
     from sklearn.linear_model import LogisticRegression
 
-    return _fitted(LogisticRegression(max_iter=1000), inputs, grade, wanted)
+    return _fit_and_predict(LogisticRegression(max_iter=1000), inputs, grade, arrays)
 
 
-def baselines(visits, scale, seed):
-    """{method: {"val", "test": (N, 5) log-probabilities}}: majority, lookup, structured_gb, structured_mlp, missingness.
+def fit_baselines(
+    datasets: Mapping[str, EyeDataset], scale: str, seed: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Fit all baselines on the training eyes with a grade.
 
-    Fitted on training eyes with a grade on the scale. The two structured ones are absent under `inputs: none`.
+    Args:
+        datasets: Datasets by split: "train", "val", "test".
+        scale: "icdr" or "sdrg".
+        seed: Seed of the classifiers.
+
+    Returns:
+        (N, 5) log-probabilities of "val" and "test" for majority, lookup, structured_gb,
+        structured_mlp and missingness. The two structured ones are absent under `inputs: none`.
+
+    Raises:
+        DataError: If the training eyes hold fewer than two grades.
     """
-    known = visits["train"].grade[scale].numpy() >= 0
-    grade = visits["train"].grade[scale].numpy()[known]
+    train = datasets["train"]
+    graded = train.grade[scale].numpy() >= 0
+    grade = train.grade[scale].numpy()[graded]
     if len(set(grade)) < 2:
         raise DataError(
-            f"controls: the training eyes hold fewer than two {scale} grades; nothing can be learnt from them"
+            f"controls: the training eyes hold fewer than two {scale} grades. "
+            "Use a larger training split, because nothing can be learned from one grade."
         )
-    eyes, wanted = (
-        visits["train"].eyes[known],
-        {part: visits[part].eyes for part in ("val", "test")},
-    )
-    found = {"majority": majority(eyes, grade, wanted), "lookup": lookup(eyes, grade, wanted)}
-    if visits["train"].setting.inputs != "none":
-        rows = {part: visits[part].row.numpy() for part in wanted}
-        for name, learn in {"structured_gb": boosting, "structured_mlp": perceptron}.items():
-            found[name] = learn(visits["train"].row.numpy()[known], grade, rows, seed)
-    flags = {part: eye_table.missingness(one) for part, one in wanted.items()}
-    found["missingness"] = logistic(eye_table.missingness(eyes), grade, flags, seed)
+    eyes, tables = train.eyes[graded], {split: datasets[split].eyes for split in ("val", "test")}
+    predicted = {"majority": majority(grade, tables), "lookup": lookup(eyes, grade, tables)}
+    if train.setting.inputs != "none":
+        rows = {split: datasets[split].row.numpy() for split in tables}
+        inputs = train.row.numpy()[graded]
+        predicted["structured_gb"] = boosting(inputs, grade, rows, seed)
+        predicted["structured_mlp"] = perceptron(inputs, grade, rows, seed)
+    flags = {split: structured_data.missing_flags(rows) for split, rows in tables.items()}
+    predicted["missingness"] = logistic(structured_data.missing_flags(eyes), grade, flags)
     return {
-        name: {part: logs(probability) for part, probability in parts.items()}
-        for name, parts in found.items()
+        name: {split: to_logits(probability) for split, probability in splits.items()}
+        for name, splits in predicted.items()
     }
 
 
-def any_retinopathy(logits, grade):
-    """AUROC of P(grade >= 1) for grade >= 1. (N, 5), (N,) -> float, NaN where undefined"""
-    return float(ranked(grade >= 1, 1 - probabilities(logits.astype(np.float32))[:, 0], None)[0][0])
+def any_retinopathy(logits: np.ndarray, grade: np.ndarray) -> float:
+    """Compute the AUROC of P(grade >= 1) for grade >= 1.
+
+    Args:
+        logits: (N, 5) logits.
+        grade: (N,) grades.
+
+    Returns:
+        AUROC in [0, 1], NaN where undefined.
+    """
+    score = 1 - probabilities(logits.astype(np.float32))[:, 0]
+    return float(ranked(grade >= 1, score, None)[0][0])
 
 
-def difference(draws, first, second, metric="qwk"):
-    """Paired difference of two methods on shared resamples of patients. draws: {method: (metrics, R)} of clipdr.evaluation.scoring.score"""
-    place = MEASURES.index(metric)
-    return paired(draws[first][place], draws[second][place])
+def paired_difference(draws: Arrays, first: str, second: str, metric: str = "qwk") -> Paired:
+    """Compare two methods on shared resamples of patients.
+
+    Args:
+        draws: (metrics, R) bootstrap draws per method, as of `clipdr.evaluation.scoring.score`.
+        first: Method.
+        second: Method that is subtracted.
+        metric: A name of `operating_point.MEASURES`.
+
+    Returns:
+        The paired difference.
+    """
+    index = MEASURES.index(metric)
+    return paired(draws[first][index], draws[second][index])
 
 
-def helps(draws, method="multimodal", metric="qwk"):
-    """Whether "multimodal helps" may be written, and every number it rests on.
+def multimodal_gain(
+    draws: Arrays, method: str = "multimodal", metric: str = "qwk"
+) -> dict[str, Any]:
+    """Test whether several modalities help.
 
-    Yes only if the difference to image_only has its lower end above 0, and it beats structured_gb, and shuffled rows at test lose the gain
-    (the difference of shuffled_at_test to image_only has its lower end at or below 0).
+    They help only if the difference to image_only has its lower end above 0, the difference to
+    structured_gb too, and shuffled structured data at test loses the gain: its difference to
+    image_only has its lower end at or below 0.
 
-    draws : {method: (metrics, R) draws}, of `method` and CONTROLS;  returns {"helps": bool, control: Paired as a dict}
-    Raises DataError where a control is absent: the claim may not be made without all four.
+    Args:
+        draws: (metrics, R) bootstrap draws of `method` and of all `CONTROLS`.
+        method: Multimodal method.
+        metric: A name of `operating_point.MEASURES`.
+
+    Returns:
+        "helps" (bool), "metric", and each paired difference as a dict.
+
+    Raises:
+        DataError: If a control is absent.
     """
     if absent := [name for name in (method, *CONTROLS) if name not in draws]:
         raise DataError(
-            f"controls: no {', '.join(absent)}: a claim that several modalities help needs all of {', '.join(CONTROLS)}"
+            f"controls: {', '.join(absent)} missing. "
+            f"A claim that several modalities help needs all of {', '.join(CONTROLS)}."
         )
-    found = {name: difference(draws, method, name, metric) for name in CONTROLS}
-    shuffled = difference(draws, "shuffled_at_test", "image_only", metric)
-    verdict = (
-        found["image_only"].low > 0 and found["structured_gb"].low > 0 and not shuffled.low > 0
-    )
+    gains = {name: paired_difference(draws, method, name, metric) for name in CONTROLS}
+    shuffled = paired_difference(draws, "shuffled_at_test", "image_only", metric)
+    helps = gains["image_only"].low > 0 and gains["structured_gb"].low > 0 and not shuffled.low > 0
     return {
-        "helps": bool(verdict),
+        "helps": bool(helps),
         "metric": metric,
         "shuffled_at_test - image_only": shuffled._asdict(),
-    } | {f"{method} - {name}": one._asdict() for name, one in found.items()}
+    } | {f"{method} - {name}": gain._asdict() for name, gain in gains.items()}
 
 
-def constant_metrics(grade):
-    """{metric: value} of always answering grade 0: what accuracy hides."""
+def constant_metrics(grade: np.ndarray) -> dict[str, float]:
+    """Compute the metrics of a constant grade 0.
+
+    Args:
+        grade: (N,) grades.
+
+    Returns:
+        accuracy, macro_f1 and qwk.
+    """
     probability = np.zeros((len(grade), G))
     probability[:, 0] = 1
     return {

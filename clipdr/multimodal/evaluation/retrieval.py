@@ -1,4 +1,13 @@
-"""TODO"""
+"""Cross-modal retrieval of a multimodal model: modes of scoring, re-ranking, transfer and examples.
+
+Input: a model and one split. Output: one row per mode and direction, as of
+`clipdr.evaluation.retrieval.judge`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -6,138 +15,215 @@ import torch
 from clipdr.evaluation.retrieval import DIRECTIONS, contents, judge, ranks, similarity
 from clipdr.multimodal.data.loader import CHUNK
 from clipdr.multimodal.data.splits import patients_of
-from clipdr.multimodal.data.tokenizer import tokens
-from clipdr.multimodal.loop import embed
+from clipdr.multimodal.data.tokenizer import tokenize
+from clipdr.multimodal.prediction import embed
 
-PAIRS = 256  # (narrative, photograph) pairs that are matched at once
-FAR = 1000.0  # added to re-ranked scores (tanh, so within 1), that they stand before the rest (cosines)
+if TYPE_CHECKING:
+    from clipdr.multimodal.data.loader import EyeDataset
+    from clipdr.multimodal.fusion import Multimodal
+
+Device = torch.device | str
+PAIRS = 256  # (narrative, image) pairs that are matched at once
+FAR = 1000.0  # added to re-ranked scores (tanh, at most 1), so that they precede the cosines
 
 
-def unit(rows):
-    """Rows at length 1, float64."""
-    rows = np.asarray(rows, np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """Scale the rows of an array to length 1, (N, e) -> (N, e) float64."""
+    vectors = np.asarray(vectors, np.float64)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def modes(found, visits):
-    """{mode: (score (N, N), content (N,))} of vectors of one tower each; rows of a score are texts, columns photographs.
+def mode_scores(
+    embeddings: Mapping[str, np.ndarray], eyes: EyeDataset
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Compute the score matrix of each mode from unimodal embeddings.
 
-    The content is that of everything in the query: narrative, and row where the query holds it.
+    Args:
+        embeddings: (N, e) unit vectors "image", "text" and, with structured data, "row".
+        eyes: The same N eyes.
+
+    Returns:
+        Per mode, (N, N) float64 scores (rows: texts, columns: images) and (N,) int64 content of
+        everything in the query: the narrative, and the structured row where the query holds it.
     """
-    text, image = found["text"], found["image"]
-    said = visits.content.numpy()
-    made = {"dual": (similarity(text, image), said)}
-    if "row" in found:
-        row = found["row"]
-        both = contents(zip(said.tolist(), visits.alike.tolist(), strict=True))
-        made["dual+row, in the query"] = similarity(unit(text + row), image), both
-        made["dual+row, in the key"] = similarity(text, unit(image + row)), said
-        made["row as the key"] = similarity(text, row), said
-    return made
+    text, image = embeddings["text"], embeddings["image"]
+    content = eyes.content.numpy()
+    scores = {"dual": (similarity(text, image), content)}
+    if "row" in embeddings:
+        row = embeddings["row"]
+        both = contents(zip(content.tolist(), eyes.row_content.tolist(), strict=True))
+        scores["dual+row, in the query"] = similarity(normalise(text + row), image), both
+        scores["dual+row, in the key"] = similarity(text, normalise(image + row)), content
+        scores["row as the key"] = similarity(text, row), content
+    return scores
 
 
 @torch.no_grad()
-def reranked(model, visits, score, device="cpu"):
-    """{direction: (N, N)}: the first items of `dual` re-scored by `match` on (narrative, photograph), row masked; the rest as they were.
+def rerank(
+    model: Multimodal, eyes: EyeDataset, score: np.ndarray, device: Device = "cpu"
+) -> dict[str, np.ndarray]:
+    """Re-score the first items of `dual` by the `match` head on (narrative, image).
 
-    Each distinct narrative is encoded and matched once, so that equal narratives stay tied.
+    Structured data is masked. Each distinct narrative is encoded and matched once, so that equal
+    narratives stay tied.
+
+    Args:
+        model: Model.
+        eyes: N eyes.
+        score: (N, N) scores of `dual`, rows: texts.
+        device: Device of the model.
+
+    Returns:
+        (N, N) scores per direction, rows: queries. Items behind the first ones keep their score.
     """
     model.eval()
-    seen = torch.cat([model.see(visit.image.to(device)).cpu() for visit in visits.chunks()])
-    every = visits.texts(range(len(visits)))
-    distinct = {one: place for place, one in enumerate(sorted(set(every)))}
-    which = np.array([distinct[one] for one in every])
-    first = np.array([np.flatnonzero(which == place)[0] for place in range(len(distinct))])
-    token = tokens(visits.tokenizer, list(distinct), model.setting.tokens)[0]
-    read = torch.cat([model.read(part.to(device)).cpu() for part in token.split(CHUNK)])
-    best = np.argsort(-score, axis=1, kind="stable")[:, : model.setting.rerank]  # of each text
-    wanted = {(which[i], j) for i in first for j in best[i]}
-    back = np.argsort(-score.T, axis=1, kind="stable")[
-        :, : model.setting.rerank
-    ]  # of each photograph
-    wanted_back = {(which[i], j) for j in range(len(back)) for i in back[j]}
-    pairs = sorted(wanted | wanted_back)
-    value = {}
+    images = [model.encode_image(batch.image.to(device)).cpu() for batch in eyes.chunks()]
+    image_tokens = torch.cat(images)
+    texts = eyes.texts(range(len(eyes)))
+    distinct = {text: index for index, text in enumerate(sorted(set(texts)))}
+    text_of = np.array([distinct[text] for text in texts])  # eye -> number of its text
+    first = [np.flatnonzero(text_of == number)[0] for number in range(len(distinct))]
+    token = tokenize(eyes.tokenizer, list(distinct), model.setting.tokens)[0]
+    chunks = [model.encode_text(chunk.to(device)).cpu() for chunk in token.split(CHUNK)]
+    text_tokens = torch.cat(chunks)
+    best_images = np.argsort(-score, axis=1, kind="stable")[:, : model.setting.rerank]
+    best_texts = np.argsort(-score.T, axis=1, kind="stable")[:, : model.setting.rerank]
+    wanted = {(text_of[eye], image) for eye in first for image in best_images[eye]}
+    wanted |= {(text_of[eye], image) for image in range(len(eyes)) for eye in best_texts[image]}
+    pairs, match = sorted(wanted), {}
     for start in range(0, len(pairs), PAIRS):
-        t, i = (list(part) for part in zip(*pairs[start : start + PAIRS], strict=True))
-        summary, _ = model.join(seen[i].to(device), read[t].to(device), token[t].to(device))
-        logits = model.match(summary).double().cpu().numpy()
-        value |= dict(
-            zip(
-                pairs[start : start + PAIRS],
-                np.tanh((logits[:, 1] - logits[:, 0]) / 8),
-                strict=True,
-            )
+        chunk = pairs[start : start + PAIRS]
+        t = torch.tensor([int(text) for text, _ in chunk])
+        i = torch.tensor([int(image) for _, image in chunk])
+        summary, _ = model.join(
+            image_tokens[i].to(device), text_tokens[t].to(device), token[t].to(device)
         )
+        logits = model.match(summary).double().cpu().numpy()
+        match |= dict(zip(chunk, np.tanh((logits[:, 1] - logits[:, 0]) / 8), strict=True))
     forward, backward = score.copy(), score.T.copy()
-    for row, text in enumerate(which):
-        for j in best[row]:
-            forward[row, j] = FAR + value[text, j]
-    for j in range(len(back)):
-        for text in {which[i] for i in back[j]}:
-            backward[j, which == text] = FAR + value[text, j]
+    for eye, text in enumerate(text_of):
+        for image in best_images[eye]:
+            forward[eye, image] = FAR + match[text, image]
+    for image in range(len(eyes)):
+        for text in np.unique(text_of[best_texts[image]]):
+            backward[image, text_of == text] = FAR + match[text, image]
     return {DIRECTIONS[0]: forward, DIRECTIONS[1]: backward}
 
 
-def retrieval(model, visits, device="cpu", resamples=2000, key="test"):
-    """Rows of every honest mode in both directions (clipdr.evaluation.retrieval.judge), each with mode, direction, kind and leaky."""
-    found = embed(model, visits, device)
-    patient = patients_of(visits.eyes).to_numpy()
-    rows = []
-    for mode, (score, content) in modes(found, visits).items():
-        for direction, matrix in zip(DIRECTIONS, (score, score.T), strict=True):
-            rows.append(
-                {"mode": mode, "direction": direction}
-                | judge(matrix, content, patient, key, resamples)
-            )
-        if mode == "dual" and model.setting.losses.itm > 0:
-            for direction, matrix in reranked(model, visits, score, device).items():
-                rows.append(
-                    {"mode": "rerank", "direction": direction}
-                    | judge(matrix, content, patient, key, resamples)
-                )
+def both_directions(score: np.ndarray) -> dict[str, np.ndarray]:
+    """Score matrix per direction, rows: queries. `score`: (N, N), rows: texts."""
+    return dict(zip(DIRECTIONS, (score, score.T), strict=True))
+
+
+def score_modes(
+    model: Multimodal,
+    eyes: EyeDataset,
+    device: Device = "cpu",
+    resamples: int = 2000,
+    key: str = "test",
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Score every unimodal mode in both directions.
+
+    Args:
+        model: Model.
+        eyes: The whole split, N eyes.
+        device: Device of the model.
+        resamples: Resamples of patients behind each interval.
+        key: Key of the random resamples.
+
+    Returns:
+        Rows of `judge` with mode, direction, kind, with_grades and leaky; and the embeddings.
+    """
+    embeddings = embed(model, eyes, device)
+    patient = patients_of(eyes.eyes).to_numpy()
     about = {
-        "kind": visits.setting.kind,
-        "with_grades": visits.setting.with_grades,
+        "kind": eyes.setting.kind,
+        "with_grades": eyes.setting.with_grades,
         "leaky": model.setting.leaky,
     }
-    return [row | about for row in rows], found
+
+    def matrices() -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
+        for mode, (score, content) in mode_scores(embeddings, eyes).items():
+            yield mode, both_directions(score), content
+            if mode == "dual" and model.setting.losses.itm > 0:
+                yield "rerank", rerank(model, eyes, score, device), content
+
+    rows = [
+        {"mode": mode, "direction": direction}
+        | judge(matrix, content, patient, key, resamples)
+        | about
+        for mode, directions, content in matrices()
+        for direction, matrix in directions.items()
+    ]
+    return rows, embeddings
 
 
-def transferred(model, visits, found, device="cpu", resamples=2000):
-    """Rows of `dual` and, where the model has learnt to match, `rerank` on another data set; no row is read. found: vectors of `embed`"""
-    score, content, patient = (
-        similarity(found["text"], found["image"]),
-        visits.content.numpy(),
-        patients_of(visits.eyes).to_numpy(),
-    )
-    both = {"dual": dict(zip(DIRECTIONS, (score, score.T), strict=True))}
+def score_transfer(
+    model: Multimodal,
+    eyes: EyeDataset,
+    embeddings: Mapping[str, np.ndarray],
+    device: Device = "cpu",
+    resamples: int = 2000,
+) -> list[dict[str, Any]]:
+    """Score `dual` and, where the model has learned to match, `rerank` on another data set.
+
+    Args:
+        model: Model.
+        eyes: N eyes of the other data set. No structured data is read.
+        embeddings: Their (N, e) unit vectors "image" and "text".
+        device: Device of the model.
+        resamples: Resamples of patients behind each interval.
+
+    Returns:
+        Rows of `judge` with mode and direction.
+    """
+    score = similarity(embeddings["text"], embeddings["image"])
+    content, patient = eyes.content.numpy(), patients_of(eyes.eyes).to_numpy()
+    modes = {"dual": both_directions(score)}
     if model.setting.losses.itm > 0:
-        both["rerank"] = reranked(model, visits, score, device)
+        modes["rerank"] = rerank(model, eyes, score, device)
     return [
         {"mode": mode, "direction": direction} | judge(matrix, content, patient, "test", resamples)
-        for mode, matrices in both.items()
+        for mode, matrices in modes.items()
         for direction, matrix in matrices.items()
     ]
 
 
-def examples(found, visits, count=6, shown=4, seed=0):
-    """Queries with what they retrieve: [{text, true, items: [{image, same, correct}], rank}], drawn at random among distinct narratives."""
-    score = similarity(found["text"], found["image"])
-    content, texts, rank = visits.content.numpy(), visits.texts(range(len(visits))), ranks(score)
-    rng, made, used = np.random.default_rng(seed), [], set()
-    for row in rng.permutation(len(visits)):
+def examples(
+    embeddings: Mapping[str, np.ndarray],
+    eyes: EyeDataset,
+    count: int = 6,
+    items: int = 4,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Sample queries among distinct narratives, with the images that they retrieve.
+
+    Args:
+        embeddings: (N, e) unit vectors "image" and "text".
+        eyes: The same N eyes.
+        count: Number of queries.
+        items: Images per query.
+        seed: Seed of the sample.
+
+    Returns:
+        {"text", "true": index of its eye, "rank": expected rank of its image, "items": [{"place":
+        index of an eye, "correct", "same": equal content}]} per query.
+    """
+    score = similarity(embeddings["text"], embeddings["image"])
+    content, texts, rank = eyes.content.numpy(), eyes.texts(range(len(eyes))), ranks(score)
+    rng, queries, used = np.random.default_rng(seed), [], set()
+    for row in rng.permutation(len(eyes)):
         if content[row] in used:
             continue
         used.add(content[row])
         order = np.argsort(-score[row], kind="stable")
-        items = [
+        retrieved = [
             {"place": int(j), "correct": bool(j == row), "same": bool(content[j] == content[row])}
-            for j in order[:shown]
+            for j in order[:items]
         ]
-        made.append(
-            {"text": texts[row], "true": int(row), "rank": float(rank[row]), "items": items}
+        queries.append(
+            {"text": texts[row], "true": int(row), "rank": float(rank[row]), "items": retrieved}
         )
-        if len(made) == count:
+        if len(queries) == count:
             break
-    return made
+    return queries

@@ -1,15 +1,23 @@
-"""Five canaries: what an honest system must pass, and the leaky protocol must fail. Output: rows canary, mode, passed, detail.
+"""Five sanity checks that detect leakage.
 
-K1 tower independence   K2 wrong pairs   K3 noise   K4 constants, duplicates, ceilings   K5 grade-blind inputs
-A run whose canary fails is marked in every table.
+Unimodal modes must pass them, and the leaky protocol must fail K1 to K3.
+
+K1 encoder independence, K2 wrong pairs, K3 noise, K4 constant vectors, duplicates and upper bounds,
+K5 grade-blind inputs. Output: rows check, mode, passed, detail. Every table marks a model that
+fails a check.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+import pandas as pd
 import torch
 
 from clipdr import DataError
 from clipdr.evaluation.retrieval import (
-    DIRECTIONS,
     K,
     ceiling,
     contents,
@@ -18,61 +26,76 @@ from clipdr.evaluation.retrieval import (
     recall,
     similarity,
 )
-from clipdr.multimodal.data import eye_table, narrative
+from clipdr.multimodal.data import eye_table, narrative, structured_data
 from clipdr.multimodal.evaluation.leaky_protocol import fused_vectors, noise_demonstration
-from clipdr.multimodal.evaluation.retrieval import reranked
-from clipdr.multimodal.loop import embed
+from clipdr.multimodal.evaluation.retrieval import both_directions, rerank
+from clipdr.multimodal.prediction import embed
 
-SHORT = {"image": 5, "text": 4}  # tokens of the noise that a canary trains on, in seconds
+if TYPE_CHECKING:
+    from clipdr.multimodal.data.loader import EyeDataset
+    from clipdr.multimodal.fusion import Multimodal
+
+Device = torch.device | str
+Row = dict[str, Any]
+SHORT = {"image": 5, "text": 4}  # tokens of the noise on which K3 trains, in seconds
+CHANCE_FACTOR = 10  # K3 of the leaky protocol passes below this multiple of chance
 
 
-def row(canary, mode, passed, detail):
-    return {"canary": canary, "mode": mode, "passed": bool(passed), "detail": detail}
+def _row(check: str, mode: str, passed: bool, detail: str) -> Row:
+    """Result of one check."""
+    return {"check": check, "mode": mode, "passed": bool(passed), "detail": detail}
 
 
 @torch.no_grad()
-def independence(model, visits):
-    """K1: image vectors beside true, shuffled and no text, and text vectors beside photographs likewise, are the same bits."""
-    visit = next(visits.chunks(16))
-    order = torch.arange(len(visit.image)).roll(1)
+def independence(model: Multimodal, eyes: EyeDataset) -> list[Row]:
+    """K1: compare the vectors of one modality beside true, shuffled and no partner.
+
+    Args:
+        model: Model on the CPU.
+        eyes: Test eyes, of which the first 16 are used.
+
+    Returns:
+        One row. An embedding passes if it is bit-identical in all three cases.
+    """
+    batch = next(eyes.chunks(16))
+    order = torch.arange(len(batch.image)).roll(1)
     model.eval()
+    if model.setting.contrast == "fused":
+        true, shuffled = (
+            model.fused_pair(batch.image, token)[0] for token in (batch.token, batch.token[order])
+        )
+        change = float((true - shuffled).abs().max())
+        return [
+            _row("K1", "fused_paper", torch.equal(true, shuffled), f"largest change {change:.3f}")
+        ]
     image = [
-        model.embed(image=visit.image, token=token)["image"]
-        for token in (visit.token, visit.token[order], None)
+        model.embed(image=batch.image, token=token)["image"]
+        for token in (batch.token, batch.token[order], None)
     ]
     text = [
-        model.embed(image=image, token=visit.token)["text"]
-        for image in (visit.image, visit.image[order], None)
+        model.embed(image=image, token=batch.token)["text"]
+        for image in (batch.image, batch.image[order], None)
     ]
-    same = all(torch.equal(one[0], other) for one in (image, text) for other in one[1:])
-    rows = [
-        row(
-            "K1",
-            "dual",
-            same,
-            "vectors bit-identical beside true, shuffled and no partner"
-            if same
-            else "a vector changed",
-        )
-    ]
-    if model.setting.contrast == "fused":
-        pairs = [
-            model.fused_pair(visit.image, token)[0] for token in (visit.token, visit.token[order])
-        ]
-        rows = [
-            row(
-                "K1",
-                "fused_paper",
-                torch.equal(*pairs),
-                f"largest change {float((pairs[0] - pairs[1]).abs().max()):.3f}",
-            )
-        ]
-    return rows
+    same = all(torch.equal(vectors[0], other) for vectors in (image, text) for other in vectors[1:])
+    detail = (
+        "vectors bit-identical beside true, shuffled and no partner"
+        if same
+        else "a vector changed with its partner"
+    )
+    return [_row("K1", "dual", same, detail)]
 
 
-def at_chance(matrices, content):
-    """{direction: (N, N) scores} -> (all strict R@K inside the null band, text of the values)"""
-    inside, said = True, []
+def at_chance(matrices: Mapping[str, np.ndarray], content: np.ndarray) -> tuple[bool, str]:
+    """Compare strict recall with its null band.
+
+    Args:
+        matrices: (N, N) scores per direction.
+        content: (N,) int64 content of the queries.
+
+    Returns:
+        Whether every strict R@K is inside the band, and the values as text.
+    """
+    inside, values_by_direction = True, []
     for direction, matrix in matrices.items():
         band = null_band(matrix, content)[0]
         values = [float(recall(matrix, k).mean()) for k in K]
@@ -80,113 +103,164 @@ def at_chance(matrices, content):
             low - 1e-12 <= value <= high + 1e-12
             for value, (low, high) in zip(values, band, strict=True)
         )
-        said.append(f"{direction} R@1/5/10 " + "/".join(f"{100 * value:.1f}" for value in values))
-    return inside, "; ".join(said)
+        percents = "/".join(f"{100 * value:.1f}" for value in values)
+        values_by_direction.append(f"{direction} R@1/5/10 {percents}")
+    return inside, "; ".join(values_by_direction)
 
 
-def both_ways(score):
-    """(N, N), row = text -> {direction: scores}"""
-    return dict(zip(DIRECTIONS, (score, score.T), strict=True))
+def wrong_pairs(
+    model: Multimodal, eyes: EyeDataset, seed: int = 0, device: Device = "cpu"
+) -> list[Row]:
+    """K2: re-pair narratives at random and evaluate end to end.
 
+    Args:
+        model: Model.
+        eyes: Test eyes.
+        seed: Seed of the pairs.
+        device: Device of the model.
 
-def wrong_pairs(model, visits, seed=0, device="cpu"):
-    """K2: narratives re-paired at random, evaluated end to end. Honest: at chance, and the re-paired score matrix bit for bit."""
-    wrong = visits.repaired(seed)
+    Returns:
+        Rows per mode. `dual` passes at chance with the re-paired score matrix bit for bit, `rerank`
+        at chance.
+    """
+    wrong = eyes.with_shuffled_narratives(seed)
     if model.setting.contrast == "fused":
         image, text = fused_vectors(model, wrong, device)
-        chance, said = at_chance(both_ways(similarity(text, image)), np.arange(len(visits)))
-        return [row("K2", "fused_paper", chance, f"wrong pairs, each scored as if true: {said}")]
-    true, found = (embed(model, one, device) for one in (visits, wrong))
-    order = np.random.default_rng((seed, 5)).permutation(len(visits))
-    score = similarity(found["text"], found["image"])
-    equal = np.array_equal(score, similarity(true["text"], true["image"])[order])
-    chance, said = at_chance(both_ways(score), wrong.content.numpy())
-    rows = [
-        row(
-            "K2",
-            "dual",
-            equal and chance,
-            f"{said}; re-paired score matrix {'bit-equal' if equal else 'DIFFERS'}",
-        )
-    ]
+        scores = both_directions(similarity(text, image))
+        passed, values = at_chance(scores, np.arange(len(eyes)))
+        detail = f"wrong pairs, each scored as if true: {values}"
+        return [_row("K2", "fused_paper", passed, detail)]
+    true_vectors, wrong_vectors = (embed(model, pairs, device) for pairs in (eyes, wrong))
+    order = np.random.default_rng((seed, 5)).permutation(len(eyes))
+    score = similarity(wrong_vectors["text"], wrong_vectors["image"])
+    expected = similarity(true_vectors["text"], true_vectors["image"])[order]
+    equal = np.array_equal(score, expected)
+    chance, values = at_chance(both_directions(score), wrong.content.numpy())
+    detail = f"{values}; re-paired score matrix {'bit-equal' if equal else 'DIFFERS'}"
+    rows = [_row("K2", "dual", equal and chance, detail)]
     if model.setting.losses.itm > 0:
-        passed, said = at_chance(reranked(model, wrong, score, device), wrong.content.numpy())
-        rows.append(row("K2", "rerank", passed, said))
+        reranked = rerank(model, wrong, score, device)
+        rows.append(_row("K2", "rerank", *at_chance(reranked, wrong.content.numpy())))
     return rows
 
 
 @torch.no_grad()
-def noise(model, visits, seed=0):
-    """K3: Gaussian photographs and texts of shuffled tokens. Honest: at chance. fused_paper trained on noise retrieves it."""
+def noise(model: Multimodal, eyes: EyeDataset, seed: int = 0) -> list[Row]:
+    """K3: retrieve Gaussian images by texts of shuffled tokens.
+
+    Args:
+        model: Model on the CPU. A model under `contrast: fused` is replaced by the protocol trained
+            on noise.
+        eyes: Test eyes.
+        seed: Seed of the noise.
+
+    Returns:
+        One row that passes at chance.
+    """
     if model.setting.contrast == "fused":
         with torch.enable_grad():
             value = noise_demonstration(150, 64, 256, seed, lengths=SHORT)["recall_1"]
-        said = f"the protocol trained on noise: strict R@1 {100 * value:.1f} % on 256 unseen pairs"
-        return [row("K3", "fused_paper", value < 10 / 256, said)]
+        detail = (
+            f"the protocol trained on noise: strict R@1 {100 * value:.1f} % on 256 unseen pairs"
+        )
+        return [_row("K3", "fused_paper", value < CHANCE_FACTOR / 256, detail)]
     generator = torch.Generator().manual_seed(seed)
     model.eval()
-    image, text = [], []
-    for visit in visits.chunks():
-        image.append(model.embed(image=torch.rand(visit.image.shape, generator=generator))["image"])
-        words = visit.token.clone()
-        for ids in words:
+    images, texts = [], []
+    for batch in eyes.chunks():
+        noise_image = torch.rand(batch.image.shape, generator=generator)
+        images.append(model.embed(image=noise_image)["image"])
+        token = batch.token.clone()
+        for ids in token:
             length = int((ids != model.pad).sum())
             ids[1:length] = ids[1:length][torch.randperm(length - 1, generator=generator)]
-        text.append(model.embed(token=words)["text"])
-    score = similarity(torch.cat(text).numpy(), torch.cat(image).numpy())
-    passed, said = at_chance(both_ways(score), visits.content.numpy())
-    return [row("K3", "dual", passed, said)]
+        texts.append(model.embed(token=token)["text"])
+    score = similarity(torch.cat(texts).numpy(), torch.cat(images).numpy())
+    return [_row("K3", "dual", *at_chance(both_directions(score), eyes.content.numpy()))]
 
 
-def ties_and_ceilings(count=60):
-    """K4: constant vectors score exactly K/N; planted duplicates give the ceiling counted by hand; a recall above it stops the run."""
-    constant, own = np.ones((count, count)), np.arange(count)
+def ties_and_bounds(count: int = 60) -> list[Row]:
+    """K4: score constant vectors, planted duplicates and a fabricated recall.
+
+    Args:
+        count: Number of queries.
+
+    Returns:
+        One row. It passes if constant vectors score exactly K/N, the upper bound of the duplicates
+        equals a count by hand, and a recall above its upper bound stops the run.
+    """
+    constant = np.ones((count, count))
     exact = all(abs(recall(constant, k).mean() - k / count) < 1e-12 for k in K)
-    planted = contents(["same"] * 20 + [f"own {place}" for place in range(count - 20)])
+    planted = contents(["same"] * 20 + [f"own {index}" for index in range(count - 20)])
     counted = (
         abs(ceiling(planted, 1) - (count - 19) / count) < 1e-12
         and abs(ceiling(planted, 5) - (count - 15) / count) < 1e-12
     )
     try:
-        judge(np.eye(count), planted, own.astype(str), resamples=10)
+        judge(np.eye(count), planted, np.arange(count).astype(str), resamples=10)
         stopped = False
     except DataError:
         stopped = True
-    said = f"constant vectors R@K = K/N: {exact}; ceiling as counted: {counted}; fabricated recall stopped: {stopped}"
-    return [row("K4", "all", exact and counted and stopped, said)]
-
-
-def grade_blind(visits, seed=0):
-    """K5: every denied column overwritten at random, inputs rebuilt: the same bytes; and no word of a grade in a classifier's text."""
-    setting, rng = visits.setting, np.random.default_rng(seed)
-    if setting.inputs == "none":
-        return [row("K5", "all", True, "no structured input")]
-    found = eye_table.constants(visits.eyes)
-    other = overwritten(visits.eyes, rng)
-    before, after = (
-        eye_table.encode(eye_table.view(one, setting.inputs), eye_table.constants(one))
-        for one in (visits.eyes, other)
+    detail = (
+        f"constant vectors R@K = K/N: {exact}; upper bound as counted: {counted}; "
+        f"fabricated recall stopped: {stopped}"
     )
-    texts = [
-        narrative.narrate(narrative.content(eye_table.without_placeholders(one, found), "history"))
-        for one in (visits.eyes, other)
-    ]
-    same, told = before.tobytes() == after.tobytes() and texts[0] == texts[1], ""
+    return [_row("K4", "all", exact and counted and stopped, detail)]
+
+
+def grade_blind(eyes: EyeDataset, seed: int = 0) -> list[Row]:
+    """K5: overwrite every denied column at random and rebuild the inputs of a classifier.
+
+    Args:
+        eyes: Test eyes.
+        seed: Seed of the values.
+
+    Returns:
+        One row. It passes if the inputs are byte-identical and no text of a classifier holds a word
+        of a grade.
+    """
+    setting, rng = eyes.setting, np.random.default_rng(seed)
+    if setting.inputs == "none":
+        return [_row("K5", "all", True, "no structured input")]
+    constants = structured_data.fit_constants(eyes.eyes)
+    tables = (eyes.eyes, overwrite_denied(eyes.eyes, rng))
+    before, after = (
+        structured_data.encode(
+            structured_data.select(table, setting.inputs), structured_data.fit_constants(table)
+        )
+        for table in tables
+    )
+    texts = []
+    for table in tables:
+        known = structured_data.replace_placeholders(table, constants)
+        texts.append(narrative.narrate(narrative.table_statements(known, "history")))
+    same, problem = before.tobytes() == after.tobytes() and texts[0] == texts[1], ""
     try:
         narrative.refuse_labels(texts[0], "history")
     except DataError as error:
-        told = f"; {error}"
-    said = f"{len(eye_table.DENIED)} denied columns overwritten: inputs {'byte-identical' if same else 'CHANGED'}{told}"
-    return [row("K5", "all", same and not told, said)]
+        problem = f"; {error}"
+    detail = (
+        f"{len(eye_table.DENIED)} denied columns overwritten: inputs "
+        f"{'byte-identical' if same else 'CHANGED'}{problem}"
+    )
+    return [_row("K5", "all", same and not problem, detail)]
 
 
-def overwritten(eyes, rng):
-    """The same eyes with random values in every denied column; `row` and `split` stay, they are places and not contents."""
+def overwrite_denied(eyes: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Fill every denied column with random values.
+
+    Args:
+        eyes: Eye table.
+        rng: Random generator.
+
+    Returns:
+        A copy of the table. `row` and `split` stay, because they are indices and not contents.
+    """
     values = {}
     for name in eye_table.DENIED:
         if name in ("row", "split"):
             continue
-        if name in eye_table.NUMBERS:
+        if name in eye_table.RANGES:
             values[name] = rng.integers(0, 2, len(eyes)).astype(float)
         elif name in ("icdr", "sdrg"):
             values[name] = rng.integers(-1, 5, len(eyes))
@@ -197,11 +271,23 @@ def overwritten(eyes, rng):
     return eyes.assign(**values)
 
 
-def run(model, visits, seed=0, device="cpu"):
-    """All canaries of one model on its test eyes; of a model under `contrast: fused`, those that it must fail."""
-    rows = independence(model.cpu(), visits)
-    rows += wrong_pairs(model.to(device), visits, seed, device)
-    rows += noise(model.cpu(), visits, seed)
+def run_checks(
+    model: Multimodal, eyes: EyeDataset, seed: int = 0, device: Device = "cpu"
+) -> list[Row]:
+    """Run all sanity checks of one model.
+
+    Args:
+        model: Model. Of one under `contrast: fused`, only K1 to K3 are run, which it must fail.
+        eyes: Test eyes.
+        seed: Seed of the checks.
+        device: Device of K2.
+
+    Returns:
+        Rows check, mode, passed, detail.
+    """
+    rows = independence(model.cpu(), eyes)
+    rows += wrong_pairs(model.to(device), eyes, seed, device)
+    rows += noise(model.cpu(), eyes, seed)
     if model.setting.contrast != "fused":
-        rows += ties_and_ceilings() + grade_blind(visits, seed)
+        rows += ties_and_bounds() + grade_blind(eyes, seed)
     return rows

@@ -160,17 +160,17 @@ def draws_of(results, protocol, held_out):
 
 
 def claim(draws, method, metric="qwk"):
-    """(sentence, rows of differences). The sentence that several modalities help is written only as baselines.helps allows.
+    """(sentence, rows of differences). The sentence that several modalities help is written only as baselines.multimodal_gain allows.
 
     Raises DataError where one of the four controls is absent.
     """
-    from clipdr.multimodal.evaluation.baselines import helps
+    from clipdr.multimodal.evaluation.baselines import multimodal_gain
 
     named = {
         name.replace(f"{method}_shuffled_at_test", "shuffled_at_test"): one
         for name, one in draws.items()
     }
-    found = helps(named, method, metric)
+    found = multimodal_gain(named, method, metric)
     rows = []
     for name, one in found.items():
         if isinstance(one, dict):
@@ -213,7 +213,7 @@ def collect(folders, held_out, data, results, photographs):
     """All that the template shows, by name; tables and figures as values."""
     results, folders = Path(results), [Path(folder) for folder in folders]
     known = [json.loads((folder / "settings.json").read_text()) for folder in folders]
-    canaries = read_rows(folders, "canaries.csv")
+    canaries = read_rows(folders, "sanity_checks.csv")
     broken = {row["model"] for row in canaries if not row["passed"] and not row["leaky"]}
     retrieval, leaky = read_rows(folders, "retrieval.csv"), read_rows(folders, "leaky.csv")
     shown = {

@@ -124,14 +124,14 @@ def rounded(rows):
 
 
 def ceilings(results):
-    """Printed rows of every ceilings_*.csv of a results folder."""
+    """Printed rows of every upper_bounds_*.csv of a results folder."""
     rows = []
-    for path in sorted(Path(results).glob("ceilings_*.csv")):
+    for path in sorted(Path(results).glob("upper_bounds_*.csv")):
         for row in pd.read_csv(path).to_dict("records"):
             ends = {f"C_{k} %": percent(row[f"ceiling_{k}"]) for k in K}
             rows.append(
                 {
-                    "table": path.stem.removeprefix("ceilings_"),
+                    "table": path.stem.removeprefix("upper_bounds_"),
                     **{key: row[key] for key in ("content", "part", "n", "distinct")},
                     **ends,
                 }
