@@ -34,12 +34,12 @@ GATES = np.cumsum([0] + [1 + numbers for numbers in OPERATIONS.values()])[:-1]
 
 @pytest.fixture(scope="module")
 def reference():
-    """benchmarks/fundus_aug.py: the loop over images, with torchvision's operations."""
+    """benchmarks/bench_fundus_aug.py: the loop over images with torchvision's operations."""
     folder = ROOT / "benchmarks"
     sys.path.insert(0, str(folder))
     try:
         spec = importlib.util.spec_from_file_location(
-            "fundus_aug_by_image", folder / "fundus_aug.py"
+            "fundus_aug_by_image", folder / "bench_fundus_aug.py"
         )
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)

@@ -1,18 +1,19 @@
-"""Speed of FundusAug against a loop over the images, one operation after the other as torchvision has them.
+"""Speed of FundusAug on a batch against a loop over the images with torchvision's operations.
 
-Input: options; output: Markdown rows, images/s of one thread (CPU seconds). Both ways read the same draws and are asserted to agree before
-anything is timed. The reference writes section "FundusAug" of Che et al. (2023) down as it stands: discs by their equation, every blur by
-torchvision's gaussian_blur, spots one by one. (The released code is faster than that loop: it draws one set of parameters per batch.)
+Both read the same random numbers and are asserted to agree before anything is measured. The
+reference follows section "FundusAug" of Che et al. (2023) as it stands: discs by their equation,
+every blur by torchvision's gaussian_blur, spots one by one. The released code is faster than that
+loop, because it draws one set of parameters per batch. Output: a Markdown row, images per second of
+one thread (CPU seconds).
 
-    python benchmarks/fundus_aug.py [--size 256] [--batch 16] [--pairs 5]
+    python benchmarks/bench_fundus_aug.py [--size 256] [--batch 16] [--pairs 5]
 """
 
-import argparse
 import math
 
 import numpy as np
 import torch
-from losses import clock, paired, row
+from _harness import COLUMNS, Results, clock, paired, parser
 from torchvision.transforms.v2 import functional as T
 
 from clipdr.data.fundus_aug import DRAWS, fundus_aug
@@ -101,7 +102,7 @@ OPERATIONS = ((sharpness, 1), (halo, 5), (hole, 7), (spot, 51), (blur, 1))
 
 
 def by_image(image, retina, draw):
-    """FundusAug of one photograph: (3, s, s) float32, (1, s, s) bool, (DRAWS,) in [0, 1)."""
+    """FundusAug of one image: (3, s, s) float32, (1, s, s) bool, (DRAWS,) in [0, 1)."""
     for operation, count in OPERATIONS:
         if draw[0] < 0.5:
             image = operation(image, retina, draw[1 : 1 + count])
@@ -110,14 +111,12 @@ def by_image(image, retina, draw):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=256, help="side of a photograph, pixels")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--pairs", type=int, default=5)
-    arguments = parser.parse_args()
-    now, side = clock(1), arguments.size
+    options = parser(__doc__)
+    options.add_argument("--size", type=int, default=256, help="side of an image, pixels")
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--pairs", type=int, default=5)
+    arguments = options.parse_args()
+    now, side, results = clock(1), arguments.size, Results(__file__, arguments)
     generator = np.random.default_rng(0)
     image = (
         torch.from_numpy(generator.random((arguments.batch, 3, side, side), np.float32)) * 0.6 + 0.1
@@ -132,7 +131,10 @@ def main():
     seconds = paired(
         lambda: fundus_aug(image, retina, draw), reference, arguments.pairs, now, repeats=4
     )
-    row(f"FundusAug, batch {arguments.batch} at {side} px", seconds, ">= 8", count=arguments.batch)
+    results.table(*COLUMNS)
+    work = f"FundusAug, batch {arguments.batch} at {side} px"
+    results.compare(work, seconds, ">= 8", count=arguments.batch)
+    results.write()
 
 
 if __name__ == "__main__":

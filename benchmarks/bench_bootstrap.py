@@ -1,12 +1,14 @@
-"""Weighted bootstrap against scikit-learn on copied rows: the same resamples, the same values, seconds of each and their ratio.
+"""Speed of the weighted bootstrap against scikit-learn on copied rows: same resamples, same values.
 
-Input: none (a simulated test set). Output: one line per metric. Run: python benchmarks/bootstrap.py [--images 2000] [--resamples 1000]
+Input: none (a simulated test set). Output: a line per metric.
+
+    python benchmarks/bench_bootstrap.py [--images 2000] [--resamples 1000]
 """
 
-import argparse
 import time
 
 import numpy as np
+from _harness import Results, parser
 from rich.console import Console
 from rich.progress import track
 
@@ -17,7 +19,7 @@ NAMES = ("auc", "accuracy", "macro_f1", "qwk")
 
 
 def simulate(images):
-    """Two eyes a patient -> grade (N,), probability (N, 5), patient (N,)."""
+    """Simulate two eyes per patient: grade (N,), probability (N, 5), patient (N,)."""
     rng = np.random.default_rng(0)
     grade = rng.choice(5, images, p=[0.45, 0.1, 0.25, 0.1, 0.1])
     return (
@@ -28,20 +30,19 @@ def simulate(images):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--resamples", type=int, default=1000)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--images", type=int, default=2000)
+    options.add_argument("--resamples", type=int, default=1000)
+    arguments = options.parse_args()
     grade, probability, patient = simulate(arguments.images)
     for name in NAMES:  # imports and first calls are not timed
         METRICS[name](grade, probability), reference(name, grade, probability)
 
     start = time.perf_counter()
     weight = resample(patient, arguments.resamples, "benchmark")
-    drawing = time.perf_counter() - start
-    print(
-        f"{arguments.images} images x {arguments.resamples} resamples of patients, drawn in {drawing:.3f} s"
-    )
+    seconds, results = time.perf_counter() - start, Results(__file__, arguments)
+    work = f"{arguments.resamples} resamples of {arguments.images} images by patient"
+    results.add(work, f"{work}: {seconds:.3f} s", seconds=seconds)
     total = {"ours": 0.0, "scikit-learn": 0.0}
     for name in NAMES:
         start = time.perf_counter()
@@ -61,12 +62,25 @@ def main():
         total["scikit-learn"] += (their_seconds := time.perf_counter() - start)
         worst = np.abs(ours - theirs).max()
         ratio = their_seconds / ours_seconds
-        print(
-            f"{name:9} {ours_seconds:7.3f} s  scikit-learn {their_seconds:7.2f} s  {ratio:6.0f} x  differ by {worst:.1e}"
+        results.add(
+            name,
+            f"{name:9} {ours_seconds:7.3f} s  scikit-learn {their_seconds:7.2f} s  {ratio:6.0f} x"
+            f"  largest difference {worst:.1e}",
+            ours_seconds=ours_seconds,
+            reference_seconds=their_seconds,
+            ratio=ratio,
+            largest_difference=worst,
         )
-    print(
-        f"{'all':9} {total['ours']:7.3f} s  scikit-learn {total['scikit-learn']:7.2f} s  {total['scikit-learn'] / total['ours']:6.0f} x"
+    ours_seconds, their_seconds = total["ours"], total["scikit-learn"]
+    ratio = their_seconds / ours_seconds
+    results.add(
+        "all",
+        f"{'all':9} {ours_seconds:7.3f} s  scikit-learn {their_seconds:7.2f} s  {ratio:6.0f} x",
+        ours_seconds=ours_seconds,
+        reference_seconds=their_seconds,
+        ratio=ratio,
     )
+    results.write()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Speed of the synthetic domains: photographs painted and encoded per second. Input: --size, --patients; output: a line per domain.
+"""Speed of the synthetic domains: images rendered and encoded per second.
 
-OMP_NUM_THREADS=1 python benchmarks/synthesize.py --size 256
+Output: a line per domain.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_synthesize.py [--size 256] [--patients 20]
 """
 
-import argparse
 import time
+
+from _harness import Results, parser
 
 from clipdr.data.domains import SYNTHETIC
 from clipdr.data.synthetic.cameras import STYLES
@@ -14,11 +17,11 @@ from clipdr.data.synthetic.renderer import paint
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=256, help="nominal side in pixels")
-    parser.add_argument("--patients", type=int, default=20, help="patients per domain")
-    arguments = parser.parse_args()
-    rates = []
+    options = parser(__doc__)
+    options.add_argument("--size", type=int, default=256, help="nominal side in pixels")
+    options.add_argument("--patients", type=int, default=20, help="patients per domain")
+    arguments = options.parse_args()
+    rates, results = [], Results(__file__, arguments)
     print(
         f"{'domain':14} {'images':>6} {'per wall second':>16} {'per CPU second':>15} {'kB each':>8}"
     )
@@ -35,11 +38,14 @@ def main():
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rates.append((len(eyes), wall, cpu))
-        print(
-            f"{domain:14} {len(eyes):6d} {len(eyes) / wall:16.1f} {len(eyes) / cpu:15.1f} {total / len(eyes) / 1000:8.1f}"
-        )
+        line = f"{domain:14} {len(eyes):6d} {len(eyes) / wall:16.1f} {len(eyes) / cpu:15.1f}"
+        kilobytes = total / len(eyes) / 1000
+        line += f" {kilobytes:8.1f}"
+        results.add(domain, line, images=len(eyes), wall_seconds=wall, cpu_seconds=cpu)
     images, wall, cpu = map(sum, zip(*rates, strict=True))
-    print(f"{'all':14} {images:6d} {images / wall:16.1f} {images / cpu:15.1f}")
+    line = f"{'all':14} {images:6d} {images / wall:16.1f} {images / cpu:15.1f}"
+    results.add("all", line, images=images, wall_seconds=wall, cpu_seconds=cpu)
+    results.write()
 
 
 if __name__ == "__main__":

@@ -1,24 +1,26 @@
-"""Speed of a CLIP-DR training step: what the loop adds to the bare step, and ours against the released way on CLIP's RN50.
+"""Speed of a training step: cost of the loop, and CLIP-DR on CLIP's RN50 against the released way.
 
-demo : a step of the loop (`Images.batch`, learning rate, `train_step`, `after_step`) against forward + backward + optimiser written by
-       hand, same model (clip_dr on the demo tower), on a batch that lies in memory. Ratio: ours / bare, not a speed-up.
-rn50 : a step on a batch in memory, random weights. Released way: both towers in float32, contiguous, the text tower over all 77
-       positions, ranking loss one sample at a time. Ours: image tower under bf16 autocast, channels_last, text tower in float32 over
-       the used positions. Both with the release's settings (random tokens, mask "zero", no smoothing); the two losses are asserted to
-       agree in float32 before anything is timed.
+demo: a step of the loop (`Images.batch`, learning rate, `train_step`, `after_step`) against forward
+    pass, backward pass and optimiser by hand, with the same model (clip_dr on the demo encoder) and
+    a batch in memory. The ratio is ours / bare, not a speed-up.
+rn50: a step on a batch in memory, random weights. Released way: both encoders in float32 and
+    contiguous, the text encoder over all 77 positions, ranking loss one sample at a time. Ours:
+    image encoder under bf16 autocast and channels_last, text encoder in float32 over the used
+    positions. Both with the settings of the release (random tokens, mask "zero", no smoothing). The
+    two losses are asserted to agree in float32.
 
-Input: options; output: Markdown rows.
+Output: Markdown rows.
 
-    python benchmarks/step.py [demo] [rn50] [--pairs 10] [--batch 16] [--threads 1 for demo, 2 for rn50]
+    python benchmarks/bench_step.py [demo] [rn50] [--pairs 10] [--batch 16] [--threads N]
 """
 
-import argparse
 import tempfile
 
 import torch
 import torch.nn.functional as F
-from load import stored
-from losses import clock, paired, rank_by_sample, row
+from _harness import COLUMNS, Results, clock, paired, parser
+from bench_loader import packed_noise
+from bench_ranking_loss import rank_by_sample
 
 from clipdr.config.job import BACKBONES, Training
 from clipdr.data.augmentation import AUGMENTS
@@ -30,26 +32,21 @@ from clipdr.models.backbone import Backbone
 from clipdr.models.prompts import similarity
 from clipdr.training.loop import OPTIMIZERS, set_rate, train_step
 
-POSITIONS = 77  # that the released code runs the text tower over
+POSITIONS = 77  # over which the released code runs the text encoder
 RN50 = {"image": "open_clip/RN50-quickgelu", "weights": "random", "text": "own"}
-RATE = 1e-6  # of learning: nothing is to be fitted here
+RATE = 1e-6  # learning rate; nothing is fitted here
 RELEASE = {"prompts": "tokens", "mask": "zero", "smooth": False}
 
 
-def drawn(batch_size, side):
-    """A Batch of noise with every grade in it."""
-    generator = torch.Generator().manual_seed(0)
-    image, grade = (
-        torch.rand(batch_size, 3, side, side, generator=generator),
-        torch.arange(batch_size) % 5,
-    )
-    return Batch(
-        image, grade, torch.zeros(batch_size, dtype=torch.int64), torch.zeros(batch_size, 5)
-    )
+def noise_batch(count, side):
+    """A Batch of noise with every grade."""
+    image = torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+    grade, domain = torch.arange(count) % 5, torch.zeros(count, dtype=torch.int64)
+    return Batch(image, grade, domain, torch.zeros(count, 5))
 
 
 def whole_text(prompts):
-    """Text features (5, D) with the sentences padded to all positions and the tower run over all of them, as released."""
+    """Text features (5, D) of sentences padded to all positions, as released."""
     tower, embedded = prompts.tower, prompts.embedded()
     hidden = F.pad(embedded, (0, 0, 0, POSITIONS - embedded.shape[1])) + tower.positional_embedding
     hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask))
@@ -76,15 +73,19 @@ def own_loss(method, batch):
     return sum(method.loss(batch).values())
 
 
-def hand_written(method, optimizer, batch, loss):
-    """The bare training step. Gradients are freed after the forward pass: before it, the step took up to 15 % longer (page faults)."""
+def plain_step(method, optimizer, batch, loss):
+    """Do a training step without the loop.
+
+    Gradients are freed after the forward pass. Before it, the step took up to 15 % longer (page
+    faults).
+    """
     total = loss(method, batch)
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     optimizer.step()
 
 
-def demo(arguments, now):
+def demo(arguments, now, results):
     rules = {
         "optimizer": "radam",
         "lr": RATE,
@@ -96,7 +97,7 @@ def demo(arguments, now):
     training = Training(epochs=1, batch_size=arguments.batch, **rules)
     for augment in arguments.augments:
         with tempfile.TemporaryDirectory() as folder:
-            images = stored(folder, arguments.images, arguments.side, arguments.side, augment)
+            images = packed_noise(folder, arguments.images, arguments.side, arguments.side, augment)
             torch.manual_seed(0)
             method = load("clip_dr")(Backbone(BACKBONES["demo"].model_dump(), arguments.side))
             per_epoch = len(images) // training.batch_size
@@ -127,16 +128,16 @@ def demo(arguments, now):
                 method.after_step(step + 1)
 
             def bare(method=method, optimizers=optimizers, batch=batch):
-                hand_written(method, optimizers["main"], batch, own_loss)
+                plain_step(method, optimizers["main"], batch, own_loss)
 
             seconds = paired(ours, bare, arguments.pairs, now)
-        work = f"step of clip_dr, demo tower, {arguments.side} px, batch {arguments.batch}, augment {augment}"
-        row(work, seconds, "<= 1.10", cost=True)
+        work = f"step of clip_dr, demo encoder, {arguments.side} px, batch {arguments.batch}"
+        results.compare(f"{work}, augment {augment}", seconds, "<= 1.10", cost=True)
 
 
-def rn50(arguments, now):
+def rn50(arguments, now, results):
     torch.manual_seed(0)
-    batch = drawn(arguments.batch, 224)
+    batch = noise_batch(arguments.batch, 224)
     methods = {}
     for way, precision in (("released", "fp32"), ("fp32", "fp32"), ("ours", "bf16")):
         torch.manual_seed(0)
@@ -154,46 +155,48 @@ def rn50(arguments, now):
     }
     seconds = paired(
         lambda: train_step(methods["ours"], {"main": optimizers["ours"]}, batch, 0.0),
-        lambda: hand_written(methods["released"], optimizers["released"], batch, released_loss),
+        lambda: plain_step(methods["released"], optimizers["released"], batch, released_loss),
         arguments.pairs,
         now,
     )
-    row(f"step of clip_dr, CLIP RN50, 224 px, batch {arguments.batch}", seconds, ">= 2")
+    work = f"step of clip_dr, CLIP RN50, 224 px, batch {arguments.batch}"
+    results.compare(work, seconds, ">= 2")
 
 
 PARTS = {"demo": (demo, 1), "rn50": (rn50, 2)}  # function, threads unless --threads says otherwise
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{' or '.join(PARTS)}; default: both"
     )
-    parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument(
+    options.add_argument("--pairs", type=int, default=10)
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument(
         "--threads", type=int, help="default: 1 for demo (CPU seconds), 2 for rn50 (wall seconds)"
     )
-    parser.add_argument(
+    options.add_argument(
         "--augments", nargs="+", choices=AUGMENTS, default=["flip", "shared"], help="demo only"
     )
-    parser.add_argument(
+    options.add_argument(
         "--side",
         type=int,
         default=128,
-        help="demo only: side of the stored square and of the input, pixels",
+        help="demo only: side of the packed square and of the input, pixels",
     )
-    parser.add_argument(
-        "--images", type=int, default=512, help="demo only: photographs in the store"
+    options.add_argument(
+        "--images", type=int, default=512, help="demo only: images in the packed array"
     )
-    arguments = parser.parse_args()
+    arguments = options.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"{sorted(unknown)[0]!r} is no part; use {' or '.join(PARTS)}")
+        options.error(f"{sorted(unknown)[0]!r} is unknown; use {' or '.join(PARTS)}")
+    results = Results(__file__, arguments)
+    results.table(*COLUMNS)
     for part in arguments.parts or PARTS:
         function, threads = PARTS[part]
-        function(arguments, clock(arguments.threads or threads))
+        function(arguments, clock(arguments.threads or threads), results)
+    results.write()
 
 
 if __name__ == "__main__":
