@@ -51,8 +51,10 @@ def prose(path: Path):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
-            yield node.lineno, node.value
+        text = node.value if isinstance(node, ast.Constant) else None
+        # the templates of CLIP's prompts, with "{}", are data
+        if isinstance(text, str) and " " in text and "{}" not in text:
+            yield node.lineno, text
 
 
 def findings(path, texts):
