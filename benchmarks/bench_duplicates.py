@@ -1,17 +1,19 @@
-"""How well copies are found (clipdr.data.duplicates), and what it costs.
+"""Accuracy and cost of the search for near-duplicates (clipdr.data.duplicates).
 
-`copies`: photographs of a folder in GDRBench's layout and copies planted of them, each photograph with its copies in one of two halves. On
-the first half a threshold of correlation is chosen, midway between the highest of different photographs and the lowest of 99 % of the
-copies; on the second half recall and false alarms are reported, under it and under the package's. Pairs nobody planted are listed, to be
-looked at: they may be the data set's own copies.
-`scale`: seconds and memory of comparing all fingerprints of a large data set (random ones), and of one alignment.
-Input: options; output: Markdown rows.
+copies: images of a folder in GDRBench's layout and planted copies of them, each image with its
+    copies in one of two halves. On the first half a threshold of correlation is chosen, midway
+    between the highest value of different images and the lowest of 99 % of the copies. On the
+    second half recall and false alarms are reported, at this threshold and at the package's. Pairs
+    that were not planted are listed for inspection, because they may be copies in the dataset.
+scale: seconds and memory of the comparison of all fingerprints of a large dataset (random ones),
+    and of one alignment.
 
-    python benchmarks/leaks.py copies --raw FOLDER [--domains APTOS IDRID] [--count 100] [--size 128]
-    python benchmarks/leaks.py scale [--count 90000]
+Output: Markdown rows.
+
+    python benchmarks/bench_duplicates.py copies --raw FOLDER [--domains APTOS IDRID] [--count 100]
+    python benchmarks/bench_duplicates.py scale [--count 90000]
 """
 
-import argparse
 import io
 import resource
 import tempfile
@@ -20,50 +22,51 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _harness import Results, parser
 from PIL import Image
 
 from clipdr.data import duplicates
 from clipdr.data.preprocessing import prepare
 
 
-def encoded(picture, quality):
+def encoded(image, quality):
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=int(quality))
+    image.save(file, "JPEG", quality=int(quality))
     return Image.open(io.BytesIO(file.getvalue()))
 
 
-def scaled(picture, factor):
-    return picture.resize(
-        (round(factor * picture.width), round(factor * picture.height)), Image.Resampling.LANCZOS
+def scaled(image, factor):
+    return image.resize(
+        (round(factor * image.width), round(factor * image.height)), Image.Resampling.LANCZOS
     )
 
 
-def cut(picture, rng, around=False):
+def cut(image, rng, around=False):
     """5 % of the width and of the height cut off at one end; around: at both."""
-    width, height = picture.size
+    width, height = image.size
     x, y = round(0.05 * width), round(0.05 * height)
     if around:
-        return picture.crop((x, y, width - x, height - y))
+        return image.crop((x, y, width - x, height - y))
     left, top = rng.integers(0, 2) * x, rng.integers(0, 2) * y
-    return picture.crop((left, top, left + width - x, top + height - y))
+    return image.crop((left, top, left + width - x, top + height - y))
 
 
 COPIES = {
-    "renamed": lambda picture, rng: picture,
-    "re-encoded, JPEG 50-90": lambda picture, rng: encoded(picture, rng.integers(50, 91)),
-    "resized 0.5-0.9": lambda picture, rng: scaled(picture, rng.uniform(0.5, 0.9)),
+    "renamed": lambda image, _: image,
+    "re-encoded, JPEG 50-90": lambda image, rng: encoded(image, rng.integers(50, 91)),
+    "resized 0.5-0.9": lambda image, rng: scaled(image, rng.uniform(0.5, 0.9)),
     "cropped, 5 % off each side length": cut,
-    "cropped, 5 % off all four edges": lambda picture, rng: cut(picture, rng, around=True),
-    "flipped left-right": lambda picture, rng: picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "flipped up-down": lambda picture, rng: picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
-    "cropped, resized and re-encoded": lambda picture, rng: encoded(
-        scaled(cut(picture, rng), rng.uniform(0.5, 0.9)), rng.integers(50, 91)
+    "cropped, 5 % off all four edges": lambda image, rng: cut(image, rng, around=True),
+    "flipped left-right": lambda image, _: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+    "flipped up-down": lambda image, _: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+    "cropped, resized and re-encoded": lambda image, rng: encoded(
+        scaled(cut(image, rng), rng.uniform(0.5, 0.9)), rng.integers(50, 91)
     ),
 }
 
 
 def listed(raw, domains):
-    """Paths of the photographs that the split files of some domains name."""
+    """Paths of the images that the split files of some domains name."""
     files = [
         raw / "splits" / f"{domain}_{part}.txt"
         for domain in domains
@@ -78,7 +81,7 @@ def listed(raw, domains):
 
 
 def pool(paths, count, size, rng, folder):
-    """Photographs and `count` copies per kind: rows (source, kind, cx, cy, r, flag), squares, sha256."""
+    """Images and `count` copies per kind: rows of a manifest, and squares."""
     wanted = [("", path) for path in paths] + [
         (kind, path)
         for kind in COPIES
@@ -114,14 +117,14 @@ def pool(paths, count, size, rng, folder):
 
 
 def compared(manifest, squares):
-    """Every pair that is aligned: rows a and b, correlation, whether it was planted, whether the files' pixels are equal."""
-    digests, views, prints = duplicates.looked_at(manifest, {"all": squares})
-    duplicates.CONFIRM = -1.0  # all of them, whatever their correlation
-    pairs, values, _ = duplicates.near(manifest, {"all": squares}, views, prints)
+    """Every aligned pair: rows, correlation, whether it was planted, and whether pixels are equal."""
+    digests, views, prints = duplicates.describe_images(manifest, {"all": squares})
+    duplicates.CONFIRM = -1.0  # all pairs, at any correlation
+    pairs, values, _ = duplicates.near_pairs(manifest, {"all": squares}, views, prints)
     a, b = pairs.T
     source = manifest["source"].to_numpy()
     frame = pd.DataFrame({"a": a, "b": b, "value": values, "planted": source[a] == source[b]})
-    originals = pd.DataFrame(duplicates.exact(manifest, digests), columns=["a", "b"])
+    originals = pd.DataFrame(duplicates.exact_pairs(manifest, digests), columns=["a", "b"])
     equal = {frozenset((source[x], source[y])) for x, y in originals.to_numpy()}
     return frame.assign(
         equal=[frozenset((source[x], source[y])) in equal for x, y in zip(a, b, strict=True)]
@@ -143,10 +146,8 @@ def copies(arguments):
             )
             for half in (0, 1)
         ]
-    propose, duplicates.PROPOSE = (
-        duplicates.PROPOSE,
-        0.7,
-    )  # more different photographs to choose on than the package looks at
+    # a lower value than the package's gives more pairs of different images to choose on
+    propose, duplicates.PROPOSE = duplicates.PROPOSE, 0.7
     first = compared(*halves[0])
     duplicates.PROPOSE = propose
     second = compared(*halves[1])
@@ -156,13 +157,12 @@ def copies(arguments):
     )
     highest = other[other < lowest].max()
     chosen = (highest + lowest) / 2
-    print(
-        f"{len(paths)} photographs; chosen on the first half: {chosen:.3f}, between {highest:.3f} and {lowest:.3f}"
-    )
+    results = Results(__file__, arguments)
+    line = f"{len(paths)} images; chosen on the first half: {chosen:.3f}, between {highest:.3f} and"
+    results.add("threshold", f"{line} {lowest:.3f}", chosen=chosen, package=confirm)
     manifest = halves[1][0]
-    print(
-        "\n| copies in the second half | planted | recall at the chosen threshold | recall at the package's |\n|---|---|---|---|"
-    )
+    columns = ("recall at the chosen threshold", "recall at the package's")
+    results.table("copies in the second half", "planted", *columns)
     to_original = second[second["planted"] & (manifest["kind"].to_numpy()[second["a"]] == "")]
     best = (
         to_original.groupby("b")["value"]
@@ -172,25 +172,27 @@ def copies(arguments):
     )
     for kind in COPIES:
         values = best[manifest["kind"] == kind]
-        print(
-            f"| {kind} | {len(values)} | {(values >= chosen).mean():.1%} | {(values >= confirm).mean():.1%} |"
-        )
+        recalls = [float((values >= threshold).mean()) for threshold in (chosen, confirm)]
+        line = f"| {kind} | {len(values)} | {recalls[0]:.1%} | {recalls[1]:.1%} |"
+        results.add(kind, line, planted=len(values), recall_chosen=recalls[0], recall=recalls[1])
     for name, threshold in (("chosen", chosen), ("package's", confirm)):
-        found = second[second["value"] >= threshold]
-        wrong = found[~found["planted"] & ~found["equal"]]
+        pairs = second[second["value"] >= threshold]
+        wrong = pairs[~pairs["planted"] & ~pairs["equal"]]
         names = sorted(
             {
                 tuple(sorted((manifest["source"][x], manifest["source"][y])))
                 for x, y in wrong[["a", "b"]].to_numpy()
             }
         )
-        precision = found["planted"].sum() / max(found["planted"].sum() + len(wrong), 1)
-        print(
-            f"\n{name} threshold {threshold:.3f}: {len(found)} pairs, precision {precision:.2%} if these {len(names)} are false: {names}"
-        )
-    print(
-        f"aligned: {len(second)} of {len(manifest) * (len(manifest) - 1) // 2} pairs, {(~second['planted']).sum()} of them not planted"
-    )
+        precision = pairs["planted"].sum() / max(pairs["planted"].sum() + len(wrong), 1)
+        line = f"\n{name} threshold {threshold:.3f}: {len(pairs)} pairs, precision {precision:.2%}"
+        line += f" if these {len(names)} are false: {names}"
+        results.add(f"{name} threshold", line, pairs=len(pairs), precision=precision, false=names)
+    total = len(manifest) * (len(manifest) - 1) // 2
+    other = int((~second["planted"]).sum())
+    line = f"aligned: {len(second)} of {total} pairs, {other} of them not planted"
+    results.add("aligned pairs", line, aligned=len(second), pairs=total, not_planted=other)
+    results.write()
 
 
 def scale(arguments):
@@ -205,40 +207,41 @@ def scale(arguments):
     if len(pairs) != 100:
         raise SystemExit(f"{len(pairs)} of 100 flipped copies found")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(
-        f"| all pairs of {arguments.count} fingerprints, four flips | {wall:.0f} s | {cpu:.0f} CPU-s | peak {peak:.0f} MiB |"
-    )
-    picture = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    where = duplicates.view(128, 128, 128, "", 256)
+    results = Results(__file__, arguments)
+    results.table("work", "wall", "CPU", "memory")
+    work = f"all pairs of {arguments.count} fingerprints, four flips"
+    line = f"| {work} | {wall:.0f} s | {cpu:.0f} CPU-s | peak {peak:.0f} MiB |"
+    results.add(work, line, wall_seconds=wall, cpu_seconds=cpu, peak_mib=peak)
+    image = rng.integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    where = duplicates.inner_view(128, 128, 128, "", 256)
     for name, work in {
-        "fingerprint": lambda: duplicates.fingerprint(picture, where),
-        "alignment": lambda: duplicates.agreement(picture, where, np.roll(picture, 40, 0), where),
+        "fingerprint": lambda: duplicates.fingerprint(image, where),
+        "alignment": lambda: duplicates.aligned_correlation(image, where, np.roll(image, 40, 0), where),
     }.items():
         began = time.process_time()
         for _ in range(50):
             work()
-        print(f"| one {name}, 256 px | | {20 * (time.process_time() - began):.2f} CPU-ms | |")
+        cpu = (time.process_time() - began) / 50
+        line = f"| one {name}, 256 px | | {1000 * cpu:.2f} CPU-ms | |"
+        results.add(f"one {name}, 256 px", line, cpu_seconds=cpu)
+    results.write()
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verb = verbs.add_parser("copies")
-    verb.add_argument("--raw", type=Path, required=True, help="folder with images/ and splits/")
-    verb.add_argument(
+    options = parser(__doc__)
+    options.add_argument("--seed", type=int, default=0)
+    commands = options.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("copies")
+    command.add_argument("--raw", type=Path, required=True, help="folder with images/ and splits/")
+    command.add_argument(
         "--domains", nargs="+", default=["APTOS", "EYEPACS", "IDRID", "MESSIDOR", "RLDR"]
     )
-    verb.add_argument("--count", type=int, default=100, help="copies per kind and half")
-    verb.add_argument("--size", type=int, default=128, help="side of the stored square, pixels")
-    verb.set_defaults(work=copies)
-    verb = verbs.add_parser("scale")
-    verb.add_argument("--count", type=int, default=90_000)
-    verb.set_defaults(work=scale)
-    arguments = parser.parse_args()
-    arguments.work(arguments)
+    command.add_argument("--count", type=int, default=100, help="copies per kind and half")
+    command.add_argument("--size", type=int, default=128, help="side of the square, pixels")
+    command = commands.add_parser("scale")
+    command.add_argument("--count", type=int, default=90_000)
+    arguments = options.parse_args()
+    {"copies": copies, "scale": scale}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

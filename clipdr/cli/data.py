@@ -223,7 +223,7 @@ def leaks(
         domain: open_store(data / "store" / f"{domain}.npy", manifest)
         for domain, manifest in manifests.items()
     }
-    pairs, aligned = leakage.find(manifests, stores)
+    pairs, aligned = leakage.find_pairs(manifests, stores)
     write_text(
         results / "leaks.csv", pairs.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     )
@@ -261,7 +261,7 @@ def gate(
     manifest = read_manifests(
         [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     )
-    report = leakage.check(leakage.read(results / "leaks.csv"), fold(manifest, protocol, held_out))
+    report = leakage.check(leakage.read_pairs(results / "leaks.csv"), fold(manifest, protocol, held_out))
     if not allow_leaks:
         leakage.refuse(report, f"{protocol}/{held_out}", results / "leaks.csv")
     name = f"gate/{protocol}/{held_out}.json"

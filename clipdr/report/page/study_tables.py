@@ -116,7 +116,7 @@ def folds(results: Path, protocol: str, held_out: Sequence[str]) -> View:
             continue
         report = json.loads(path.read_text())
         sizes = [cell(report["images"].get(split, 0)) for split in SPLITS]
-        shared = [Cell(leakage.counted(report[case]) or "none") for case in CASES]
+        shared = [Cell(leakage.describe_case(report[case]) or "none") for case in CASES]
         body.append([Cell(name), *sizes, *shared])
     heads = ["Held out", "Train", "Validation", "Test", *CASES.values()]
     caption = f"Images of each fold of protocol {protocol}, and pairs that its splits share."
@@ -128,7 +128,7 @@ def leaks(results: Path) -> list[View]:
     path = Path(results) / "leaks.csv"
     if not path.is_file():
         return []
-    pairs = leakage.read(path).groupby(["kind", "domain_a", "domain_b"], sort=True)
+    pairs = leakage.read_pairs(path).groupby(["kind", "domain_a", "domain_b"], sort=True)
     rows = []
     for (kind, first, second), part in pairs:
         differ = (part["grade_a"] != part["grade_b"]).sum()
