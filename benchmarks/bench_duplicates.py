@@ -117,7 +117,7 @@ def pool(paths, count, size, rng, folder):
 
 
 def compared(manifest, squares):
-    """Every aligned pair: rows, correlation, whether it was planted, and whether pixels are equal."""
+    """Every aligned pair: rows, correlation, whether planted, and whether pixels are equal."""
     digests, views, prints = duplicates.describe_images(manifest, {"all": squares})
     duplicates.CONFIRM = -1.0  # all pairs, at any correlation
     pairs, values, _ = duplicates.near_pairs(manifest, {"all": squares}, views, prints)
@@ -216,7 +216,9 @@ def scale(arguments):
     where = duplicates.inner_view(128, 128, 128, "", 256)
     for name, work in {
         "fingerprint": lambda: duplicates.fingerprint(image, where),
-        "alignment": lambda: duplicates.aligned_correlation(image, where, np.roll(image, 40, 0), where),
+        "alignment": lambda: duplicates.aligned_correlation(
+            image, where, np.roll(image, 40, 0), where
+        ),
     }.items():
         began = time.process_time()
         for _ in range(50):

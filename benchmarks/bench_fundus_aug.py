@@ -45,11 +45,11 @@ def disc(side, column, row, diameter):
     )[None]
 
 
-def sharpness(image, retina, u):
+def sharpness(image, _retina, u):
     return T.adjust_sharpness(image, 2 * u[0])
 
 
-def halo(image, retina, u):
+def halo(image, _retina, u):
     s = image.shape[-1]
     c = whole(u[0], math.ceil(s / 2 - s / 8), math.floor(s / 2 + s / 8))
     a = s * (0.75 + 0.25 * u[1])
@@ -79,7 +79,7 @@ def hole(image, retina, u):
     ).clamp(0, 1)
 
 
-def spot(image, retina, u):
+def spot(image, _retina, u):
     s = image.shape[-1]
     for number in range(whole(u[0], 5, 10)):
         v = u[1 + 5 * number : 6 + 5 * number]
@@ -93,7 +93,7 @@ def spot(image, retina, u):
     return image
 
 
-def blur(image, retina, u):
+def blur(image, _retina, u):
     sigma = 0.1 + 2.9 * u[0]
     return T.gaussian_blur(image, 2 * math.ceil(2 * sigma) + 1, sigma)
 

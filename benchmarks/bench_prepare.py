@@ -1,30 +1,45 @@
-"""Preparing full-size photographs: ours against the method of GDRBench's notebook (Che et al., 2023; after EyeQ, Fu et al., 2019).
+"""Speed of the preparation of full-size images against the method of GDRBench's notebook.
 
-Prints images per second of both on 4752 x 3168 JPEGs (one process, one thread, pairs interleaved, median of the paired ratios), and how
-well their circles agree on real photographs, if a folder of them is named. The notebook's method is written again from its description; it
-needs OpenCV, which the package does not: pip install --target /somewhere opencv-python-headless; PYTHONPATH=/somewhere.
+The notebook is that of Che et al. (2023), after EyeQ (Fu et al., 2019), written again from its
+description. Output: images per second of both on 4752 x 3168 JPEGs (one process, one thread), and
+the agreement of their circles on real images, if a folder of them is named.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=/somewhere python benchmarks/prepare.py [--pairs 10] [--size 256] [--photographs FOLDER] [FILE ...]
+The reference needs OpenCV, which the package does not. Without it only ours is measured. To install
+it: pip install --target FOLDER opencv-python-headless, and set PYTHONPATH=FOLDER.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_prepare.py [--pairs 12] [--images FOLDER] [FILE ...]
 """
 
-import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
+from _harness import COLUMNS, Results, paired, parser, seconds_per_call
 from PIL import Image
 
 from clipdr.data.preprocessing import fundus, prepare
 from clipdr.data.preprocessing.image_io import decode
 
+try:
+    import cv2
+except ImportError:
+    cv2 = None
+
 
 def notebook_circle(image: np.ndarray, corners: int = 2) -> fundus.Circle | None:
-    """Steps 1-8 of the notebook: mask by threshold at half size, centre by row and column sums, radius by the mode of distances.
+    """Find the circle by steps 1-8 of the notebook.
 
-    corners : 2 as released (the two other dark corners of a tight crop count as retina); 4 mends that
+    The mask is a threshold at half size, the centre follows from row and column sums, and the
+    radius from the mode of the distances.
+
+    Args:
+        image: (H, W, 3) uint8.
+        corners: 2 as released, where the two other dark corners of a tight crop count as retina; 4
+            corrects that.
+
+    Returns:
+        The circle, or None.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     half = cv2.resize(
@@ -58,10 +73,12 @@ def notebook_circle(image: np.ndarray, corners: int = 2) -> fundus.Circle | None
 
 
 def notebook(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps 1-12 at full size: photograph and mask, (S, S, 3) and (S, S) uint8."""
+    """Prepare by steps 1-12 at full size: image (S, S, 3) and mask (S, S), both uint8."""
     image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
     height, width = image.shape[:2]
     circle = notebook_circle(image)
+    if circle is None:
+        raise SystemExit(f"{path}: the notebook finds no circle")
     mask = np.zeros((height, width), np.uint8)
     cv2.circle(mask, (int(circle.cx), int(circle.cy)), int(circle.r), 1, -1)
     image = image * mask[:, :, None]
@@ -88,24 +105,21 @@ def notebook(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def full_size(folder: Path, count: int) -> list[Path]:
-    """Drawn photographs of 4752 x 3168 pixels with texture, as JPEGs of about 2 MB."""
+    """Write synthetic images of 4752 x 3168 pixels with texture, as JPEGs of about 2 MB."""
     y, x = np.mgrid[:3168, :4752].astype(np.float32)
     paths = []
     for number in range(count):
-        draw = np.random.default_rng(number)
+        rng = np.random.default_rng(number)
         cx, cy, r = (
-            2376 + draw.uniform(-100, 100),
-            1584 + draw.uniform(-60, 60),
-            draw.uniform(1350, 1520),
+            2376 + rng.uniform(-100, 100),
+            1584 + rng.uniform(-60, 60),
+            rng.uniform(1350, 1520),
         )
         distance = np.hypot(x - cx, y - cy) / r
-        texture = cv2.resize(
-            draw.normal(0, 25, (400, 600)).astype(np.float32),
-            (4752, 3168),
-            interpolation=cv2.INTER_CUBIC,
-        )
+        coarse = Image.fromarray(rng.normal(0, 25, (400, 600)).astype(np.float32))
+        texture = np.asarray(coarse.resize((4752, 3168), Image.Resampling.BICUBIC))
         shade = np.where(distance <= 1, 1 - 0.4 * distance**2, 0.02) * (
-            1 + (texture + draw.normal(0, 6, x.shape)) / 255 * (distance <= 1)
+            1 + (texture + rng.normal(0, 6, x.shape)) / 255 * (distance <= 1)
         )
         image = (shade[:, :, None] * np.array([190, 100, 50])).clip(0, 255).astype(np.uint8)
         paths.append(folder / f"{number}.jpg")
@@ -114,13 +128,13 @@ def full_size(folder: Path, count: int) -> list[Path]:
 
 
 def agreement(one: fundus.Circle, two: fundus.Circle, height: int, width: int) -> float:
-    """Intersection over union of two discs inside the picture."""
+    """Intersection over union of two discs inside the image."""
     a, b = fundus.inside(one, 1, 1, height, width), fundus.inside(two, 1, 1, height, width)
     return (a & b).sum() / (a | b).sum()
 
 
-def circles(folder: Path) -> None:
-    """Print how well our circles agree with the notebook's, as released and with all four corners seen as background."""
+def circles(folder: Path, results: Results) -> None:
+    """Compare our circles with the notebook's, as released and with four background corners."""
     paths = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
     )
@@ -134,62 +148,64 @@ def circles(folder: Path) -> None:
                 found.append((agreement(ours, theirs, *image.shape[:2]), path.name))
     for corners, found in shares.items():
         values = np.array([share for share, _ in found])
-        print(
-            f"circles, notebook with {corners} corners: both find one on {len(values)} of {len(paths)} photographs"
-        )
+        if not len(values):
+            print(f"circles, notebook with {corners} corners: no image on which both find one")
+            continue
         low, middle, agree = np.percentile(values, 5), np.median(values), (values >= 0.97).mean()
-        print(f"  IoU median {middle:.4f}, 5th percentile {low:.4f}, at least 0.97: {agree:.1%}")
-        print("  least:", ", ".join(f"{name} {share:.2f}" for share, name in sorted(found)[:6]))
+        work = f"circles, notebook with {corners} corners"
+        line = (
+            f"{work}: both find one on {len(values)} of {len(paths)} images\n"
+            f"  IoU median {middle:.4f}, 5th percentile {low:.4f}, at least 0.97: {agree:.1%}\n"
+            f"  least: {', '.join(f'{name} {share:.2f}' for share, name in sorted(found)[:6])}"
+        )
+        results.add(work, line, images=len(values), iou_median=middle, iou_5=low, share_97=agree)
 
 
-def speed(paths: list[Path], pairs: int, size: int) -> None:
-    seconds = []
-    for number in range(pairs):
-        path = paths[number % len(paths)]
-        start = time.process_time()
-        notebook(path, size)
-        middle = time.process_time()
-        prepared = prepare.prepare_image(path, "EYEPACS", size)
-        seconds.append((middle - start, time.process_time() - middle))
-        if prepared.reason:
-            raise SystemExit(f"{path}: {prepared.reason}")
-    theirs, ours = (statistics.median(column) for column in zip(*seconds, strict=True))
-    ratio = statistics.median(a / b for a, b in seconds)
+def speed(paths: list[Path], pairs: int, size: int, results: Results) -> None:
+    """Measure both ways, or ours alone without OpenCV."""
+    ours, theirs = ([paths[number % len(paths)] for number in range(pairs + 1)] for _ in range(2))
+    ours, theirs = iter(ours), iter(theirs)
+
+    def own():
+        path = next(ours)
+        if reason := prepare.prepare_image(path, "EYEPACS", size).reason:
+            raise SystemExit(f"{path}: {reason}")
+
+    work = f"prepare, 4752x3168 JPEG to {size} px"
     megabytes = sum(path.stat().st_size for path in paths) / len(paths) / 1e6
-    print(
-        f"prepare at {size} pixels, {pairs} pairs over {len(paths)} JPEGs of {megabytes:.1f} MB, CPU seconds of one thread:"
-    )
-    print(
-        f"  notebook {1 / theirs:.2f} images/s, ours {1 / ours:.2f} images/s, ratio {ratio:.1f} (median of pairs)"
-    )
+    print(f"{len(paths)} JPEGs of {megabytes:.1f} MB, CPU seconds of one thread")
+    results.table(*COLUMNS)
+    if cv2 is None:
+        seconds = seconds_per_call(own, pairs, time.process_time)
+        line = f"| {work} | {1 / seconds:.1f} images/s | skipped: OpenCV is missing | - | >= 8 |"
+        results.add(work, line, ours_seconds=seconds)
+        return
+    seconds = paired(own, lambda: notebook(next(theirs), size), pairs, time.process_time)
+    results.compare(work, seconds, ">= 8", count=1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(__doc__)
+    options.add_argument(
+        "files", nargs="*", type=Path, help="full-size JPEGs; default: six synthetic images"
     )
-    parser.add_argument(
-        "files",
-        nargs="*",
-        type=Path,
-        help="full-size JPEGs; without any, six are drawn in a temporary folder",
+    options.add_argument("--pairs", type=int, default=12)
+    options.add_argument("--size", type=int, default=256, help="side of the packed square, pixels")
+    options.add_argument(
+        "--images", type=Path, help="folder of real images, for the agreement of the circles"
     )
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--size", type=int, default=256, help="side of the stored square, pixels")
-    parser.add_argument(
-        "--photographs",
-        type=Path,
-        help="folder of real photographs for the agreement of the circles",
-    )
-    arguments = parser.parse_args()
-    cv2.setNumThreads(1)
+    arguments = options.parse_args()
+    if cv2 is None and arguments.images:
+        options.error("--images needs OpenCV; see the text above")
+    if cv2 is not None:
+        cv2.setNumThreads(1)
+    results = Results(__file__, arguments)
     with tempfile.TemporaryDirectory() as folder:
         paths = arguments.files or full_size(Path(folder), 6)
-        for path in paths:
-            prepare.prepare_image(path, "EYEPACS", arguments.size)  # imports and file cache
-        speed(paths, arguments.pairs, arguments.size)
-    if arguments.photographs:
-        circles(arguments.photographs)
+        speed(paths, arguments.pairs, arguments.size, results)
+    if arguments.images:
+        circles(arguments.images, results)
+    results.write()
 
 
 if __name__ == "__main__":

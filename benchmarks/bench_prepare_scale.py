@@ -1,13 +1,14 @@
-"""`prepare` on very many photographs: peak memory of every process, and images per second in each quarter of the work.
+"""Memory and rate of `clipdr prepare` on very many images.
 
-Draws a few photographs, links them (hard links) under as many names as asked in GDRBench's layout, and runs `clipdr prepare` on them as a
-user does. Memory is the kernel's high-water mark (VmHWM) of the command and of each worker. Rates are given per second of wall clock and,
-since other work on the machine slows that, per second of processor time of all its processes. Linux only.
+Generates a few images, links them (hard links) under as many names as asked in GDRBench's layout,
+and runs `clipdr prepare` on them as a user does. Output: peak memory of every process, and images
+per second in each quarter of the work. Memory is the kernel's high-water mark (VmHWM) of the
+command and of each worker. Rates are per second of wall clock and, because other work on the
+machine slows that, per second of processor time of all its processes. Linux only.
 
-    OMP_NUM_THREADS=1 python benchmarks/prepare_scale.py [--count 20000] [--distinct 200] [--side 256] [--size 112] [--processes 2]
+    OMP_NUM_THREADS=1 python benchmarks/bench_prepare_scale.py [--count 20000] [--processes 2]
 """
 
-import argparse
 import itertools
 import os
 import subprocess
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _harness import Results, parser
 
 from clipdr.data.synthetic.dataset import encode
 from clipdr.data.synthetic.patients import eye
@@ -26,11 +29,14 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def layout(raw: Path, count: int, distinct: int, side: int) -> None:
-    """Split files of `count` photographs, every fourth in crossval, and their hard links to `distinct` drawn ones of `side` pixels."""
-    drawn = raw / "drawn"
-    drawn.mkdir(parents=True)
+    """Write split files of `count` images, and hard links to `distinct` synthetic ones.
+
+    Every fourth image is in crossval; images have `side` pixels.
+    """
+    originals = raw / "originals"
+    originals.mkdir(parents=True)
     for number in range(distinct):
-        (drawn / f"{number}.jpg").write_bytes(
+        (originals / f"{number}.jpg").write_bytes(
             encode(paint(eye("SIM_RLDR", number + 1, "left", number % 5, 0), side)[0], ".jpg", 90)
         )
     (raw / "images" / DOMAIN / "Images").mkdir(parents=True)
@@ -38,7 +44,7 @@ def layout(raw: Path, count: int, distinct: int, side: int) -> None:
     lines = {"train": [], "crossval": []}
     for number in range(count):
         image = f"{DOMAIN}/Images/{number}_left.jpeg"
-        os.link(drawn / f"{number % distinct}.jpg", raw / "images" / image)
+        os.link(originals / f"{number % distinct}.jpg", raw / "images" / image)
         lines["crossval" if number % 4 == 3 else "train"].append(
             f"{image} {number % distinct % 5}\n"
         )
@@ -56,7 +62,7 @@ def family(pid: int) -> list[int]:
 
 
 def use(pid: int) -> tuple[float, float]:
-    """(MB of peak resident memory, seconds of processor time) of a process; (0, 0) where it has ended."""
+    """Peak resident memory in MB and processor seconds of a process; (0, 0) if it has ended."""
     try:
         status = dict(
             line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -72,7 +78,11 @@ def use(pid: int) -> tuple[float, float]:
 def run(
     raw: Path, data: Path, count: int, size: int, processes: int
 ) -> tuple[list[tuple[float, float]], dict[int, float]]:
-    """(wall, processor) seconds when each quarter of the store was written, the start first; peak memory per process."""
+    """Run the command.
+
+    Returns (wall, processor) seconds when each quarter of the array was written, the start first,
+    and the peak memory of every process.
+    """
     command = [
         sys.executable,
         "-m",
@@ -105,37 +115,33 @@ def run(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser(__doc__)
+    options.add_argument("--count", type=int, default=20000)
+    options.add_argument(
+        "--distinct", type=int, default=200, help="images; the others are links to them"
     )
-    parser.add_argument("--count", type=int, default=20000)
-    parser.add_argument(
-        "--distinct", type=int, default=200, help="photographs drawn; the others are links to them"
-    )
-    parser.add_argument(
-        "--side", type=int, default=256, help="nominal side of the photographs, pixels"
-    )
-    parser.add_argument("--size", type=int, default=112, help="side of the stored square, pixels")
-    parser.add_argument("--processes", type=int, default=2)
-    arguments = parser.parse_args()
+    options.add_argument("--side", type=int, default=256, help="nominal side of the images, pixels")
+    options.add_argument("--size", type=int, default=112, help="side of the packed square, pixels")
+    options.add_argument("--processes", type=int, default=2)
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         raw, data = Path(folder) / "raw", Path(folder) / "data"
         layout(raw, arguments.count, arguments.distinct, arguments.side)
         marks, peak = run(raw, data, arguments.count, arguments.size, arguments.processes)
-    print(
-        f"prepare of {arguments.count} photographs of {arguments.side} pixels to {arguments.size}, {arguments.processes} processes:"
-    )
-    print(
-        "  peak memory per process: "
-        + ", ".join(f"{memory:.0f} MB" for memory in sorted(peak.values(), reverse=True) if memory)
-    )
+    results = Results(__file__, arguments)
+    work = f"prepare of {arguments.count} images of {arguments.side} to {arguments.size} pixels"
+    memory = [value for value in sorted(peak.values(), reverse=True) if value]
+    print(f"{work}, {arguments.processes} processes:")
+    line = f"  peak memory per process: {', '.join(f'{value:.0f} MB' for value in memory)}"
+    results.add(work, line, peak_mb=memory)
     for number, (before, after) in enumerate(itertools.pairwise(marks), start=1):
         wall, processor = (
             arguments.count / PARTS / (b - a) for a, b in zip(before, after, strict=True)
         )
-        print(
-            f"  quarter {number}: {wall:.0f} images/s, {processor:.0f} images per second of processor time"
-        )
+        line = f"  quarter {number}: {wall:.0f} images/s, {processor:.0f} images per second of "
+        line += "processor time"
+        results.add(f"quarter {number}", line, per_wall_second=wall, per_cpu_second=processor)
+    results.write()
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Speed of a pre-training step: what the loop adds to the bare forward and backward pass, and what a second process gives.
+"""Speed of a pre-training step: cost of the loop, and gain of a second process.
 
-loop  : `Visits.batch` and `training.train_step` (three levels, temperatures, clipping, AdamW) on drawn patients with two eyes, against
-        forward and backward of the image tower alone on a batch in memory: ratio = bare / loop, the share of the loop that is bare.
-        Images per second of one thread; CPU seconds are counted.
-two   : the same step by two processes of one thread each (gloo, gathered negatives, half of the batch each), against one process with
-        one thread; wall seconds, so run it on a machine that does nothing else. BatchNorm frozen, as it must be on a CPU.
+loop: `Visits.batch` and `training.train_step` (three levels, temperatures, clipping, AdamW) on
+    synthetic patients with two eyes, against forward and backward pass of the image encoder alone
+    on a batch in memory. The ratio is bare / loop. Images per second of one thread (CPU seconds).
+two: the same step by two processes of one thread each (gloo, gathered negatives, half of the batch
+    each), against one process with one thread. Wall seconds are measured, so run it on a machine
+    that does nothing else. BatchNorm is frozen, as it must be on a CPU.
 
-Input: options; output: Markdown rows.
+Output: Markdown rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/pretrain.py [loop] [two] [--pairs 5] [--batch 16] [--side 96] [--image timm/tf_efficientnet_lite0]
+    OMP_NUM_THREADS=1 python benchmarks/bench_pretrain.py [loop] [two] [--pairs 5] [--batch 16]
 """
 
-import argparse
 import resource
 import tempfile
 import time
@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from _harness import Results, parser
 from torch.nn.parallel import DistributedDataParallel
 
 from clipdr.data.manifest import DTYPES
@@ -31,11 +32,14 @@ from clipdr.pretrain import run
 from clipdr.pretrain.data import patients_table
 from clipdr.pretrain.settings import rules
 
-REPORT = "Left eye: moderate non-proliferative diabetic retinopathy, drusen {}. Right eye: normal fundus, cataract {}."
+REPORT = (
+    "Left eye: moderate non-proliferative diabetic retinopathy, drusen {}. "
+    "Right eye: normal fundus, cataract {}."
+)
 
 
 def cohort(data, patients, side):
-    """A packed store of noise and its patients table."""
+    """Write a packed array of noise; return its patients table."""
     rng = np.random.default_rng(0)
     for folder in ("store", "manifests"):
         (data / folder).mkdir(parents=True)
@@ -88,8 +92,8 @@ def cpu():
     return used.ru_utime + used.ru_stime
 
 
-def loop(arguments):
-    """CPU seconds of the loop's step and of the bare passes, in turn."""
+def loop(arguments, results):
+    """Measure CPU seconds of the step of the loop and of the bare passes, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         model, visits, settings, optimizer = prepared(arguments, folder)
         scaler, rows, seen = (
@@ -113,16 +117,17 @@ def loop(arguments):
                 began = cpu()
                 step()
                 spent.append(cpu() - began)
-            if turn:  # the first pays for the allocator
+            if turn:  # the first includes the allocation of memory
                 seen.append(spent)
     seen = np.array(seen)
     rate, share = 2 * arguments.batch / np.median(seen[:, 0]), np.median(seen[:, 1] / seen[:, 0])
-    what = f"loop, {arguments.image}, {arguments.side} px, {arguments.batch} patients"
-    print(f"| {what} | {rate:.1f} images/s per core | bare / loop {share:.2f} |")
+    work = f"loop, {arguments.image}, {arguments.side} px, {arguments.batch} patients"
+    line = f"| {work} | {rate:.1f} images/s per core | bare / loop {share:.2f} |"
+    results.add(work, line, images_per_second=rate, ratio=share)
 
 
-def work(rank, world, arguments, folder, out):
-    """One process of `two`: median wall seconds of a step, from rank 0."""
+def run_process(rank, world, arguments, folder, out):
+    """Run one process of `two`; rank 0 sends the median wall seconds of a step."""
     warnings.filterwarnings("ignore", message=".*all_gather.*")
     torch.set_num_threads(1)
     if world > 1:
@@ -141,29 +146,30 @@ def work(rank, world, arguments, folder, out):
         dist.destroy_process_group()
 
 
-def two(arguments):
-    found, context = {}, mp.get_context("spawn")
+def two(arguments, results):
+    seconds, context = {}, mp.get_context("spawn")
     for world in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             out = context.SimpleQueue()
-            mp.spawn(work, (world, arguments, folder, out), nprocs=world)
-            found[world] = out.get()
-    rate = 2 * arguments.batch / found[2]
-    print(
-        f"| two processes, {arguments.image}, {arguments.side} px | {rate:.1f} images/s | one / two {found[1] / found[2]:.2f} |"
-    )
+            mp.spawn(run_process, (world, arguments, folder, out), nprocs=world)
+            seconds[world] = out.get()
+    rate, ratio = 2 * arguments.batch / seconds[2], seconds[1] / seconds[2]
+    work = f"two processes, {arguments.image}, {arguments.side} px"
+    line = f"| {work} | {rate:.1f} images/s | one / two {ratio:.2f} |"
+    results.add(work, line, images_per_second=rate, ratio=ratio)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", default=["loop"], help="loop, two")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--side", type=int, default=96)
-    parser.add_argument("--image", default="timm/tf_efficientnet_lite0")
-    chosen = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("parts", nargs="*", default=["loop"], help="loop, two")
+    options.add_argument("--pairs", type=int, default=5)
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--side", type=int, default=96)
+    options.add_argument("--image", default="timm/tf_efficientnet_lite0")
+    arguments = options.parse_args()
     torch.set_num_threads(1)
-    for part in chosen.parts:
-        {"loop": loop, "two": two}[part](chosen)
+    results = Results(__file__, arguments)
+    results.table("work", "ours", "ratio")
+    for part in arguments.parts:
+        {"loop": loop, "two": two}[part](arguments, results)
+    results.write()
