@@ -64,7 +64,7 @@ def sheet(manifest: pd.DataFrame, store: np.ndarray) -> Figure:
         top, left = grade * step, place * step
         mosaic[top : top + side, left : left + side] = store[row]
     totals = manifest["grade"].value_counts()
-    with style.style():
+    with style.figure_style():
         figure = Figure(figsize=(1.5 * style.WIDTH, 4.25), layout="constrained")
         axis = figure.subplots()
         axis.imshow(mosaic[: -(step - side), : -(step - side)])
@@ -76,7 +76,9 @@ def sheet(manifest: pd.DataFrame, store: np.ndarray) -> Figure:
         axis.tick_params(length=0)
         axis.grid(visible=False)
         axis.set_frame_on(False)
-        style.suptitle(figure, [name], f"{name}, {COLUMNS} of each grade, sampled at random")
+        style.set_domains_title(
+            figure, [name], f"{name}, {COLUMNS} of each grade, sampled at random"
+        )
     return figure
 
 
@@ -94,7 +96,7 @@ def quality_figure(measures: Mapping[str, pd.DataFrame]) -> Figure:
 
     names = list(measures)
     lines = {"linewidth": 0.6}
-    with style.style():
+    with style.figure_style():
         height = 0.9 + 2 * (0.45 + 0.2 * len(names))
         figure = Figure(figsize=(1.5 * style.WIDTH, height), layout="constrained")
         axes = figure.subplots(2, 2, sharey=True)
@@ -118,5 +120,7 @@ def quality_figure(measures: Mapping[str, pd.DataFrame]) -> Figure:
             axis.set_yticks(range(1, len(names) + 1), names)
             axis.grid(axis="y", visible=False)
         axes[0, 0].invert_yaxis()
-        style.suptitle(figure, names, "sharpness and exposure inside the disc, at the stored size")
+        style.set_domains_title(
+            figure, names, "sharpness and exposure inside the disc, at the stored size"
+        )
     return figure

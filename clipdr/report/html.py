@@ -63,7 +63,7 @@ def document(title: str, body: Markup, *, script: bool = False) -> str:
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
         policy.append(f"script-src 'sha256-{digest}'")
     policy += ["base-uri 'none'", "form-action 'none'"]
-    return render(
+    text = render(
         "document.html",
         title=title,
         body=body,
@@ -71,6 +71,7 @@ def document(title: str, body: Markup, *, script: bool = False) -> str:
         script=Markup(code),
         policy="; ".join(policy),
     )
+    return str(text)
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -1,4 +1,6 @@
-"""A headless Chromium for tests, spoken to over a pipe (DevTools protocol): no driver, no port, no further package.
+"""Headless Chromium for tests, driven over a pipe with the DevTools protocol.
+
+It needs no driver, no port and no further package.
 
 Debian: apt-get install chromium. CLIPDR_CHROMIUM names another binary.
 """
@@ -16,14 +18,17 @@ BINARIES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PATIENCE = 60  # seconds for one answer
 
 
-def found():
+def binary():
     """Path of a Chromium, or None."""
     named = os.environ.get("CLIPDR_CHROMIUM")
     return shutil.which(named) if named else next(filter(None, map(shutil.which, BINARIES)), None)
 
 
 class Browser:
-    """One page in one browser. As a context; `events` holds every message of the browser that was no answer."""
+    """One page in one browser, as a context.
+
+    `events` holds every message of the browser that was no answer.
+    """
 
     def __enter__(self):
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -42,13 +47,13 @@ class Browser:
             "--disable-extensions",
             f"--user-data-dir={self.profile.name}",
         ]
-        # the browser reads commands from descriptor 3 and answers on 4; the shell renames ours, whatever their numbers are
+        # The browser reads commands from descriptor 3 and answers on 4; the shell renames ours.
         script = f'exec "$0" "$@" 3<&{there} 4>&{back}'
         command = [
             "bash",
             "-c",
             script,
-            found(),
+            binary(),
             "--remote-debugging-pipe",
             *options,
             "about:blank",
@@ -126,13 +131,14 @@ class Browser:
         return answer["result"].get("value")
 
     def mouse(self, selector, click=False):
-        """Move the mouse to the middle of the first element of a selector, as a user would; click it if asked."""
+        """Move the mouse to the middle of the first element of a selector; click it if asked."""
         element = f"document.querySelector({json.dumps(selector)})"
         self.js(
             f"{element}.scrollIntoView({{block: 'center', inline: 'center', behavior: 'instant'}})"
         )
         x, y = self.js(
-            f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({element}.getBoundingClientRect())"
+            "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
+            f"({element}.getBoundingClientRect())"
         )
         for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
             button = "none" if kind == "mouseMoved" else "left"
@@ -146,7 +152,7 @@ class Browser:
             )
 
     def complaints(self):
-        """Everything the console would show in red or yellow: exceptions, violations of the page's policy, failed loads."""
+        """Messages of the console: exceptions, violations of the policy, failed loads."""
         said = {
             "Runtime.exceptionThrown",
             "Log.entryAdded",
@@ -164,7 +170,7 @@ class Browser:
         ]
         return [address for address in asked if not address.startswith("data:")]
 
-    def picture(self, path, whole=False):
+    def screenshot(self, path, whole=False):
         """Screenshot as PNG, of the window or of the whole page."""
         clip = {}
         if whole:

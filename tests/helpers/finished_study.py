@@ -1,4 +1,4 @@
-"""A finished toy study with everything that the page shows, its page, and that page taken apart. Used by the tests of the report."""
+"""A finished toy study with everything that the report shows, and its report."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clipdr.cli import data as data_verbs
+from clipdr.cli import data as data_commands
 from clipdr.cli import evaluation, report
 from clipdr.data.splits import fold
 from clipdr.evaluation.schema import LOGITS, PROBABILITIES
@@ -24,14 +24,17 @@ SHARPNESS = {"erm": 0.5, "ordinal_clip": 1.5, "clip_dr": 3.0}  # of the logits a
 
 
 def predictions(manifest, protocol, method, held_out):
-    """Predictions of one run: logits that fall with the distance from the true grade, and noise. `last` has other noise."""
+    """Predictions of one run: logits that fall with the distance from the true grade, plus noise.
+
+    The rule `last` has other noise.
+    """
     frames, parts = [], fold(manifest, protocol, held_out)
-    for place, selection in enumerate(("source_val", "last")):
+    for number, selection in enumerate(("source_val", "last")):
         for split in ("val", "test"):
             rows = parts[split]
             rng = np.random.default_rng(
                 [
-                    place,
+                    number,
                     METHODS.index(method),
                     NAMES.index(held_out.removeprefix("all_but_")),
                     len(rows),
@@ -107,7 +110,15 @@ def read_manifest(data):
 
 
 def build(root, toy):
-    """root, run folders: a scored study of three methods, whose names, commits and reasons hold markup. toy: folder of its data"""
+    """Make a scored study of three methods whose names, commits and reasons hold markup.
+
+    Args:
+        root: Folder of the study.
+        toy: Folder of its data.
+
+    Returns:
+        The root and the run folders.
+    """
     data, results = root / "data", root / "results"
     for folder in ("manifests", "store"):
         shutil.copytree(toy / folder, data / folder)
@@ -134,9 +145,9 @@ def build(root, toy):
     ]
     evaluation.collect(runs, results)
     evaluation.compare(runs, "clip_dr", results)
-    data_verbs.leaks(",".join(NAMES), data, results)
+    data_commands.leaks(",".join(NAMES), data, results)
     for name in NAMES:
-        data_verbs.gate("dg", name, ",".join(NAMES), data, results, True)
+        data_commands.gate("dg", name, ",".join(NAMES), data, results, True)
     report.data_report(",".join(NAMES), data, results)
     for name in TABLES:
         report.table(name, runs, results)
@@ -149,6 +160,7 @@ def build(root, toy):
 
 
 def write(study, name="report.html", **changes):
+    """Write the report of the study; its path."""
     root, runs = study
     options = {
         "tables": TABLES,

@@ -1,5 +1,7 @@
 """Averages and comparisons with known values, as tables and figures read them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -18,7 +20,7 @@ def averages(
     protocol="dg",
     metrics=("auc", "accuracy", "macro_f1", "qwk", "mae"),
 ):
-    """The frame of `evaluate.average` with the same value for every metric; None = not run, then no average either."""
+    """Averages with the same value for every metric; None: not run, then no average either."""
     rows = []
     for method, values in means.items():
         cells = [
@@ -83,3 +85,39 @@ def compared(p_holm=0.01):
             }
             rows.append(row)
     return pd.DataFrame(rows)[COMPARISONS]
+
+
+def texts(table, column):
+    """Texts of a column by row."""
+    return table.cells[table.cells["column"] == column].set_index("method")["text"].to_dict()
+
+
+def marks(table, column):
+    """Marks of a column by row."""
+    return table.cells[table.cells["column"] == column].set_index("method")["mark"].to_dict()
+
+
+def assert_latex_is_sound(text, rows, columns):
+    """Balanced braces, equal rows, no bare special character, only known commands."""
+    plain = re.sub(r"\\[\\&%$#_{}]", "", text)
+    depth = 0
+    for c in plain:
+        depth += (c == "{") - (c == "}")
+        assert depth >= 0
+    assert depth == 0
+    assert (
+        re.findall(r"\\begin\{(\w+)\}", text)
+        == re.findall(r"\\end\{(\w+)\}", text)[::-1]
+        == ["table", "tabular"]
+    )
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(lines) == rows + 1
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {columns - 1}
+    assert not re.search(r"[#%^~<>±]", plain), "bare special character"
+    assert "_" not in plain.replace(r"\label{tab:dg_auc}", "")
+    assert plain.count("$") % 2 == 0
+    allowed = "begin end centering caption label scriptsize setlength tabcolsep toprule midrule "
+    allowed += "bottomrule textbf underline pm par smallskip dag Delta parbox linewidth "
+    allowed += "textbackslash textasciitilde textasciicircum textless textgreater"
+    assert set(re.findall(r"\\([A-Za-z]+)", text)) <= set(allowed.split())

@@ -1,13 +1,13 @@
-"""The checklists: numbers complete and in order, every fact they name can be made, and no item that nothing answers looks answered."""
+"""Checklists: complete and in order, and no item that nothing answers looks answered."""
 
 import re
 
 import pytest
 
 from clipdr.report.checklist import AUTHOR, CLAIM, TRIPOD, Fact, Item, answer, counted
-from clipdr.report.page import build
+from clipdr.report.page import layout
 
-SECTIONS = {"summary", *build.TOPICS}
+SECTIONS = {"summary", *layout.SECTIONS}
 
 
 def test_claim_has_its_44_items_in_order():
@@ -43,7 +43,7 @@ def test_without_facts_every_item_is_the_authors(items):
     assert {one.status for one in answer(items, {})} == {AUTHOR}
 
 
-def test_an_item_is_answered_only_if_all_its_facts_are_there_and_nothing_is_left():
+def test_item_needs_all_its_facts_to_be_answered():
     items = (
         Item("1", "a", ("x", "y")),
         Item("2", "b", ("x",), "the rest"),

@@ -1,4 +1,4 @@
-"""The data report: counts against the official ones, sizes, quality with a known answer, sample sheets, and a page that loads nothing."""
+"""Data report: counts, sizes, quality with known answers, sample sheets, and an offline file."""
 
 import re
 import shutil
@@ -13,13 +13,15 @@ from clipdr import DataError
 from clipdr.data.domains import DOMAINS
 from clipdr.data.preprocessing import quality
 from clipdr.report import data_report, data_report_html
+from clipdr.report.data_counts import Domain, count_table, counts
+from clipdr.report.data_report_figures import quality_figure, samples, sheet
 
 NAMES = ("SIM_APTOS", "SIM_IDRID", "SIM_RLDR")
 SIDE = 48
 
 
 def manifest(rows, name="APTOS", **columns):
-    """A manifest of `rows` photographs whose disc fills the square."""
+    """A manifest of `rows` images whose disc fills the square."""
     frame = pd.DataFrame(
         {
             "image": [f"{name}/x/p{i:03d}.png" for i in range(rows)],
@@ -48,19 +50,24 @@ def manifest(rows, name="APTOS", **columns):
 def part(name, frame, rejected=()):
     store = np.full((len(frame), SIDE, SIDE, 3), 80, np.uint8)
     refused = pd.DataFrame(rejected, columns=["image", "grade", "split", "reason"])
-    return data_report.Domain(name, frame, store, refused, quality.measure(frame, store))
+    return Domain(name, frame, store, refused, quality.measure(frame, store))
+
+
+def summary(domain):
+    """Summary of a domain."""
+    return data_report.summary(domain.manifest, domain.rejected, domain.quality)
 
 
 @pytest.fixture(scope="module")
 def report(toy, tmp_path_factory):
-    """The report of the toy study, one of whose pictures was rejected for a reason with HTML in it."""
+    """Data report of the toy study, with one rejected image whose reason holds HTML."""
     data = tmp_path_factory.mktemp("data")
     for folder in ("manifests", "store"):
         shutil.copytree(toy / folder, data / folder)
     (data / "rejected").mkdir()
     for name in NAMES:
         rows = (
-            [("SIM_RLDR/x/<b>.png", 2, "val", 'not <script>alert("x")</script> & a picture')]
+            [("SIM_RLDR/x/<b>.png", 2, "val", 'not <script>alert("x")</script> & an image')]
             if name == "SIM_RLDR"
             else []
         )
@@ -74,7 +81,7 @@ def report(toy, tmp_path_factory):
 
 
 def test_quality_has_the_known_answers():
-    """A flat picture is not sharp at all; a checkerboard has the variance of its Laplacian; a white half is a clipped half."""
+    """A flat image, a checkerboard, and images with a white or a black half."""
     frame = manifest(4)
     store = np.full((4, SIDE, SIDE, 3), 100, np.uint8)
     chequered = np.indices((SIDE, SIDE)).sum(0) % 2
@@ -103,18 +110,21 @@ def test_quality_looks_inside_the_disc_only():
     assert np.isnan(quality.measure(manifest(1, r=0.0), store)[quality.COLUMNS]).all(axis=None)
 
 
-def test_a_photograph_without_a_known_disc_is_not_measured():
-    """Its background would count as underexposed retina, and its rim as sharpness; a page of nothing else is drawn all the same."""
+def test_image_without_a_known_disc_is_not_measured():
+    """Its background would count as underexposed retina and its rim as sharpness.
+
+    A figure without any measured image is plotted all the same.
+    """
     store = np.full((3, SIDE, SIDE, 3), 80, np.uint8)
     measured = quality.measure(manifest(3, flag=["squeezed", "text", "no_disc text"]), store)
     assert measured["brightness"].isna().to_list() == [True, False, True]
     flagged = part("CLINIC", manifest(10, "CLINIC", flag="squeezed"))
-    assert data_report.summary(flagged).quality == ["n/a"] * 4
-    assert data_report.summary(flagged).measured == 0
-    assert data_report.quality_figure([flagged]) is not None
+    assert summary(flagged).quality == ["n/a"] * 4
+    assert summary(flagged).measured == 0
+    assert quality_figure({"CLINIC": flagged.quality}) is not None
 
 
-def test_blur_lowers_sharpness_photograph_by_photograph(toy):
+def test_blur_lowers_sharpness_of_every_image(toy):
     from scipy import ndimage
 
     frame = pd.read_csv(toy / "manifests/SIM_APTOS.csv", keep_default_na=False)
@@ -136,39 +146,37 @@ def test_counts_are_compared_with_the_official_ones():
     frame = manifest(len(rows), "IDRID").assign(
         grade=[grade for grade, _ in rows], split=[split for _, split in rows]
     )
-    whole = data_report.counts([part("IDRID", frame)])
+    whole = counts([part("IDRID", frame)])
     assert (whole["difference"] == 0).all()
     assert whole["images"].sum() == sum(map(sum, official.values()))
     less = frame.iloc[2:].reset_index(
         drop=True
-    )  # two photographs of grade 0 in train: one was rejected, one is missing
-    counted = data_report.counts(
-        [part("IDRID", less, [("IDRID/x/bad.png", 0, "train", "empty file")])]
-    )
+    )  # two images of grade 0 in train: one was rejected, one is missing
+    counted = counts([part("IDRID", less, [("IDRID/x/bad.png", 0, "train", "empty file")])])
     row = counted[(counted["split"] == "train") & (counted["grade"] == 0)].iloc[0]
     assert (row["images"], row["rejected"], row["official"], row["difference"]) == (132, 1, 134, -1)
-    cells = data_report.count_table(counted).cells.set_index(["method", "column"])["text"]
+    cells = count_table(counted).cells.set_index(["method", "column"])["text"]
     assert cells["IDRID train", "no DR"] == "132 (of 134)"
     assert cells["IDRID train", "mild"] == "20"
     assert cells["IDRID train", "Official"] == "413"
     assert cells["IDRID train", "Rejected"] == "1"
 
 
-def test_a_domain_of_ones_own_has_no_official_counts_and_is_not_called_synthetic():
+def test_custom_dataset_has_no_official_counts():
     clinic = part("CLINIC", manifest(10, "CLINIC"))
-    table = data_report.count_table(data_report.counts([clinic]))
+    table = count_table(counts([clinic]))
     assert "SYNTHETIC" not in table.caption
     assert set(table.cells.loc[table.cells["column"] == "Official", "text"]) == {"none"}
-    assert data_report.summary(clinic).facts == ["A data set of your own."]
+    assert summary(clinic).facts == ["A custom dataset."]
 
 
 def test_the_files_of_the_toy_study(report):
     folder, _ = report
-    counts = pd.read_csv(folder / "counts.csv")
-    assert len(counts) == 3 * 2 * 5
-    assert counts["images"].sum() == 120
-    assert counts.loc[counts["domain"] == "SIM_RLDR", "rejected"].sum() == 1
-    assert counts["official"].isna().all()
+    counted = pd.read_csv(folder / "counts.csv")
+    assert len(counted) == 3 * 2 * 5
+    assert counted["images"].sum() == 120
+    assert counted.loc[counted["domain"] == "SIM_RLDR", "rejected"].sum() == 1
+    assert counted["official"].isna().all()
     assert pd.read_csv(folder / "resolutions.csv").groupby("domain")[
         "images"
     ].sum().to_dict() == dict.fromkeys(NAMES, 40)
@@ -183,28 +191,31 @@ def test_the_files_of_the_toy_study(report):
 
 def test_samples_are_of_their_grade_and_always_the_same(report):
     folder, data = report
-    samples = pd.read_csv(folder / "samples.csv")
-    assert samples.groupby(["domain", "grade"]).size().eq(8).all()
-    assert not samples.duplicated(["domain", "image"]).any()
+    listed_samples = pd.read_csv(folder / "samples.csv")
+    assert listed_samples.groupby(["domain", "grade"]).size().eq(8).all()
+    assert not listed_samples.duplicated(["domain", "image"]).any()
     for name in NAMES:
         listed = pd.read_csv(data / "manifests" / f"{name}.csv").set_index("image")["grade"]
-        rows = samples[samples["domain"] == name]
+        rows = listed_samples[listed_samples["domain"] == name]
         assert (listed[rows["image"]].to_numpy() == rows["grade"].to_numpy()).all()
-    again = data_report.samples(data_report.read("SIM_RLDR", data))
-    assert again["image"].tolist() == samples.loc[samples["domain"] == "SIM_RLDR", "image"].tolist()
+    again = samples(data_report.read("SIM_RLDR", data).manifest)
+    assert (
+        again["image"].tolist()
+        == listed_samples.loc[listed_samples["domain"] == "SIM_RLDR", "image"].tolist()
+    )
 
 
-def test_a_sheet_shows_the_stored_photographs(report):
+def test_sheet_shows_the_stored_images(report):
     folder, _ = report
     with Image.open(folder / "samples_SIM_RLDR.png") as image:
         assert image.width > 1200
         assert np.asarray(image.convert("RGB")).std() > 20
     frame = manifest(2, "CLINIC").assign(grade=4)  # four empty rows, six empty places: no error
-    assert data_report.sheet(part("CLINIC", frame)) is not None
+    assert sheet(frame, part("CLINIC", frame).store) is not None
 
 
 class Loaded(HTMLParser):
-    """What a page would fetch, and the elements it opens and leaves open."""
+    """What a file would fetch, and the elements that it opens and leaves open."""
 
     def __init__(self):
         super().__init__()
@@ -241,8 +252,8 @@ def test_the_page_needs_nothing_else_and_runs_nothing(report):
 def test_the_fragment_stands_in_another_page(report):
     folder, data = report
     parts = [data_report.read(name, data) for name in NAMES]
-    table = data_report.count_table(data_report.counts(parts))
-    fragment = data_report_html.fragment(table, [data_report.summary(one) for one in parts], folder)
+    table = count_table(counts(parts))
+    fragment = data_report_html.fragment(table, [summary(one) for one in parts], folder)
     assert fragment.startswith('<section class="data-report">')
     assert "<html" not in fragment
     assert fragment in (folder / "index.html").read_text()
@@ -256,9 +267,7 @@ def test_the_report_of_the_same_data_is_the_same(report, tmp_path):
 
 
 def test_names_that_a_spreadsheet_would_run_are_disarmed():
-    frame = data_report.samples(
-        part("CLINIC", manifest(3, "CLINIC").assign(image=["=cmd()", "@x", "plain"]))
-    )
+    frame = samples(manifest(3, "CLINIC").assign(image=["=cmd()", "@x", "plain"]))
     assert sorted(line.split(",")[3] for line in data_report._csv(frame).splitlines()[1:]) == [
         "'=cmd()",
         "'@x",

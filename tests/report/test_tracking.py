@@ -18,10 +18,12 @@ import pytest
 from helpers.paths import ROOT
 
 from clipdr import DataError
-from clipdr.report import tracking
+from clipdr.artifacts.files import digest
+from clipdr.report import tracked_values, tracking
 from clipdr.report.tracking import publish
 
-SCORES = "protocol,method,held_out,seed,selection,split,domain,stratum,metric,value,low,high,n,clusters,undefined,unit"
+SCORES = "protocol,method,held_out,seed,selection,split,domain,stratum,metric,value,low,high,"
+SCORES += "n,clusters,undefined,unit"
 HISTORY = "step,epoch,lr,loss,val_auc,selected\n10,0.5,0.1,1.5,,False\n20,1.0,0.05,1.25,0.75,True\n"
 
 
@@ -58,6 +60,7 @@ def write_run(runs, method, held_out="SIM_APTOS", seed=0, history=HISTORY, auc=0
 
 def write_study(results):
     for path in (
+        "tables/dg_auc.json",
         "tables/dg_auc.csv",
         "tables/dg_auc.md",
         "figures/similarity.png",
@@ -127,13 +130,12 @@ def test_contents_of_a_run(published):
     }
     assert {key: run.data.tags[key] for key in tags} == tags
     assert runs["dg/erm/APTOS/0"].data.tags["synthetic"] == "no"
-    assert run.data.params["training.lr"] == "0.001" and run.data.params["list"] == "[1, 2]"
+    assert run.data.params["training.lr"] == "0.001"
+    assert run.data.params["list"] == "[1, 2]"
     assert len(run.data.params["options.text"]) == 6000
-    assert (
-        run.data.metrics["test/auc"] == 0.875
-        and run.data.metrics["test/auc_low"] == 0.8
-        and run.data.metrics["test_last/auc"] == 0.5
-    )
+    assert run.data.metrics["test/auc"] == 0.875
+    assert run.data.metrics["test/auc_low"] == 0.8
+    assert run.data.metrics["test_last/auc"] == 0.5
     curve = client.get_metric_history(run.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(10, 1.5), (20, 1.25)]
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val_auc")] == [
@@ -154,7 +156,7 @@ def test_several_test_domains(tmp_path):
         for domain, value in (("pooled", 0.7), ("DDR", 0.6))
     ]
     path.write_text("\n".join([SCORES, *rows]))
-    assert tracking._scores(path)[0] == [("test/auc", 0.7, 0), ("test/auc/DDR", 0.6, 0)]
+    assert tracked_values.scores(path)[0] == [("test/auc", 0.7, 0), ("test/auc/DDR", 0.6, 0)]
 
 
 def test_artifacts_lie_beside_the_database(published):
@@ -167,7 +169,12 @@ def test_artifacts_lie_beside_the_database(published):
             "predictions.parquet",
             "model.safetensors",
         },
-        "study": {"tables/dg_auc.csv", "tables/dg_auc.md", "figures/similarity.png"},
+        "study": {
+            "tables/dg_auc.json",
+            "tables/dg_auc.csv",
+            "tables/dg_auc.md",
+            "figures/similarity.png",
+        },
     }.items():
         uri = active(published[1])[1][name].info.artifact_uri
         folder = results / "mlartifacts" / uri.removeprefix("mlflow-artifacts:/")
@@ -177,7 +184,7 @@ def test_artifacts_lie_beside_the_database(published):
 
 
 def test_nothing_of_this_machine_is_published(published):
-    """Neither a run nor an artifact names a folder of this machine: both can be moved or handed on."""
+    """Neither a run nor an artifact names a folder of this machine, so both can be moved."""
     with sqlite3.connect(published[0] / "mlflow.db") as database:
         dump = "\n".join(
             line for line in database.iterdump() if "'Default'" not in line
@@ -220,7 +227,8 @@ def test_a_changed_run_replaces_the_old_one(study):
         "incomplete": 1,
     }
     client, runs, total = active(store)
-    assert total == 4 and runs["dg/clip_dr/SIM_APTOS/0"].data.metrics["test/auc"] == 0.625
+    assert total == 4
+    assert runs["dg/clip_dr/SIM_APTOS/0"].data.metrics["test/auc"] == 0.625
     assert client.get_run(old.info.run_id).info.lifecycle_stage == "deleted"
     assert not (
         results / "mlartifacts" / old.info.artifact_uri.removeprefix("mlflow-artifacts:/")
@@ -246,9 +254,9 @@ def test_large_weights_are_named_only(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "WEIGHTS_COPIED", 4)
     folder = write_run(tmp_path / "runs", "clip_dr")
     files = [folder / name for name in (*tracking.SMALL, tracking.WEIGHTS, "provenance.json")]
-    _, _, tags, copies, _ = tracking._run(files, tmp_path / "runs")
-    assert tracking.WEIGHTS not in {path.name for path in copies}
-    assert tags["weights_sha256"] == tracking._sha256(folder / tracking.WEIGHTS)
+    record = tracking._run(files, tmp_path / "runs")
+    assert tracking.WEIGHTS not in {path.name for path in record.copies}
+    assert record.tags["weights_sha256"] == digest(folder / tracking.WEIGHTS)
 
 
 def test_refusals(tmp_path):
@@ -266,7 +274,8 @@ def test_refusals(tmp_path):
 def test_a_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
     """Another process holds the lock until it is killed; only then does this one get it."""
     lock = tmp_path / "mlflow.db.lock"
-    holder = "import sys, time; from pathlib import Path; from clipdr.report.tracking import _only_writer\n"
+    holder = "import sys, time; from pathlib import Path\n"
+    holder += "from clipdr.report.tracking import _only_writer\n"
     holder += "with _only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(lock)], stdout=subprocess.PIPE, text=True, cwd=ROOT
@@ -299,12 +308,12 @@ def test_only_track_imports_mlflow():
         for path in (ROOT / "clipdr").rglob("*.py")
         if re.search(r"import mlflow|from mlflow", path.read_text())
     ]
-    assert found == ["track.py"]
+    assert found == ["tracking.py"]
 
 
 @pytest.mark.slow
 def test_the_ui_serves_runs_and_artifacts_on_loopback(study):
-    """The command of `make ui`, from the folder that holds results/, after the folder has been moved."""
+    """The command of `make ui`, in the folder that holds results/, after a move."""
     results, _ = study
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ import pandas as pd
 from clipdr import GRADES, REFERABLE
 from clipdr.artifacts.run_folder import Run
 from clipdr.evaluation.aggregate import average
-from clipdr.evaluation.schema import AS_HEADLINE, AVERAGE, HEADLINE
+from clipdr.evaluation.schema import AVERAGE, HEADLINE, rules_of
 from clipdr.report.labels import PROTOCOLS, SELECTIONS, STYLES
 from clipdr.report.tables.notes import OTHER_RULE
 from clipdr.report.tables.table import UNDEFINED
@@ -43,7 +43,7 @@ def selection(runs: Sequence[Run], scores: pd.DataFrame) -> tuple[View, View]:
         Scores of the selected checkpoint beside those of the other rules, by method; and the
         evaluations and the selected step of every run.
     """
-    rules = [HEADLINE, *sorted(set(scores["selection"]) - set(AS_HEADLINE[HEADLINE]))]
+    rules = [HEADLINE, *sorted(set(scores["selection"]) - set(rules_of(HEADLINE)))]
     means = {
         rule: average(scores, selection=rule).set_index(["method", "held_out", "metric"])["mean"]
         for rule in rules

@@ -13,7 +13,7 @@ import pandas as pd
 
 from clipdr import DataError
 from clipdr.data.domains import is_synthetic
-from clipdr.evaluation.schema import AVERAGE, HEADLINE
+from clipdr.evaluation.schema import AVERAGE, headline_of
 from clipdr.report.labels import STYLES, Style
 from clipdr.report.tables.notes import DAGGER, Remarks, notes
 from clipdr.report.tables.table import CELL_COLUMNS, MISSING, UNDEFINED, Table
@@ -91,7 +91,7 @@ def averages_table(
         DataError: If the averages are of several selections or span other domains.
     """
     rows = averages[averages["protocol"] == protocol]
-    if rows["selection"].replace("swad", HEADLINE).nunique() > 1:
+    if rows["selection"].map(headline_of).nunique() > 1:
         raise DataError(f"table {name}: averages of several selections. Average one at a time.")
     spans = set(rows.loc[rows["held_out"] != AVERAGE, "held_out"])
     if spans - set(domains):

@@ -18,7 +18,7 @@ from clipdr.data.domains import is_synthetic
 from clipdr.data.protocols import HELD_OUT
 from clipdr.evaluation import aggregate
 from clipdr.evaluation.aggregate import average
-from clipdr.evaluation.schema import AS_HEADLINE, AVERAGE, HEADLINE, POOLED
+from clipdr.evaluation.schema import AVERAGE, HEADLINE, POOLED, rules_of
 from clipdr.report.labels import BY_DOMAIN, PROTOCOLS, RULES, STYLES
 from clipdr.report.tables.averages import averages_table, differences, in_order
 from clipdr.report.tables.notes import NOTHING, Remarks
@@ -136,7 +136,7 @@ def selection(
     parts: dict[str, pd.DataFrame] = {}
     sentences: dict[str, None] = {}
     for rule, title in RULES.items():
-        of_rule = rows[rows["selection"].isin(AS_HEADLINE.get(rule, (rule,)))]
+        of_rule = rows[rows["selection"].isin(rules_of(rule))]
         if of_rule.empty:
             continue
         columns = [(title, AVERAGE, metric)]

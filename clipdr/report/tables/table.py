@@ -43,7 +43,8 @@ CSV_COLUMNS = [
 ]
 CELL_COLUMNS = ["column", "text", "decimals", "order", *CSV_COLUMNS]
 COUNTS = ("decimals", "n_seeds", "n", "clusters", "resamples", "undefined")
-NUMBERS = ("order", "value", "se", "low", "high")
+NUMBERS = [*COUNTS, "order", "value", "se", "low", "high"]
+TEXTS = [column for column in CELL_COLUMNS if column not in NUMBERS]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class Table:
         """
         rows = cells if isinstance(cells, pd.DataFrame) else list(cells)
         frame = pd.DataFrame(rows, columns=CELL_COLUMNS)
+        frame[TEXTS] = frame[TEXTS].astype("object").fillna("")
         caption = f"{SYNTHETIC}{caption}" if synthetic else caption
         table = cls(name, frame, caption, tuple(notes), corner, protocol)
         return table.relabelled(caption)
@@ -126,11 +128,10 @@ class Table:
             of CELL_COLUMNS; keys without a value are left out, and so are `table` and `caption`,
             which the table states once.
         """
+        columns = [name for name in CELL_COLUMNS if name not in ("table", "caption")]
         cells = [
             {key: value for key, value in map(_plain, cell.items()) if value not in (None, "")}
-            for cell in self.cells.drop(columns=["table", "caption"], errors="ignore").to_dict(
-                "records"
-            )
+            for cell in self.cells.reindex(columns=columns).to_dict("records")
         ]
         content = {
             "name": self.name,
@@ -153,13 +154,10 @@ class Table:
         try:
             notes, cells = tuple(content["notes"]), pd.DataFrame(content["cells"])
             cells = cells.reindex(columns=CELL_COLUMNS)
-            numbers = [*COUNTS, *NUMBERS]
-            cells[numbers] = cells[numbers].astype("float64")
-            words = [name for name in CELL_COLUMNS if name not in numbers]
-            cells[words] = cells[words].astype("object").fillna("")
+            cells[NUMBERS] = cells[NUMBERS].astype("float64")
+            cells[TEXTS] = cells[TEXTS].astype("object").fillna("")
             cells = cells.assign(table=content["name"], caption=content["caption"])
-            names = (content[key] for key in ("caption", "corner", "protocol"))
-            caption, corner, protocol = names
+            caption, corner, protocol = (content[key] for key in ("caption", "corner", "protocol"))
             return cls(content["name"], cells, caption, notes, corner, protocol)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a table of clipdr ({error!r})") from error
