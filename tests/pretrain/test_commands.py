@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from clipdr.cli.main import app
 from clipdr.models.exported import ExportedFolder
-from clipdr.pretrain import report
+from clipdr.pretrain import report_tables
 from clipdr.report import tracking
 
 
@@ -76,12 +76,12 @@ def test_commands_write_their_files(trained, tmp_path):
         .fillna({"against": ""})
         .set_index(["network", "against", "metric"])["value"]
     )
-    rows = [(network, "", label) for network, label in report.NETWORKS.items()]
+    rows = [(network, "", label) for network, label in report_tables.NETWORKS.items()]
     rows += [
-        ("trained", other, f"difference to {report.NETWORKS[other]}")
+        ("trained", other, f"difference to {report_tables.NETWORKS[other]}")
         for other in ("start", "random")
     ]
-    for (network, against, label), metric in itertools.product(rows, report.PROBED):
+    for (network, against, label), metric in itertools.product(rows, report_tables.PROBED):
         assert float(shown[label, metric]) == pytest.approx(
             100 * found[network, against, metric], abs=1e-4
         ), (label, metric)

@@ -6,14 +6,14 @@ import pytest
 from clipdr import DataError
 from clipdr.artifacts.files import as_json, write_text
 from clipdr.multimodal.evaluation import baselines, leaky_protocol
-from clipdr.multimodal.report import page
+from clipdr.multimodal.report import claims, page
 from clipdr.report.page import sections
 
 
 @pytest.mark.usefixtures("checks")
 def test_claim_without_the_four_controls_is_refused(results):
-    draws = page.draws_of(results, "brset_icdr", "SYNTHETIC")
-    sentence, rows = page.claim(draws, "multimodal")
+    draws = claims.draws_of(results, "brset_icdr", "SYNTHETIC")
+    sentence, rows = claims.claim(draws, "multimodal")
     named = {
         name.replace("multimodal_shuffled", "shuffled"): values for name, values in draws.items()
     }
@@ -22,7 +22,7 @@ def test_claim_without_the_four_controls_is_refused(results):
     assert len(rows) == 5
     for name in ("image_only", "structured_gb", "missingness", "multimodal_shuffled_at_test"):
         with pytest.raises(DataError, match="needs all of"):
-            page.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
+            claims.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
 
 
 @pytest.mark.usefixtures("checks")
@@ -61,7 +61,7 @@ def test_report_is_one_offline_file_with_labels_and_upper_bounds(results, packed
     captions = [view.caption.split(":")[0] for view in section.tables]
     assert captions == ["SYNTHETIC images"] * len(section.tables)
     heads = {head for view in section.tables for head in view.head}
-    assert {"R@1 %", "C_1 %", "chance R@1 %", "honest ceiling C_1 % of these texts"} <= heads
-    assert section.figures[0].alt == "recall of each mode beside its ceiling"
+    assert {"R@1 %", "C_1 %", "chance R@1 %", "unimodal upper bound C_1 % of these texts"} <= heads
+    assert section.figures[0].alt == "recall of each mode with its upper bound"
     page.write(folders, "SYNTHETIC", packed, results, False)
     assert "data:image/jpeg" not in (results / "report.html").read_text()
