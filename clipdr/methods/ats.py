@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 class Ats(Erm):
     """Student with a moving-average teacher; the teacher predicts.
 
-    With x' the perturbed image and d the squared distance of normalised features:
-    student: CE(x) + CE(x') + feature_weight * d(teacher(x), student(x')).
-    Generator: CE of the teacher on x' - min(generator_weight * d(teacher(x), teacher(x')), 1).
+    x' is the perturbed image, d the mean squared distance of normalised features. The losses are:
+
+    - Student: CE(x) + CE(x') + feature_weight * d(teacher(x), student(x')).
+    - Generator: CE of the teacher on x' - min(generator_weight * d(teacher(x), teacher(x')), 1).
 
     Args:
         backbone: Image encoder.

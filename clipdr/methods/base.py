@@ -116,7 +116,7 @@ class Method(nn.Module):
     def phases(self, batch: Batch) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """Yield (phase, terms of its loss).
 
-        The loop steps the phase's optimizer before it asks for the next phase.
+        The loop steps the phase's optimiser before it asks for the next phase.
 
         Args:
             batch: Training images with grades and domains.
@@ -127,7 +127,7 @@ class Method(nn.Module):
         """Return the trained parameters of each phase.
 
         Returns:
-            {phase: parameters, or dictionaries as torch's optimizers take them}; empty if nothing
+            {phase: parameters, or dictionaries as torch's optimisers take them}; empty if nothing
             is trained (0 steps). The key `lr_multiplier` of such a dictionary (default 1)
             multiplies the learning rate of its parameters.
         """
@@ -135,14 +135,14 @@ class Method(nn.Module):
         return {"main": trained} if trained else {}
 
     def after_step(self, step: int) -> None:
-        """Update the method's own state; called after each optimizer step.
+        """Update the method's own state; called after each optimiser step.
 
         Args:
             step: Number of finished steps.
         """
 
     def restarts(self, step: int) -> bool:  # noqa: ARG002  (for subclasses)
-        """Return whether the optimizers drop momentum and moments after this step.
+        """Return whether the optimisers drop momentum and moments after this step.
 
         This is useful where the loss changes.
 

@@ -1,7 +1,7 @@
 """CABNet (He et al., 2021): global attention, then category attention with k maps per grade.
 
-Deviations from GDRBench: the blocks read the last feature map (there, a pooled vector, on which
-attention has no effect), and means over maps and grades replace sums.
+Deviations from GDRBench: the blocks read the last feature map. There they read a pooled vector, on
+which attention has no effect. Means over maps and grades replace sums.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """clip_dr_plus: CLIP-DR with a start by ridge regression and a slowly trained image encoder.
 
 This method is new in this project. A linear probe on the untrained encoder is better than CLIP-DR
-with any of its losses, so the start of training matters more than the losses. Before the first
-step, a closed-form bridge moves the image embeddings towards their texts. The encoder then trains
-with a tenth of the prompts' learning rate. This order, linear probe before fine-tuning, follows
-Kumar et al. (2022), who show that fitting an untrained head distorts an encoder.
+with any of its losses. The start of training therefore matters more than the losses. Before the
+first step, a closed-form bridge moves the image embeddings towards their texts. The encoder then
+trains with a tenth of the prompts' learning rate. This order, linear probe before fine-tuning,
+follows Kumar et al. (2022), who show that fitting an untrained head distorts an encoder.
 """
 
 from __future__ import annotations

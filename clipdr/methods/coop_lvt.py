@@ -1,8 +1,8 @@
 """CoOpLVT (Baliah et al., 2023): CoOp with visual tokens, so that every image has its own prompts.
 
 Deviations: the implementation follows the abstract and general knowledge, because no code was
-available. The numbers of tokens (4 context, 4 visual), the perceptron D -> 512 -> 4 W on the
-normalised image feature, and the names of the grades behind both are choices of this project.
+available. Choices of this project are 4 context and 4 visual tokens, and the names of the grades
+behind both. So is the perceptron D -> 512 -> 4 W on the normalised image feature.
 """
 
 from __future__ import annotations

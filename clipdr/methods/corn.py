@@ -75,8 +75,8 @@ def log_probability(conditional: torch.Tensor) -> torch.Tensor:
 def corn_loss(conditional: torch.Tensor, grade: torch.Tensor) -> torch.Tensor:
     """Compute the loss of CORN (Shi et al., 2023).
 
-    It is the binary cross-entropy of "grade > k" over the images with grade > k - 1, summed over
-    the four questions and divided by the number of all answers.
+    It is the binary cross-entropy of "grade > k" over the images with grade > k - 1. The sum over
+    the four questions is divided by the number of all answers.
 
     Args:
         conditional: Logits of P(grade > k | grade > k - 1), (B, 4) float.
@@ -98,9 +98,9 @@ def add_lora(tower: nn.Module, rank: int, alpha: int) -> None:
 
     The updates start at zero.
 
-    Transformers of open_clip are refused. Their query, key and value are one parameter, to which
-    peft adds the update before each pass and from which it subtracts it after, so that rounding
-    changes the frozen weights.
+    Transformers of open_clip are refused. Their query, key and value are one parameter. peft adds
+    the update to it before each pass and subtracts it after, so that rounding changes the frozen
+    weights.
 
     Args:
         tower: Image encoder.

@@ -1,6 +1,6 @@
 """DDAIG (Zhou et al., 2020): a generator perturbs images to hide the domain and keep the grade.
 
-Each step has three losses with their own optimizers: the generator's, the grade network's and the
+Each step has three losses with their own optimisers: the generator's, the grade network's and the
 domain network's.
 
 Deviations: The perturbed image is clamped to [0, 1]. The generator's step leaves the running
@@ -32,9 +32,13 @@ if TYPE_CHECKING:
 class Ddaig(Erm):
     """ERM on images and their perturbations x'.
 
-    Generator: CE(grade of x') - CE(domain of x'). Grade network: (1 - alpha) CE(x) + alpha CE(x'),
-    CE(x) alone in the warm-up. Domain network: CE(domain of x). On one source domain there is no
-    domain network, and the method is degenerate.
+    The losses are:
+
+    - Generator: CE(grade of x') - CE(domain of x').
+    - Grade network: (1 - alpha) CE(x) + alpha CE(x'); CE(x) alone in the warm-up.
+    - Domain network: CE(domain of x).
+
+    On one source domain there is no domain network, and the method is degenerate.
 
     Args:
         backbone: Image encoder.

@@ -5,7 +5,7 @@ start of the penalty, step 1500 of 5000, is kept as a share of the training.
 
 Two faults of the code of GDRBench are not repeated. It puts all sources into one group, so that its
 penalty is always 0; here, as in DomainBed, every batch has an equal share of each source. It
-creates a new optimizer that its schedule no longer updates, so that its learning rate never falls.
+creates a new optimiser that its schedule no longer updates, so that its learning rate never falls.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Fishr(Erm):
     Args:
         backbone: Image encoder, or cached features.
         weight: Weight of the penalty, >= 0; 0 is the control, ERM with frozen batch normalisation.
-        start: Share of the training before which the weight is 0, 0..1. There the optimizer state
+        start: Share of the training before which the weight is 0, 0..1. There the optimiser state
             is reset.
         ema: Momentum of the running variance of each domain, 0..1.
     """

@@ -26,7 +26,7 @@ def ranking_loss(
 ) -> torch.Tensor:
     """Compute the neighbour ranking loss of CLIP-DR (Yu et al., 2024).
 
-    For every rank r and direction along the grade axis, the grade r - 1 steps from the true one
+    For every rank r and direction, two grades are compared. The grade r - 1 steps from the true one
     must have a higher similarity than the grade r steps away. With the nearer grade a and the
     further grade b, an image contributes softplus(S[b] - S[a]) under the mask "pairwise".
 
@@ -80,8 +80,8 @@ def text_to_image_kl(similarity: torch.Tensor, grade: torch.Tensor) -> torch.Ten
     """Compute the KL divergence of the images of each grade from its text.
 
     It is the second term of OrdinalCLIP (Li et al., 2022) and CLIP-DR (Yu et al., 2024). For every
-    grade in the batch: KL(q || p), with p the softmax of its column over the batch, and q the
-    softmax of 10 at the grade's images and 0 elsewhere.
+    grade in the batch it computes KL(q || p). p is the softmax of its column over the batch. q is
+    the softmax of 10 at the grade's images and 0 elsewhere.
 
     Args:
         similarity: (B, K) float, cosine times the scale of CLIP.

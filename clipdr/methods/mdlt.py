@@ -3,7 +3,7 @@
 Features are pulled to the centroids of their grade in the other domains, balanced for their counts.
 Counts and centroids are those of the pairs (domain, grade) in the whole source training set.
 
-Deviations: optimizer and batches are those of the study (release: Adam, 24 images per domain). The
+Deviations: optimiser and batches are those of the study (release: Adam, 24 images per domain). The
 start of the BoDA term, step 500 of 5000, is kept as a share of the training. Centroids are first
 computed there, because nothing uses them before, and are refreshed after every epoch (release:
 every 120 steps).
@@ -131,8 +131,10 @@ def boda_loss(
 ) -> torch.Tensor:
     """Compute balanced domain-class distribution alignment (Yang et al., 2022, eq. 5-7).
 
-    For image i of pair (d, c): z_p = -||f_i - mu_p|| / N_dc * (N_p / N_dc)^nu / temperature over
-    the non-empty pairs p, and log P_p = z_p - log sum of exp z over all pairs but its own.
+    For image i of pair (d, c) and the non-empty pairs p:
+
+    - z_p = -||f_i - mu_p|| / N_dc * (N_p / N_dc)^nu / temperature.
+    - log P_p = z_p - log sum of exp z over all pairs but its own.
 
     Args:
         feature: (B, F) float.
@@ -164,8 +166,8 @@ def macro_alignment(feature: torch.Tensor, member: torch.Tensor) -> torch.Tensor
     """Compute the distance of the domains' feature means and covariances.
 
     It is the mean over the pairs of domains of the mean squared difference of their means plus that
-    of their covariances. The covariances C (F, F) are never formed: the sum of C_d * C_e is the sum
-    of squared inner products of the centred rows, over (n_d - 1)(n_e - 1).
+    of their covariances. The covariances C (F, F) are never formed. The sum of C_d * C_e equals the
+    sum of squared inner products of the centred rows, over (n_d - 1)(n_e - 1).
 
     Args:
         feature: (B, F) float.

@@ -2,9 +2,10 @@
 
 A feature map takes the statistics of another image of the batch.
 
-Deviation: the layer is hooked behind the stages at 1/4 and 1/8 of the input's side of the same
-pretrained encoder: layer1 and layer2 of a ResNet, the stages of the same resolution of an
-EfficientNet (paper: the first residual stages). A transformer has no such stages and is refused.
+Deviation: the layer is hooked behind the stages of the pretrained encoder at 1/4 and 1/8 of the
+input's side. These are layer1 and layer2 of a ResNet, and the stages of the same resolution of an
+EfficientNet. The paper uses the first residual stages. A transformer has no such stages and is
+refused.
 """
 
 from __future__ import annotations

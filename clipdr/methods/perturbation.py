@@ -19,9 +19,9 @@ class Generator(nn.Module):
     """Generator of a perturbed image: x' = clamp(x + strength * G(x), 0, 1).
 
     G is the fully convolutional network of DDAIG (Zhou et al., 2020): a convolution, three residual
-    blocks, the spatial mean concatenated to every pixel and fused, tanh. Instance normalisation has
-    no running statistics, so that training and evaluation are the same. Deviation: the clamp is off
-    in the release; here the result stays a valid image.
+    blocks, and a fusion of every pixel with the spatial mean. The output passes a tanh. Instance
+    normalisation has no running statistics, so that training and evaluation are the same.
+    Deviation: the clamp is off in the release; here the result stays a valid image.
 
     Args:
         strength: Largest change of a pixel, 0..1.

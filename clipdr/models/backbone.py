@@ -39,8 +39,9 @@ class Backbone:
     Args:
         spec: Mapping with the keys `image`, `weights` and `text` (`clipdr.config.job.Backbone`).
         side: Side of the network's input, pixels.
-        cached: Cached features of a frozen image encoder: {bank: (5, templates, D) float32},
-            "scale": () and, of an exported folder, "bridge": (D, E). None loads the image encoder.
+        cached: Cached arrays of a frozen image encoder: features {bank: (5, templates, D) float32}
+            and "scale" (). Those of an exported folder also have "bridge" (D, E). None loads the
+            image encoder.
         precision: "fp32" or "bf16", of the image encoder.
 
     Raises:

@@ -91,7 +91,8 @@ def test_ddaig_domain_network_is_a_copy_of_the_encoder(rows, batch):
     assert not {id(p) for p in method.domain_image.parameters()} & {
         id(p) for p in method.image.parameters()
     }
-    assert method.domain_logits(batch.image).shape == (8, 2)
+    features = method.domain_image.pooled(batch.image)
+    assert method.domain_head(features).shape == (8, 2)
 
 
 def test_ddaig_with_one_source_is_degenerate(rows, batch):

@@ -122,7 +122,7 @@ def test_interrupted_run_with_own_state_resumes_bitwise_identical(
     rules = settings(options=options, evaluations=6, epochs=3)
 
     def train(folder):
-        run.run(
+        run.train(
             rules,
             "dg",
             name,
