@@ -194,7 +194,7 @@ def set_rate(
 
     Args:
         optimizers: {phase: optimizer}. The rate of a parameter group is multiplied by its key
-            `pace`.
+            `lr_multiplier`.
         training: Training rules.
         step: Number of steps done.
         steps: Number of steps of the training.

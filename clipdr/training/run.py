@@ -259,7 +259,7 @@ def build(
     """
     spec, side = settings["backbone"], settings["image"]["input"]
     cls, training = method_class(settings, method), settings["training"]
-    if cls.reads == "feature" and not settings["frozen"]:
+    if cls.reads == "features" and not settings["frozen"]:
         raise DataError(
             f"{method}: reads features of a frozen image encoder. "
             f"Set options.{method}.frozen to true."
