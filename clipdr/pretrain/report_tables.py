@@ -85,7 +85,7 @@ def _retrieval_row(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         band = {"text": f"{low:.1f} to {high:.1f}", "order": low, "metric": f"null_{k}"}
         cells.append(cell(label, f"null {k}", np.nan, **band, **facts))
     rank = {"text": f"{row['median_rank']:.1f}", "scale": "rank", "value": row["median_rank"]}
-    cells.append(cell(label, "median rank", np.nan, metric="median_rank", **rank, **facts))
+    cells.append(cell(label, "median rank", np.nan, metric="median_rank", **facts) | rank)
     hits, low, high = (
         f"{100 * row[key]:.1f}"
         for key in ("equivalent_1", "equivalent_1_null_low", "equivalent_1_null_high")
