@@ -15,8 +15,8 @@ from _harness import Results, clock, parser, seconds_per_call
 
 from clipdr.evaluation.retrieval import judge
 from clipdr.multimodal import assembly, loop, prediction
-from clipdr.multimodal.data import eye_table, label_files, packing
-from clipdr.multimodal.settings import settings
+from clipdr.multimodal.data import packing, splits, synthetic_eyes
+from clipdr.multimodal.settings import make_settings
 
 LITE0 = {"tower": "timm/tf_efficientnet_lite0", "weights": "package:efficientnet_lite0"}
 TOWERS = {"ViT width 192": {}, "EfficientNet-lite0": LITE0}
@@ -37,7 +37,7 @@ def main():
         speed = f"{eyes / seconds:.1f} eyes/s" if eyes else f"{seconds:.1f} s"
         results.add(work, f"| {work} | {speed} | - | - | - |", seconds=seconds, eyes=eyes)
 
-    eyes = eye_table.split(label_files.synthetic("SIM_DEEPDR", 90, 0), 0)
+    eyes = splits.split(synthetic_eyes.synthetic("SIM_DEEPDR", 90, 0), 0)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         packing.pack(
@@ -48,18 +48,18 @@ def main():
         )
         eyes, store = packing.open_pack(folder, "noise")
         for name, tower in TOWERS.items():
-            setting = settings(tower | {"batch_size": arguments.batch, "inputs": "history"})
+            setting = make_settings(tower | {"batch_size": arguments.batch, "inputs": "history"})
             model, visits, _ = assembly.assemble(eyes, store, setting, 0)
             optimizer, ones = (
                 loop.build_optimizer(model),
                 {scale: torch.ones(5) for scale in ("icdr", "sdrg")},
             )
             batch = visits["train"].batch(0, 0)
-            for rebuild in (False, True):
+            for reconstruct in (False, True):
                 measure(
                     f"step of {name}, 96 px, batch {arguments.batch}, "
-                    f"{'with' if rebuild else 'without'} reconstruction",
-                    partial(loop.train_step, model, optimizer, batch, ones, rebuild),
+                    f"{'with' if reconstruct else 'without'} reconstruction",
+                    partial(loop.train_step, model, optimizer, batch, ones, reconstruct),
                     arguments.steps,
                     arguments.batch,
                 )

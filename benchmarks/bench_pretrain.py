@@ -1,6 +1,6 @@
 """Speed of a pre-training step: cost of the loop, and gain of a second process.
 
-loop: `Visits.batch` and `training.train_step` (three levels, temperatures, clipping, AdamW) on
+loop: `Visits.batch` and `train_step` (three levels, temperatures, clipping, AdamW) on
     synthetic patients with two eyes, against forward and backward pass of the image encoder alone
     on a batch in memory. The ratio is bare / loop. Images per second of one thread (CPU seconds).
 two: the same step by two processes of one thread each (gloo, gathered negatives, half of the batch
@@ -27,8 +27,7 @@ from _harness import Results, parser
 from torch.nn.parallel import DistributedDataParallel
 
 from clipdr.data.manifest import DTYPES
-from clipdr.pretrain import loop as training
-from clipdr.pretrain import run
+from clipdr.pretrain import gradients, run
 from clipdr.pretrain.data import patients_table
 from clipdr.pretrain.settings import rules
 
@@ -83,7 +82,7 @@ def prepared(arguments, folder, **changes):
         model,
         run.visits(table, "train", folder, settings, model.text),
         settings,
-        torch.optim.AdamW(training.groups(model, settings)),
+        torch.optim.AdamW(gradients.parameter_groups(model, settings)),
     )
 
 
@@ -104,7 +103,9 @@ def loop(arguments, results):
         image = visits.batch(rows).image.flatten(0, 1)
 
         def whole():
-            training.train_step(model, model, optimizer, scaler, visits.batch(rows, 0, 0), settings)
+            gradients.train_step(
+                model, model, optimizer, scaler, visits.batch(rows, 0, 0), settings
+            )
 
         def bare():
             model.image.train()
@@ -138,7 +139,7 @@ def run_process(rank, world, arguments, folder, out):
     for _ in range(arguments.pairs + 1):
         began = time.perf_counter()
         batch = visits.batch(np.arange(rank * share, (rank + 1) * share), 0, 0)
-        training.train_step(model, inner, optimizer, scaler, batch, settings)
+        gradients.train_step(model, inner, optimizer, scaler, batch, settings)
         seen.append(time.perf_counter() - began)
     if rank == 0:
         out.put(float(np.median(seen[1:])))

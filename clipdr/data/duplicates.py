@@ -28,7 +28,7 @@ WINDOW = 3
 FLOOR = 1.5  # grey levels of local contrast below which nothing is amplified further
 DARK = 8  # grey level up to which a pixel of the green channel carries no information
 PROPOSE = 0.80  # correlation of fingerprints from which a pair is aligned
-# Correlation of aligned pixels from which a pair is one image (benchmarks/leaks.py).
+# Correlation of aligned pixels from which a pair is one image (benchmarks/bench_duplicates.py).
 CONFIRM = 0.75
 HOPELESS = 0.5  # correlation below which no finer alignment is tried
 SCALES = (0.9, 0.95, 1, 1 / 0.95, 1 / 0.9)  # at which a pair is aligned

@@ -1,4 +1,4 @@
-"""A publisher on 127.0.0.1: serves files with ranges and checksums of version, counts what it is asked, and fails on demand."""
+"""HTTP server on 127.0.0.1 that serves files with ranges and ETags, and fails on demand."""
 
 import hashlib
 import threading
@@ -10,7 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 
 class Publisher(ThreadingHTTPServer):
-    """files: {path of an address: bytes or Path}; faults: {path: iterator}, one fault or None per request; asked: all requests."""
+    """Server of a data publisher.
+
+    Attributes:
+        files: Path of an address -> bytes or Path of the content.
+        faults: Path -> iterator, one fault or None per request.
+        asked: All requests (path, headers).
+    """
 
     daemon_threads = True
 
@@ -54,14 +60,23 @@ class Handler(BaseHTTPRequestHandler):
         return content if isinstance(content, bytes) else content.read_bytes()
 
     def serve(self, data=None, ranges=True, upto=None, pause=0.0, version=True):
-        """Answer with (the rest of) a file; `upto`: bytes after which the line goes dead; `pause`: seconds before every byte or chunk."""
+        """Answer with a file, or the rest of it where a range is requested.
+
+        Args:
+            data: Content, by default that of the requested file.
+            ranges: Whether ranges are supported.
+            upto: Number of bytes after which the connection ends.
+            pause: Seconds before every byte or chunk.
+            version: Whether an ETag is sent.
+        """
         data = self.content() if data is None else data
         tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         wanted = self.headers.get("Range") if ranges else None
         if wanted and self.headers.get("If-Range", tag) == tag:
             start = int(wanted.removeprefix("bytes=").removesuffix("-"))
             if start >= len(data):
-                return self.answer(416, {"Content-Range": f"bytes */{len(data)}"})
+                self.answer(416, {"Content-Range": f"bytes */{len(data)}"})
+                return
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         else:
@@ -73,8 +88,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         rest = data[start:] if upto is None else data[start : start + upto]
         size = 1 if pause >= 0.05 else 1 << 14
-        for place in range(0, len(rest), size):
-            self.wfile.write(rest[place : place + size])
+        for start in range(0, len(rest), size):
+            self.wfile.write(rest[start : start + size])
             self.wfile.flush()
             time.sleep(pause)
         self.close_connection = upto is not None
@@ -127,7 +142,8 @@ def publisher():
 def sums(folder):
     """Write folder/SHA256SUMS as sha256sum would."""
     lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  ./{path.relative_to(folder).as_posix()}\n"
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  "
+        f"./{path.relative_to(folder).as_posix()}\n"
         for path in sorted(Path(folder).rglob("*"))
         if path.is_file() and path.name != "SHA256SUMS"
     ]

@@ -232,7 +232,7 @@ def _table_faults(table: Path, rows: Rows) -> list[str]:
 
 
 def _split_note(frame: pd.DataFrame, table: Path) -> str:
-    """Describe the splits that were drawn."""
+    """Describe the assignment of the splits."""
     counts = frame["split"].value_counts()
     note = (
         f"{table} has no splits; {counts.get('val', 0)} of {len(frame)} images were assigned to "

@@ -29,7 +29,7 @@ def impatient(monkeypatch):
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory):
-    """All eight domains in their original layouts, drawn."""
+    """All eight domains in their published layouts, with synthetic images."""
     raw = tmp_path_factory.mktemp("originals")
     for name in REAL:
         raw_layouts.build(name, raw)
@@ -51,7 +51,7 @@ def kept(originals, tmp_path):
 
 @pytest.fixture
 def small(originals, monkeypatch):
-    """Every need counts what the drawn sets hold."""
+    """Every need counts the files of the synthetic datasets."""
     for name, domain in list(REAL.items()):
         found = catalog.state(name, originals).counts
         assert all(count for _, count in found), name  # the patterns fit the layouts
@@ -61,7 +61,7 @@ def small(originals, monkeypatch):
 
 @pytest.fixture
 def official(originals, monkeypatch):
-    """The drawn split files take the place of the official ones."""
+    """The synthetic split files replace the official ones."""
     shas = {
         p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (originals / "splits").iterdir()
     }
