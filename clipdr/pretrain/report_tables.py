@@ -120,12 +120,12 @@ def probes(
     rows += [
         ("trained", other, f"difference to {NETWORKS[other]}") for other in ("start", "random")
     ]
-    known = together.set_index(["network", "against", "metric"])
+    indexed = together.set_index(["network", "against", "metric"])
     metrics = [metric for metric in PROBED if metric in set(together["metric"])]
     cells = []
     for network, against, label in rows:
         for metric in metrics:
-            row = known.loc[(network, against, metric)]
+            row = indexed.loc[(network, against, metric)]
             facts = common | {"metric": metric, "se": 100 * row["se"]}
             if against:
                 facts |= {"text": f"{100 * row['value']:+.1f}", "scale": "points"}

@@ -81,12 +81,12 @@ def answer(items: Iterable[Item], facts: Mapping[str, Fact]) -> list[Answer]:
     """
     rows = []
     for item in items:
-        known = [facts[name] for name in item.facts if name in facts]
+        present = [facts[name] for name in item.facts if name in facts]
         absent = [name for name in item.facts if name not in facts]
         missing = [f"this study has no artefact for: {name}" for name in absent]
         rest = "; ".join([item.rest, *missing] if item.rest else missing)
-        status = AUTHOR if not known else "in part" if rest else "answered"
-        rows.append(Answer(item.number, item.words, status, known, rest))
+        status = AUTHOR if not present else "in part" if rest else "answered"
+        rows.append(Answer(item.number, item.words, status, present, rest))
     return rows
 
 

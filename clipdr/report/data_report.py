@@ -157,10 +157,10 @@ def summary(manifest: pd.DataFrame, rejected: pd.DataFrame, measured: pd.DataFra
     flags = manifest["flag"].str.split().explode().dropna().value_counts()
     patients = manifest.loc[manifest["patient"] != "", "patient"].nunique()
     medians = measured[quality.COLUMNS].median()
-    known = [facts.title, facts.country, facts.camera, facts.licence] if facts else []
+    description = [facts.title, facts.country, facts.camera, facts.licence] if facts else []
     return Summary(
         name=name,
-        facts=known or ["A custom dataset."],
+        facts=description or ["A custom dataset."],
         synthetic=is_synthetic(name),
         images=len(manifest),
         patients=str(patients) if patients else "unknown",

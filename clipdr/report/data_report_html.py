@@ -80,20 +80,20 @@ def fragment(
         with_images: False leaves the sample sheets out.
     """
     sheets = {
-        one.name: html.file_uri(folder / f"samples_{one.name}.png")
-        for one in summaries
+        summary.name: html.file_uri(folder / f"samples_{summary.name}.png")
+        for summary in summaries
         if with_images
     }
     return html.render(
         "data_report.html",
         counts=views.of_table(table),
         overview=overview(summaries),
-        rejected={one.name: rejected(one) for one in summaries},
+        rejected={summary.name: rejected(summary) for summary in summaries},
         quality=html.file_uri(folder / "quality.png"),
         sheets=sheets,
         summaries=summaries,
-        images=sum(one.images for one in summaries),
-        synthetic=[one.name for one in summaries if one.synthetic],
+        images=sum(summary.images for summary in summaries),
+        synthetic=[summary.name for summary in summaries if summary.synthetic],
         limit=SHOWN,
     )
 
@@ -101,12 +101,18 @@ def fragment(
 def overview(summaries: Sequence[Summary]) -> View:
     """One row per domain: numbers of images and patients, and medians of image quality."""
     body = []
-    for one in summaries:
-        numbers = (one.images, len(one.rejected), one.flagged, len(one.sizes), one.measured)
+    for summary in summaries:
+        numbers = (
+            summary.images,
+            len(summary.rejected),
+            summary.flagged,
+            len(summary.sizes),
+            summary.measured,
+        )
         images, *others = (Cell(str(number), number=number) for number in numbers)
-        measures = [Cell(text, number=_number(text)) for text in one.quality]
-        patients = Cell(one.patients, number=_number(one.patients))
-        body.append([Cell(one.name), images, patients, *others, *measures])
+        measures = [Cell(text, number=_number(text)) for text in summary.quality]
+        patients = Cell(summary.patients, number=_number(summary.patients))
+        body.append([Cell(summary.name), images, patients, *others, *measures])
     caption = (
         "Images, and medians of their quality inside the disc at the stored size. "
         "Images whose disc is unknown are not measured."

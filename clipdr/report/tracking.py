@@ -118,16 +118,16 @@ class _Store:
 
         self.client = MlflowClient(tracking_uri=uri)
         self.artifacts = artifacts
-        known = self.client.get_experiment_by_name(experiment)
-        if known is None:
+        existing = self.client.get_experiment_by_name(experiment)
+        if existing is None:
             # Not a folder, because MLflow would store its absolute path. The UI looks for this
             # address below its --artifacts-destination.
             name = values.NOT_IN_A_NAME.sub("_", experiment).replace("/", "_")
             location = f"mlflow-artifacts:/{name}"
             self.experiment = self.client.create_experiment(experiment, artifact_location=location)
         else:
-            self.experiment = known.experiment_id
-            if known.lifecycle_stage == "deleted":
+            self.experiment = existing.experiment_id
+            if existing.lifecycle_stage == "deleted":
                 self.client.restore_experiment(self.experiment)
         self.active: dict[str, list[Any]] = {}
         token = None

@@ -81,7 +81,7 @@ def claims(results: Path, held_out: str, folders: Sequence[Path]) -> list[tuple[
         held_out: Name of the test patients in run folders.
         folders: Model folders.
     """
-    made = []
+    statements = []
     for protocol, scale in SCALES.items():
         draws = draws_of(results, protocol, held_out)
         for name in dict.fromkeys(folder.parent.name for folder in folders):
@@ -91,5 +91,5 @@ def claims(results: Path, held_out: str, folders: Sequence[Path]) -> list[tuple[
             }
             if name in draws and needed <= set(draws):
                 sentence, rows = claim(draws, name)
-                made.append((f"{scale}: {sentence}", rows))
-    return made
+                statements.append((f"{scale}: {sentence}", rows))
+    return statements

@@ -33,7 +33,7 @@ def recall_figure(rows: Rows, leaky: Rows, synthetic: bool) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    shown = [
+    unimodal = [
         row
         for row in rows
         if row["direction"] == "text_to_image" and row["mode"] in ("dual", "rerank")
@@ -41,14 +41,14 @@ def recall_figure(rows: Rows, leaky: Rows, synthetic: bool) -> Figure:
     leaky = [row for row in leaky if row["direction"] == "text_to_image"]
     with figure_style():
         figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        widths = [max(len(shown), 2), max(len(leaky), 2)]
+        widths = [max(len(unimodal), 2), max(len(leaky), 2)]
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=widths)
-        _bars(left, shown, COLOURS[0])
+        _bars(left, unimodal, COLOURS[0])
         left.set_title("Each encoder sees one modality")
         _bars(right, leaky, RED)
         right.set_title(f"{LEAKY}: fused_paper,\nnot retrieval", color=RED)
         left.set_ylabel("strict text to image R@1 (%)")
-        handles, labels = (left if shown else right).get_legend_handles_labels()
+        handles, labels = (left if unimodal else right).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", frameon=False)
         set_title(figure, "recall and its upper bound", synthetic)
     return figure

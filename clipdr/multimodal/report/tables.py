@@ -85,7 +85,7 @@ def percent(
         high: Upper end.
     """
     estimated = low is not None
-    value, low, high = (np.nan if one is None else 100 * one for one in (value, low, high))
+    value, low, high = (np.nan if share is None else 100 * share for share in (value, low, high))
     text = UNDEFINED if np.isnan(value) else f"{value:.{decimals}f}"
     return Measure(text, value, low, high, decimals, estimated)
 
@@ -235,15 +235,15 @@ def noise_table(results: Path) -> list[Row]:
         return []
     return [
         {
-            "what": f"{LEAKY}: fused" if one["leaky"] else name.replace("_", " "),
-            "pairs": one["pairs"],
-            "steps": one["steps"],
-            "R@1 %": percent(one["recall_1"], 2),
-            "R@10 %": percent(one["recall_10"], 2),
-            "R@1 %, partners shuffled": percent(one["shuffled_recall_1"], 2),
-            "chance %": percent(one["chance"], 2),
+            "what": f"{LEAKY}: fused" if result["leaky"] else name.replace("_", " "),
+            "pairs": result["pairs"],
+            "steps": result["steps"],
+            "R@1 %": percent(result["recall_1"], 2),
+            "R@10 %": percent(result["recall_10"], 2),
+            "R@1 %, partners shuffled": percent(result["shuffled_recall_1"], 2),
+            "chance %": percent(result["chance"], 2),
         }
-        for name, one in json.loads(path.read_text()).items()
+        for name, result in json.loads(path.read_text()).items()
     ]
 
 

@@ -24,6 +24,7 @@ from clipdr.report.page import (
     error_gallery,
     images,
     layout,
+    placement,
     run_tables,
     similarity,
     study_facts,
@@ -68,24 +69,17 @@ def collect(
         name: images.figure(study.results / "figures", name, count) for name in figures
     }
     tables_of, folded = computed(study, scores)
-    for section, names in layout.by_section(tables, layout.table_section).items():
+    for section, names in placement.by_section(tables, placement.table_section).items():
         written = [view for name in names if (view := shown_tables[name]) is not None]
         tables_of[section] = written + tables_of[section]
     figures_of = {
         section: [shown_figures[name] for name in names if shown_figures[name].source]
-        for section, names in layout.by_section(figures, layout.figure_section).items()
+        for section, names in placement.by_section(figures, placement.figure_section).items()
     }
-    content = {
-        "matrices": similarity.similarities(study.runs),
-        "gallery": _gallery(study, gallery),
-        "data_report": data_report.data_report(
-            study.results / "data", study.data, study.manifests, gallery > 0
-        ),
-        "deviations": deviations.read(deviations_path),
-    }
-    known = study_facts.of_study(study) | study_facts.of_report(study, content, figures_of)
+    content = _from_files(study, deviations_path, gallery)
+    facts = study_facts.of_study(study) | study_facts.of_report(study, content, figures_of)
     missing = _missing(shown_tables, shown_figures)
-    for section in layout.requested_sections():
+    for section in placement.requested_sections():
         matrices = section == "similarity" and content["matrices"]
         if not (tables_of[section] or figures_of[section] or missing[section] or matrices):
             missing[section] = [NOTHING]
@@ -93,7 +87,7 @@ def collect(
     return (
         content
         | _identity(study)
-        | _checklists(known)
+        | _checklists(facts)
         | {
             "sections": layout.SECTIONS,
             "views": tables_of,
@@ -102,7 +96,7 @@ def collect(
             "missing": missing,
             "headline": shown_tables[tables[0]] if tables else None,
             "summary_figures": [figure for figure in summary_figures if figure.source],
-            "summary": study_facts.summary(study, known),
+            "summary": study_facts.summary(study, facts),
             "with_images": gallery > 0,
         }
     )
@@ -114,10 +108,16 @@ def _table(folder: Path, name: str) -> View | None:
     return None if table is None else views.of_table(table)
 
 
-def _gallery(study: Study, count: int) -> dict[str, Any]:
-    """Largest errors of the reference."""
+def _from_files(study: Study, deviations_path: Path, gallery: int) -> dict[str, Any]:
+    """Similarity matrices, largest errors of the reference, data report and deviations."""
     runs = [run for run in study.runs if run.method == study.reference]
-    return error_gallery.errors(runs, study.manifests, study.data / "store", count)
+    store, folder = study.data / "store", study.results / "data"
+    return {
+        "matrices": similarity.similarities(study.runs),
+        "gallery": error_gallery.errors(runs, study.manifests, store, gallery),
+        "data_report": data_report.data_report(folder, study.data, study.manifests, gallery > 0),
+        "deviations": deviations.read(deviations_path),
+    }
 
 
 def _missing(
@@ -126,11 +126,11 @@ def _missing(
     """{section: sentences on the tables and figures that are missing}."""
     missing: dict[str, list[str]] = {section: [] for section in layout.SECTIONS}
     for name in (name for name, view in tables.items() if view is None):
-        missing[layout.table_section(name)].append(
+        missing[placement.table_section(name)].append(
             f"results/tables/{name}.json is missing: run `clipdr table {name}`."
         )
     for name in (name for name, figure in figures.items() if not figure.source):
-        missing[layout.figure_section(name)].append(
+        missing[placement.figure_section(name)].append(
             f"results/figures/{name}.png is missing: run `clipdr figure {name}`."
         )
     return missing
@@ -152,11 +152,11 @@ def _identity(study: Study) -> dict[str, Any]:
     }
 
 
-def _checklists(known: Mapping[str, Fact]) -> dict[str, Any]:
+def _checklists(facts: Mapping[str, Fact]) -> dict[str, Any]:
     """Answers of both checklists, their counts by status, and their sources."""
     answers = {
-        "tripod": checklist.answer(checklist.TRIPOD, known),
-        "claim": checklist.answer(checklist.CLAIM, known),
+        "tripod": checklist.answer(checklist.TRIPOD, facts),
+        "claim": checklist.answer(checklist.CLAIM, facts),
     }
     return {
         "answers": answers,
@@ -188,7 +188,7 @@ def computed(
     Returns:
         {section: tables}, and {section: tables that are folded}.
     """
-    shown: dict[str, list[View]] = {section: [] for section in layout.SECTIONS}
+    by_section: dict[str, list[View]] = {section: [] for section in layout.SECTIONS}
     folded: dict[str, list[View]] = {section: [] for section in layout.SECTIONS}
     parts = run_folder.by_protocol(study.runs)
     for protocol, runs in parts.items():
@@ -201,13 +201,13 @@ def computed(
                 view._replace(caption=f"{protocol}: {view.caption}")
                 for view in (*compared, rules, steps)
             )
-        shown["comparisons"] += compared[:1]
+        by_section["comparisons"] += compared[:1]
         folded["comparisons"] += compared[1:]
         held = list(dict.fromkeys(run.held_out for run in runs))
-        shown["leaks"].append(study_tables.folds(study.results, protocol, held))
-        shown["selection"].append(rules)
+        by_section["leaks"].append(study_tables.folds(study.results, protocol, held))
+        by_section["selection"].append(rules)
         folded["selection"].append(steps)
-    shown["leaks"] += study_tables.leaks(study.results)
-    shown["training"].append(run_tables.settings(study.runs))
-    shown["environment"].append(run_tables.environment(study.runs))
-    return shown, folded
+    by_section["leaks"] += study_tables.leaks(study.results)
+    by_section["training"].append(run_tables.settings(study.runs))
+    by_section["environment"].append(run_tables.environment(study.runs))
+    return by_section, folded

@@ -19,10 +19,10 @@ def names(domains: Iterable[str]) -> str:
     domains = list(domains)
     if all(map(is_synthetic, domains)):
         return f"{', '.join(domains)}, generated in the style of the data sets they are named after"
-    known = [(name, DOMAINS.get(name)) for name in domains]
+    by_domain = [(name, DOMAINS.get(name)) for name in domains]
     return "; ".join(
         f"{name} ({facts.title}, {facts.country})" if facts else f"{name} (a custom dataset)"
-        for name, facts in known
+        for name, facts in by_domain
     )
 
 
@@ -34,13 +34,13 @@ def grades(manifest: pd.DataFrame) -> str:
 
 def patients(manifests: Mapping[str, pd.DataFrame]) -> str:
     """Known patients over all domains, and the domains without any, in words."""
-    known = {
+    by_domain = {
         name: frame.loc[frame["patient"] != "", "patient"].nunique()
         for name, frame in manifests.items()
     }
-    without = [name for name, count in known.items() if not count]
+    without = [name for name, count in by_domain.items() if not count]
     unknown = f" (unknown: {', '.join(without)})" if without else ""
-    return f"{sum(known.values()):,} known patients{unknown}"
+    return f"{sum(by_domain.values()):,} known patients{unknown}"
 
 
 def data(manifests: Mapping[str, pd.DataFrame], rejected: Mapping[str, int]) -> dict[str, Fact]:
@@ -79,13 +79,13 @@ def _sources(manifests: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     """Facts of the original data sets, and of synthetic ones."""
     facts = {}
     for fact, column in {"licences": "licence", "cameras": "camera"}.items():
-        known = {
+        by_domain = {
             name: getattr(DOMAINS[name], column)
             for name in manifests
             if name in DOMAINS and not is_synthetic(name)
         }
-        if known:
-            facts[fact] = "; ".join(f"{name}: {text}" for name, text in known.items()) + "."
+        if by_domain:
+            facts[fact] = "; ".join(f"{name}: {text}" for name, text in by_domain.items()) + "."
     if all(name in DOMAINS for name in manifests):
         facts["retrospective"] = (
             "Retrospective: images and grades were published before this study."

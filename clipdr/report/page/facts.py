@@ -6,7 +6,8 @@ checklist.Fact}. A fact that no artefact holds is absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipdr.artifacts.run_folder import Run
 from clipdr.evaluation.schema import AVERAGE
 from clipdr.report import labels
 from clipdr.report.checklist import Fact
+from clipdr.report.tables.table import interval_text
 
 BACKBONES = {  # notes on backbones that are not CLIP
     "demo": "not CLIP: an ImageNet network and a small random text encoder",
@@ -112,14 +114,16 @@ def _models(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
 
 def _folds(reports: Mapping[str, Mapping[str, Any]], folds: int) -> dict[str, tuple[str, str]]:
     """{fact: (section, sentence)} of the folds; {} unless every fold has its leakage report."""
-    known = {name: report for name, report in reports.items() if report}
-    if len(known) != folds:
+    checked = {name: report for name, report in reports.items() if report}
+    if len(checked) != folds:
         return {}
     sizes = [
         f"{name}: {', '.join(f'{split} {n:,}' for split, n in report['images'].items())}"
-        for name, report in known.items()
+        for name, report in checked.items()
     ]
-    leaky = [f"{name}: {report['verdict']}" for name, report in known.items() if report["verdict"]]
+    leaky = [
+        f"{name}: {report['verdict']}" for name, report in checked.items() if report["verdict"]
+    ]
     verdict = (
         f"leakage was found: {'; '.join(leaky)}"
         if leaky
@@ -154,22 +158,11 @@ def performance(
         points: {run: operating point of the selected checkpoint, None or {} where there is none}.
         resamples: Bootstrap resamples behind the intervals.
     """
-    rows = averages.set_index(["held_out", "metric"])
-
-    def score(metric: str, held_out: str = AVERAGE, factor: float = 100, decimals: int = 1) -> str:
-        """A mean with its interval."""
-        row = rows.loc[(held_out, metric)] if (held_out, metric) in rows.index else None
-        if row is None or np.isnan(row["mean"]):
-            return "n/a"
-        ends = [f"{factor * row[end]:.{decimals}f}" for end in ("low", "high")]
-        interval = "no interval" if np.isnan(row["low"]) else " to ".join(ends)
-        return f"{factor * row['mean']:.{decimals}f} ({interval})"
-
     held = [name for name in dict.fromkeys(averages["held_out"]) if name != AVERAGE]
     over = labels.PROTOCOLS[averages["protocol"].iloc[0]][1]
     mean = f"{method}, mean of {len(held)} {over} (95 % interval)"
+    score = partial(_score, averages.set_index(["held_out", "metric"]))
     by_domain = "; ".join(f"{name} {score('auc', name)}" for name in held)
-    rps = [score(name, factor=1, decimals=4) for name in ("rps", "rps_t")]
     facts = {
         "measures": (
             "benchmark",
@@ -189,6 +182,36 @@ def performance(
             f"{score('sensitivity')} %, specificity {score('specificity')} % at the threshold "
             "frozen on source validation.",
         ),
+        "limits": (
+            "deviations",
+            "No demographic subgroups; one reference standard per source; intervals are about "
+            "other patients, not other trainings.",
+        ),
+    }
+    facts |= _calibration(score, method) | _threshold(points)
+    return {name: Fact(text, section) for name, (section, text) in facts.items()}
+
+
+def _score(
+    rows: pd.DataFrame,
+    metric: str,
+    held_out: str = AVERAGE,
+    factor: float = 100,
+    decimals: int = 1,
+) -> str:
+    """A mean of averages, indexed by held-out name and metric, with its interval."""
+    row = rows.loc[(held_out, metric)] if (held_out, metric) in rows.index else None
+    if row is None or np.isnan(row["mean"]):
+        return "n/a"
+    low, high = factor * row["low"], factor * row["high"]
+    interval = "no interval" if np.isnan(low) else interval_text(low, high, decimals)
+    return f"{factor * row['mean']:.{decimals}f} ({interval})"
+
+
+def _calibration(score: Callable[..., str], method: str) -> dict[str, tuple[str, str]]:
+    """{fact: (section, sentence)} of the calibration. score: `_score` of the averages."""
+    before, after = (score(name, factor=1, decimals=4) for name in ("rps", "rps_t"))
+    return {
         "calibration": (
             "calibration",
             f"{method}, ECE of P(grade >= 2), mean of domains: {score('ece_2')} %, after the "
@@ -196,17 +219,17 @@ def performance(
         ),
         "recalibration": (
             "calibration",
-            f"One temperature fitted on source validation; RPS {rps[0]} before, {rps[1]} after.",
-        ),
-        "limits": (
-            "deviations",
-            "No demographic subgroups; one reference standard per source; intervals are about "
-            "other patients, not other trainings.",
+            f"One temperature fitted on source validation; RPS {before} before, {after} after.",
         ),
     }
+
+
+def _threshold(points: Mapping[str, Mapping[str, Any] | None]) -> dict[str, tuple[str, str]]:
+    """{fact: (section, sentence)} of the thresholds of referable DR; {} where there is none."""
     values = [point["threshold"] for point in points.values() if point]
-    if thresholds := [value for value in values if value is not None]:
-        text = "Grade: the most probable. Referable DR: P(grade >= 2) of at least "
-        text += f"{min(thresholds):.3f} to {max(thresholds):.3f}, by fold, frozen on source "
-        facts["threshold"] = ("referable", f"{text}validation.")
-    return {name: Fact(text, section) for name, (section, text) in facts.items()}
+    thresholds = [value for value in values if value is not None]
+    if not thresholds:
+        return {}
+    text = "Grade: the most probable. Referable DR: P(grade >= 2) of at least "
+    text += f"{min(thresholds):.3f} to {max(thresholds):.3f}, by fold, frozen on source validation."
+    return {"threshold": ("referable", text)}

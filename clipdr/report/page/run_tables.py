@@ -106,14 +106,15 @@ def settings(runs: Sequence[Run]) -> View:
     for method in dict.fromkeys(run.method for run in runs):
         own = [run.settings for run in runs if run.method == method]
         encoder = _values(
-            f"{one['backbone']['name']}{' (frozen)' if one['frozen'] else ''}" for one in own
+            f"{setting['backbone']['name']}{' (frozen)' if setting['frozen'] else ''}"
+            for setting in own
         )
         options = _values(
-            json.dumps(one["options"], sort_keys=True) if one["options"] else "defaults"
-            for one in own
+            json.dumps(setting["options"], sort_keys=True) if setting["options"] else "defaults"
+            for setting in own
         )
-        pixels = _values(one["image"]["input"] for one in own)
-        training = [_values(one["training"][name] for one in own) for name in TRAINING]
+        pixels = _values(setting["image"]["input"] for setting in own)
+        training = [_values(setting["training"][name] for setting in own) for name in TRAINING]
         body.append([Cell(text) for text in (method, encoder, pixels, *training, options)])
     note = (
         "Methods without gradient descent (zero_shot, linear_probe) do not use the training "

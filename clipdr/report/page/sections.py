@@ -114,14 +114,14 @@ def read(path: Path | str, with_images: bool = True) -> Section:
             )
     hidden = [] if with_images else [name for name in figures if name in private]
     missing = [f"{name}: left out, it shows images (config.yaml: gallery: 0)." for name in hidden]
-    shown = [
+    embedded_figures = [
         embedded(folder / "figures", name, *texts)
         for name, texts in figures.items()
         if name not in hidden
     ]
     read_tables = [table.read(folder / "tables" / f"{name}.json") for name in names]
-    made = [views.of_table(one) for one in read_tables if one is not None]
-    return Section(folder.name, title, words, made, shown, missing)
+    table_views = [views.of_table(item) for item in read_tables if item is not None]
+    return Section(folder.name, title, words, table_views, embedded_figures, missing)
 
 
 def _check_name(name: str) -> None:

@@ -65,16 +65,16 @@ def of_study(study: Study) -> dict[str, Fact]:
     held = dict.fromkeys(run.held_out for run in runs)
     reports = {name: _json(gate / f"{name}.json") for name in held}
     refused = {name: len(data_report.rejected(study.data, name)) for name in study.manifests}
-    known = data_facts.data(study.manifests, refused) | facts.design(runs, reports)
+    collected = data_facts.data(study.manifests, refused) | facts.design(runs, reports)
     resamples = int(averages["resamples"].max())
-    known |= facts.performance(averages, study.reference, points, resamples)
+    collected |= facts.performance(averages, study.reference, points, resamples)
     if "last" in set(scores["selection"]):
         text = "The last weights were scored beside the selected ones."
-        known["last weights"] = Fact(text, "selection")
+        collected["last weights"] = Fact(text, "selection")
     if (scores["split"] == "val").any():
         text = "Source validation is scored in results/scores.csv (split val); its AUC at every "
-        known["internal"] = Fact(f"{text}selection is shown.", "selection")
-    return known
+        collected["internal"] = Fact(f"{text}selection is shown.", "selection")
+    return collected
 
 
 def of_report(
@@ -82,19 +82,19 @@ def of_report(
 ) -> dict[str, Fact]:
     """Facts of what the report itself shows: errors, activation maps, deviations."""
     maps = [figure for figure in figures["maps"] if figure.name in figure_catalog.FROM_MODELS]
-    known = {}
+    collected = {}
     if content["gallery"]:
         text = f"Largest errors of {study.reference} per held-out domain, with image and "
-        known["failures"] = Fact(f"{text}probabilities.", "gallery")
+        collected["failures"] = Fact(f"{text}probabilities.", "gallery")
     if maps:
-        known["explanation"] = Fact("Activation maps, with their sanity checks.", "maps")
+        collected["explanation"] = Fact("Activation maps, with their sanity checks.", "maps")
     if content["deviations"]:
         text = "Every difference from the papers and the released code is listed."
-        known["deviations"] = Fact(text, "deviations")
-    return known
+        collected["deviations"] = Fact(text, "deviations")
+    return collected
 
 
-def summary(study: Study, known: Mapping[str, Fact]) -> list[tuple[str, str]]:
+def summary(study: Study, collected: Mapping[str, Fact]) -> list[tuple[str, str]]:
     """(term, text) of what was run, on what."""
     methods = list(dict.fromkeys(run.method for run in study.runs))
     seeds = sorted({run.seed for run in study.runs})
@@ -103,7 +103,7 @@ def summary(study: Study, known: Mapping[str, Fact]) -> list[tuple[str, str]]:
     numbers += f", seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     rows = [("Methods", ", ".join(methods)), ("Runs", f"{len(study.runs)}: {numbers}")]
     return rows + [
-        (term, known[name].text) for name, term in SUMMARY_FACTS.items() if name in known
+        (term, collected[name].text) for name, term in SUMMARY_FACTS.items() if name in collected
     ]
 
 

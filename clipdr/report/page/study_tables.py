@@ -65,7 +65,7 @@ def _comparison(
     for method, part in rows.groupby("method", sort=False):
         cells = [_difference(part[part["metric"] == metric], STYLES[metric]) for metric in metrics]
         body.append([Cell(str(method)), *cells])
-    undefined = any(one.small == "no interval" for row in body for one in row)
+    undefined = any(entry.small == "no interval" for row in body for entry in row)
     notes = [NO_INTERVAL] if undefined else []
     first, units = rows.iloc[0], sorted(rows["unit"].unique())
     notes += remarks.caution([first["reference"], *rows["method"].unique()], domains)

@@ -99,9 +99,9 @@ def averages_table(
             f"table {name}: averages span {', '.join(sorted(spans - set(domains)))} too. "
             "Score the domains of the table only."
         )
-    known = rows.set_index(["method", "held_out", "metric"])
+    indexed = rows.set_index(["method", "held_out", "metric"])
     cells = pd.concat(
-        [_column(known, methods, domains, remarks, *column) for column in columns],
+        [_column(indexed, methods, domains, remarks, *column) for column in columns],
         ignore_index=True,
     )
     cells = in_order(cells, methods)
@@ -111,7 +111,7 @@ def averages_table(
 
 
 def _column(
-    known: pd.DataFrame,
+    indexed: pd.DataFrame,
     methods: Sequence[str],
     domains: Sequence[str],
     remarks: Remarks,
@@ -127,7 +127,7 @@ def _column(
     """
     style, rows = STYLES[metric], []
     for method in methods:
-        run_on = [domain for domain in domains if (method, domain, metric) in known.index]
+        run_on = [domain for domain in domains if (method, domain, metric) in indexed.index]
         complete = held_out != AVERAGE or len(run_on) == len(domains)
         cell: dict[str, Any] = {
             "column": title,
@@ -137,8 +137,8 @@ def _column(
             "text": MISSING,
             "degenerate": "",
         }
-        if complete and (method, held_out, metric) in known.index:
-            row = known.loc[(method, held_out, metric)]
+        if complete and (method, held_out, metric) in indexed.index:
+            row = indexed.loc[(method, held_out, metric)]
             cell |= row[FACTS].to_dict()
             cell |= {key: style.factor * row[source] for key, source in NUMBERS.items()}
             cell["degenerate"] = remarks.why(method, domains if held_out == AVERAGE else [held_out])

@@ -40,5 +40,5 @@ def make(name: str, runs: Sequence[Path], results: Path) -> Table:
     table = entry(name)
     folders = [run for run in runs if RunFolder(run).protocol == table.protocol]
     content = table.read(folders, results)
-    made = table.make(content, **axes(folders), remarks=notes.remarks(folders))
-    return notes.with_leakage(made, notes.leakage_verdicts(results, folders))
+    result = table.make(content, **axes(folders), remarks=notes.remarks(folders))
+    return notes.with_leakage(result, notes.leakage_verdicts(results, folders))

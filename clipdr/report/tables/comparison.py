@@ -57,7 +57,7 @@ def comparison(
             f"table {name}: comparisons.csv has no average of {metric} under {protocol}. "
             "Run `clipdr compare` again."
         )
-    known, style = rows.set_index("method").to_dict("index"), STYLES[metric]
+    by_method, style = rows.set_index("method").to_dict("index"), STYLES[metric]
     reference = rows["reference"].iloc[0]
     others = [method for method in methods if method != reference]
     dagger = DAGGER if remarks.why(reference, domains) else ""
@@ -66,13 +66,13 @@ def comparison(
     for method in others:
         why = remarks.why(method, domains)
         base = {"method": method, "held_out": AVERAGE, "metric": metric, "mark": ""}
-        cells += _line(base, known.get(method), style, title, why)
+        cells += _line(base, by_method.get(method), style, title, why)
     over = PROTOCOLS[protocol][1]
     caption = f"Paired difference in {style.meaning}, method minus {reference}, "
     caption += f"mean over the {len(domains)} {over}, in points."
-    known_methods = [method for method in methods if method == reference or method in known]
+    present = [method for method in methods if method == reference or method in by_method]
     notes = _notes(rows, len(others))
-    notes += [f"{DAGGER} {sentence}" for sentence in remarks.caution(known_methods, domains)]
+    notes += [f"{DAGGER} {sentence}" for sentence in remarks.caution(present, domains)]
     return noted(name, cells, caption, notes, domains, protocol)
 
 

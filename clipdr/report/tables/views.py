@@ -115,11 +115,11 @@ def _image_counts(cells: pd.DataFrame) -> list[list[Cell]]:
         return []
     row = [Cell("Images", "resampled by")]
     for _, part in cells.groupby("column", sort=False):
-        known = part.loc[part["n"].notna(), ["n", "clusters", "unit"]].drop_duplicates()
-        if len(known) != 1:
+        counts = part.loc[part["n"].notna(), ["n", "clusters", "unit"]].drop_duplicates()
+        if len(counts) != 1:
             row.append(Cell(""))
             continue
-        n, clusters, unit = known.iloc[0]
+        n, clusters, unit = counts.iloc[0]
         patients = f"{int(clusters)} patients" if pd.notna(clusters) else ""
         words = {"patient": patients, "image": "image: too narrow"}
         row.append(Cell(f"{int(n)}", words.get(unit, "patient or image")))

@@ -1,5 +1,8 @@
 """Tables of the multimodal report: what must stand together, and where leaky rows may stand."""
 
+import json
+
+import numpy as np
 import pytest
 
 from clipdr import DataError
@@ -34,3 +37,26 @@ def test_leaky_rows_are_labelled_in_table_and_figure(results):
     figure = figures.recall_figure([], leaky, True)
     assert "LEAKY" in figure.axes[1].get_title()
     assert "LEAKY" not in figure.axes[0].get_title()
+
+
+def test_measure_prints_its_interval_in_brackets():
+    assert str(tables.percent(0.5, low=0.25, high=0.75)) == "50.0 (25.0 to 75.0)"
+    assert str(tables.percent(0.5)) == "50.0"
+    assert str(tables.percent(0.5, low=np.nan, high=np.nan)) == "50.0 (no interval)"
+    assert tables.percent(None).text == "n/a"
+
+
+def test_table_holds_numbers_and_intervals():
+    rows = [{"method": "a", "qwk %": tables.percent(0.5, low=0.25, high=0.75), "eyes": 21}]
+    table = tables.as_table("icdr", rows, ("method",), "Method", "Caption.", synthetic=True)
+    cells = json.loads(table.to_json())["cells"]
+    assert cells[0] | {"value": 50.0, "low": 25.0, "high": 75.0, "text": "50.0"} == cells[0]
+    assert cells[1] | {"value": 21.0, "text": "21"} == cells[1]
+    assert table.caption == "SYNTHETIC images: Caption."
+
+
+def test_table_numbers_equal_rows_and_notes_missing_intervals():
+    row = {"method": "a", "qwk %": tables.percent(0.5, low=np.nan, high=np.nan)}
+    table = tables.as_table("icdr", [row, row], ("method",), "Method", "Caption.", synthetic=False)
+    assert [name for name, _ in table.rows()] == ["a", "a (2)"]
+    assert table.notes == (tables.NO_INTERVAL,)
