@@ -6,7 +6,7 @@ import pytest
 
 from clipdr import DataError
 from clipdr.report.figures import catalog
-from clipdr.report.page.layout import TOPICS
+from clipdr.report.page.layout import SECTIONS
 
 FOLDER = Path(catalog.__file__).parent
 SHARED = {"__init__", "catalog", "similarity_panel", "style"}  # modules that are no figure
@@ -24,7 +24,7 @@ def test_figure_states_title_caption_and_section(name):
     assert module.__name__ == f"clipdr.report.figures.{name}"
     assert module.TITLE
     assert module.CAPTION.endswith(".")
-    assert module.SECTION in TOPICS
+    assert module.SECTION in SECTIONS
     assert {type(value) for value in (module.PER_IMAGE, module.COUNTED, module.USES_METHODS)} == {
         bool
     }
@@ -34,7 +34,7 @@ def test_figure_states_title_caption_and_section(name):
 
 
 def test_unknown_figure_is_refused_with_the_known_names():
-    with pytest.raises(DataError, match="'similarty'.*Use one of similarity,"):
+    with pytest.raises(DataError, match=r"'similarty'.*Use one of similarity,"):
         catalog.module("similarty")
 
 
