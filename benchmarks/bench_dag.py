@@ -10,7 +10,6 @@ of every job.
 Prints CPU-seconds of both and their difference; with --profile, also writes statistics of cProfile.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -22,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from _harness import Results, parser
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = ROOT / "workflow" / "Snakefile"
@@ -120,17 +120,17 @@ def dry_run(arguments: list[str], profile: str | None = None) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
+    options = parser(__doc__)
+    options.add_argument(
         "study", nargs="?", type=Path, default=ROOT / "workflow" / "studies" / "gdrbench.yaml"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the least counts")
-    parser.add_argument("--profile", help="file for the statistics of cProfile")
-    options = parser.parse_args()
+    options.add_argument("--repeat", type=int, default=3, help="runs of each; the least counts")
+    options.add_argument("--profile", help="file for the statistics of cProfile")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         raw, folder = Path(temporary) / "raw", Path(temporary) / "study"
         folder.mkdir()
-        study = options.study.resolve()
+        study = arguments.study.resolve()
         write_splits(study, raw)
         jobs, files = write_reference(study, folder, raw)
         ours = ["-s", str(SNAKEFILE), "--directory", str(folder), "--configfile", str(study)]
@@ -138,14 +138,20 @@ def main() -> None:
         reference = ["-s", str(folder / "Snakefile"), "--directory", str(folder)]
         reference += ["--workflow-profile", "none"]
         times = {
-            name: min(dry_run(arguments) for _ in range(options.repeat))
-            for name, arguments in (("study", ours), ("reference", reference))
+            name: min(dry_run(command) for _ in range(arguments.repeat))
+            for name, command in (("study", ours), ("reference", reference))
         }
-        if options.profile:
-            dry_run(ours, str(Path(options.profile).resolve()))
-    print(f"{study.stem}: {jobs} jobs, {files} input files")
-    print("  CPU-seconds: study {study:.1f}, reference {reference:.1f}".format(**times), end="")
-    print(f", difference {times['study'] - times['reference']:.1f}")
+        if arguments.profile:
+            dry_run(ours, str(Path(arguments.profile).resolve()))
+    difference = times["study"] - times["reference"]
+    line = (
+        f"{study.stem}: {jobs} jobs, {files} input files\n"
+        f"  CPU-seconds: study {times['study']:.1f}, reference {times['reference']:.1f}, "
+        f"difference {difference:.1f}"
+    )
+    results = Results(__file__, arguments)
+    results.add(study.stem, line, jobs=jobs, input_files=files, difference=difference, **times)
+    results.write()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Speed of the preparation of full-size images against the method of GDRBench's notebook.
 
 The notebook is that of Che et al. (2023), after EyeQ (Fu et al., 2019), written again from its
-description. Output: images per second of both on 4752 x 3168 JPEGs (one process, one thread), and
-the agreement of their circles on real images, if a folder of them is named.
+description. Output: images per second of both on 4752 x 3168 JPEGs (one process, one thread).
+If a folder of real images is named, the agreement of their circles is printed too.
 
 The reference needs OpenCV, which the package does not. Without it only ours is measured. To install
 it: pip install --target FOLDER opencv-python-headless, and set PYTHONPATH=FOLDER.

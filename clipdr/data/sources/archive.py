@@ -61,10 +61,9 @@ def extract(parts: list[Path], folder: Path, keep: tuple[str, ...] = (), strip: 
 
     Raises:
         RefusedArchiveError: If a path is absolute, leaves the folder, or has a drive, a backslash
-            or a control character; if a member is a link or device; if two paths differ in case
-            only; if there are more than MAX_FILES members, MAX_BYTES bytes or MAX_RATIO times the
-            packed bytes; if the archive is encrypted, 7z or rar; or if it is broken. Nothing is
-            kept.
+            or a control character. If a member is a link or device, or two paths differ in case
+            only. If there are more than MAX_FILES members, MAX_BYTES bytes or MAX_RATIO times the
+            packed bytes. If the archive is encrypted, 7z, rar or broken. Nothing is kept.
         DataError: If the free space is too small or the disk runs full. Nothing is kept.
     """
     parts, folder = [Path(part) for part in parts], Path(folder)

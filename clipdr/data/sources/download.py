@@ -74,9 +74,9 @@ def download(
         sha256 of the file.
 
     Raises:
-        DataError: If the server refuses or has no such file, if it redirects from https to http, if
-            the bytes are wrong (nothing is kept), if the disk is full, or if the server stalls or
-            breaks off ATTEMPTS times (what has arrived is kept).
+        DataError: If the server refuses, has no such file, or redirects from https to http. If the
+            bytes are wrong; nothing is kept. If the disk is full, or the server stalls or breaks
+            off ATTEMPTS times; what has arrived is kept.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,8 +49,8 @@ def fetch(name: str, raw: Path, mirror: str = "") -> None:
             every remote.
 
     Raises:
-        DataError: If the dataset is not complete yet; if a file is refused, missing or wrong at
-            the server; if an archive is broken or dangerous; or if the disk is full.
+        DataError: If the dataset is not complete yet. If a file is refused, missing or wrong at the
+            server. If an archive is broken or dangerous, or the disk is full.
     """
     raw = Path(raw)
     with _locked_folder(raw):

@@ -75,9 +75,10 @@ def records(raw: Path, domain: str, tolerance: int = 0) -> pd.DataFrame:
             labels.
 
     Returns:
-        image (str, path in the split file, the key), file (str, POSIX path below raw), grade (int,
-        0..4), domain, split ("train" | "val"), patient (str, "" unknown; unique within the domain
-        only), eye ("left" | "right" | ""), camera (str, "" unknown).
+        One row per image. Columns: image (str, path in the split file, the key), file (str, POSIX
+        path below raw), grade (int, 0..4), domain (str), split ("train" | "val"). Also patient
+        (str, "" unknown; unique within the domain only), eye ("left" | "right" | "") and camera
+        (str, "" unknown).
 
     Raises:
         DataError: As `read` does, and if there are more problems than tolerated.
@@ -98,11 +99,10 @@ def read(raw: Path, domain: str) -> Reading:
         Images, problems, and the files that describe them.
 
     Raises:
-        DataError: If a split file is missing; if a line is not `path grade`, has a grade outside
-            0..4, or has a path that is absolute, climbs with `..`, belongs to another domain, lies
-            in a folder that contradicts the grade, or is listed twice; if a label file is
-            malformed; or if the images exist in both layouts, in neither, or twice. The message
-            names file and line.
+        DataError: If a split file is missing or a label file is malformed. If a line is not `path
+            grade`, or its grade is outside 0..4. If its path is absolute, contains `..`, belongs to
+            another domain, or is listed twice. If its folder contradicts its grade. If the images
+            exist in both layouts, in neither, or twice. The message names file and line.
     """
     raw = Path(raw)
     listed = split_files(raw, domain)
