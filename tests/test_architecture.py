@@ -76,6 +76,14 @@ WITHIN = {  # inside a room: module or sub-room -> parts of the room that it mus
         "report.data_report_html",
     ],
     "report.figures": ["report.page", "report.data_report", "report.data_report_html"],
+    "multimodal.data": [
+        "multimodal.evaluation",
+        "multimodal.report",
+        "multimodal.losses",
+        "multimodal.loop",
+        "multimodal.run",
+    ],
+    "multimodal.evaluation": ["multimodal.report"],
 }
 LIGHT = [
     "clipdr",

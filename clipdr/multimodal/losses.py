@@ -55,7 +55,7 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
         rows: (B / W, ...) rows of this process, W the number of processes.
 
     Returns:
-        (B, ...) rows of all processes; the rows themselves in a single process.
+        (B, ...) rows of all processes; `rows` in a single process.
     """
     return _Gather.apply(rows) if _several_processes() else rows
 

@@ -177,7 +177,7 @@ def make_settings(changes: Mapping[str, Any], preset: str = "small") -> Settings
 
     Raises:
         DataError: If the preset or a key is unknown, or a value is not allowed. The message names
-        the key.
+            the key.
     """
     if preset not in PRESETS:
         raise DataError(f"preset {preset!r}: is unknown. Choose {', '.join(PRESETS)}.")

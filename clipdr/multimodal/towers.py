@@ -15,8 +15,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from clipdr import DataError
-from clipdr.models.pretrained import load_timm
 from clipdr.models.image_tower import keep_statistics, last_map
+from clipdr.models.pretrained import load_timm
 from clipdr.multimodal.data.tokenizer import Tokenizer
 from clipdr.multimodal.settings import Settings
 

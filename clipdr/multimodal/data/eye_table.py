@@ -88,8 +88,7 @@ def make_table(rows: pd.DataFrame, dataset: str, version: str, where: str | Path
 
     Raises:
         DataError: If `COLUMNS` does not classify a column, or a value is out of range. The message
-        names `where` and
-            the row (0 = first).
+            names `where` and the row (0 = first).
     """
     unknown = [name for name in rows if name not in COLUMNS]
     if unknown:
@@ -124,8 +123,7 @@ def check_table(eyes: pd.DataFrame, where: str | Path) -> pd.DataFrame:
 
     Raises:
         DataError: If the columns differ from `COLUMNS`, a value is not allowed, or two rows name
-        one image. The
-            message names the first such row (0 = first).
+            one image. The message names the first such row (0 = first).
     """
 
     def refuse(bad: pd.Series, name: str) -> None:

@@ -60,8 +60,7 @@ def decode_layout(
 
     Raises:
         DataError: If a column of the layout is missing or occurs under two names, if a column of
-        the file is unknown,
-            or if a value is unknown.
+            the file is unknown, or if a value is unknown.
     """
     decoded, used = {}, set(ignored)
     for name, (aliases, coding) in layout.items():

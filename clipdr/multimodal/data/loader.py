@@ -87,7 +87,7 @@ class EyeDataset:
 
     Raises:
         DataError: If a narrative identifies a patient, or the text of a classifier reveals a grade
-        or a finding.
+            or a finding.
     """
 
     def __init__(
@@ -104,8 +104,10 @@ class EyeDataset:
         self.store, self.setting, self.grid = store, setting, grid
         self.tokenizer: Any = tokenizer
         known = structured_data.replace_placeholders(self.eyes, constants)
-        self.statements = narrative.table_statements(known, setting.kind, setting.with_grades)
-        self.history = (
+        self.statements: list[narrative.Statements] = narrative.table_statements(
+            known, setting.kind, setting.with_grades
+        )
+        self.history: list[narrative.Statements] | None = (
             narrative.table_statements(known, "history") if setting.text == "history" else None
         )
         self.content = torch.from_numpy(contents(self.statements))

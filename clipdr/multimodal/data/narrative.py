@@ -192,7 +192,7 @@ def refuse_identifiers(texts: Iterable[str], eyes: pd.DataFrame, where: str) -> 
 
     Raises:
         DataError: If a text holds the name of its patient or image, a long number, a date or an
-        address.
+            address.
     """
     stems = eyes["image"].str.replace(r".*/|\.\w+$", "", regex=True)
     identifiers = [

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from clipdr import DataError
-from clipdr.evaluation.retrieval import K, ceiling, contents
+from clipdr.evaluation.retrieval import K, contents, upper_bound
 from clipdr.multimodal.data import eye_table, label_files, narrative, splits
 
 KEYS = ["image", "row", "patient", "split", "dataset", "version"]
@@ -57,7 +57,7 @@ def upper_bounds(eyes: pd.DataFrame) -> list[dict[str, Any]]:
                 "n": len(members),
                 "distinct": int(content.max()) + 1,
             }
-            rows.append(row | {f"ceiling_{k}": ceiling(content, k) for k in K})
+            rows.append(row | {f"ceiling_{k}": upper_bound(content, k) for k in K})
     return rows
 
 

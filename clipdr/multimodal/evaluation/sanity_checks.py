@@ -19,12 +19,12 @@ import torch
 from clipdr import DataError
 from clipdr.evaluation.retrieval import (
     K,
-    ceiling,
     contents,
     judge,
     null_band,
     recall,
     similarity,
+    upper_bound,
 )
 from clipdr.multimodal.data import eye_table, narrative, structured_data
 from clipdr.multimodal.evaluation.leaky_protocol import fused_vectors, noise_demonstration
@@ -193,8 +193,8 @@ def ties_and_bounds(count: int = 60) -> list[Row]:
     exact = all(abs(recall(constant, k).mean() - k / count) < 1e-12 for k in K)
     planted = contents(["same"] * 20 + [f"own {index}" for index in range(count - 20)])
     counted = (
-        abs(ceiling(planted, 1) - (count - 19) / count) < 1e-12
-        and abs(ceiling(planted, 5) - (count - 15) / count) < 1e-12
+        abs(upper_bound(planted, 1) - (count - 19) / count) < 1e-12
+        and abs(upper_bound(planted, 5) - (count - 15) / count) < 1e-12
     )
     try:
         judge(np.eye(count), planted, np.arange(count).astype(str), resamples=10)

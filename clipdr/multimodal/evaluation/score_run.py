@@ -54,7 +54,7 @@ def retrieve(
 
     Raises:
         DataError: If data and folder do not belong together, the split leaks, or a recall exceeds
-        its upper bound.
+            its upper bound.
     """
     folder = Path(folder)
     model, datasets, stored, torch_device = load(folder, data, "retrieval", device)
@@ -192,7 +192,7 @@ def check_model(
 
     Raises:
         DataError: If data and folder do not belong together, or the training eyes hold fewer than
-        two grades.
+            two grades.
     """
     began, folder = time.monotonic(), Path(folder)
     model, datasets, stored, torch_device = load(folder, data, "retrieval", device)

@@ -22,7 +22,7 @@ def test_deepeyenet_three_files_give_splits_keywords_and_description(tmp_path):
     assert (eyes["icdr"] == -1).all()
 
 
-def test_custom_dataset_absent_columns_are_missing_and_unknown_ones_refused(tmp_path):
+def test_custom_dataset_absent_columns_are_missing_unknown_refused(tmp_path):
     (tmp_path / "own.csv").write_text(
         "image,patient,eye,icdr,age\na.jpg,1,left,3,50\nb.jpg,1,right,,\n"
     )
