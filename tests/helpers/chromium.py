@@ -153,13 +153,13 @@ class Browser:
 
     def complaints(self):
         """Messages of the console: exceptions, violations of the policy, failed loads."""
-        said = {
+        methods = {
             "Runtime.exceptionThrown",
             "Log.entryAdded",
             "Runtime.consoleAPICalled",
             "Network.loadingFailed",
         }
-        return [event for event in self.events if event.get("method") in said]
+        return [event for event in self.events if event.get("method") in methods]
 
     def requests(self):
         """Addresses asked for, without data URIs."""

@@ -74,10 +74,10 @@ def active(store):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=store)
-    found = client.search_runs(
+    active_runs = client.search_runs(
         [client.get_experiment_by_name("clipdr").experiment_id], max_results=1000
     )
-    return client, {run.info.run_name: run for run in found}, len(found)
+    return client, {run.info.run_name: run for run in active_runs}, len(active_runs)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def study(published, tmp_path):
     return tmp_path / "results", f"sqlite:///{tmp_path}/results/mlflow.db"
 
 
-def test_counts(published):
+def test_published_runs_are_counted(published):
     assert published[2] == {"published": 4, "replaced": 0, "unchanged": 0, "incomplete": 1}
     _, runs, total = active(published[1])
     assert total == 4
@@ -113,7 +113,7 @@ def test_counts(published):
     }
 
 
-def test_contents_of_a_run(published):
+def test_run_has_tags_params_and_metrics(published):
     client, runs, _ = active(published[1])
     run = runs["dg/clip_dr/SIM_APTOS/0"]
     assert run.info.status == "FINISHED"
@@ -149,7 +149,7 @@ def test_an_undefined_value_is_no_number(published):
     assert run.data.tags["undefined"] == "test/qwk, test/qwk_low, test/qwk_high"
 
 
-def test_several_test_domains(tmp_path):
+def test_several_test_domains_are_named(tmp_path):
     path = tmp_path / "scores.csv"
     rows = [
         f"esdg,erm,all_but_APTOS,0,source_val,test,{domain},all,auc,{value},,,9,9,0,image"
@@ -259,7 +259,7 @@ def test_large_weights_are_named_only(tmp_path, monkeypatch):
     assert record.tags["weights_sha256"] == digest(folder / tracking.WEIGHTS)
 
 
-def test_refusals(tmp_path):
+def test_other_store_and_broken_run_are_refused(tmp_path):
     with pytest.raises(DataError, match="sqlite:///PATH"):
         publish(tmp_path, "http://somewhere", "clipdr")
     folder = write_run(tmp_path / "runs", "clip_dr")
@@ -297,18 +297,18 @@ def test_a_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
             second.kill()
 
 
-def test_importing_track_imports_no_mlflow():
+def test_importing_tracking_imports_no_mlflow():
     code = "import sys, clipdr.report.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_only_track_imports_mlflow():
-    found = [
+def test_only_tracking_imports_mlflow():
+    importers = [
         path.name
         for path in (ROOT / "clipdr").rglob("*.py")
         if re.search(r"import mlflow|from mlflow", path.read_text())
     ]
-    assert found == ["tracking.py"]
+    assert importers == ["tracking.py"]
 
 
 @pytest.mark.slow
