@@ -21,7 +21,7 @@ from _harness import Results, parser
 
 from clipdr.data.synthetic.dataset import encode
 from clipdr.data.synthetic.patients import eye
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import render
 
 DOMAIN = "EYEPACS"
 PARTS = 4
@@ -37,7 +37,7 @@ def layout(raw: Path, count: int, distinct: int, side: int) -> None:
     originals.mkdir(parents=True)
     for number in range(distinct):
         (originals / f"{number}.jpg").write_bytes(
-            encode(paint(eye("SIM_RLDR", number + 1, "left", number % 5, 0), side)[0], ".jpg", 90)
+            encode(render(eye("SIM_RLDR", number + 1, "left", number % 5, 0), side)[0], ".jpg", 90)
         )
     (raw / "images" / DOMAIN / "Images").mkdir(parents=True)
     (raw / "splits").mkdir()

@@ -13,7 +13,7 @@ from clipdr.data.domains import SYNTHETIC
 from clipdr.data.synthetic.cameras import STYLES
 from clipdr.data.synthetic.dataset import encode
 from clipdr.data.synthetic.patients import cohort, eye
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import render
 
 
 def main():
@@ -31,10 +31,11 @@ def main():
             for p in cohort(domain, arguments.patients, 0)
             for side, grade in p.grades.items()
         ]
-        paint(eyes[0], arguments.size)  # imports and caches
+        render(eyes[0], arguments.size)  # imports and caches
         wall, cpu = time.perf_counter(), time.process_time()
         total = sum(
-            len(encode(paint(one, arguments.size)[0], STYLES[one.style].suffix, 90)) for one in eyes
+            len(encode(render(one, arguments.size)[0], STYLES[one.style].suffix, 90))
+            for one in eyes
         )
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         rates.append((len(eyes), wall, cpu))

@@ -18,7 +18,7 @@ from PIL import Image
 from clipdr.data.domains import FOLDERS
 from clipdr.data.synthetic import patients
 from clipdr.data.synthetic.dataset import encode
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import render
 
 COLUMNS = ["image", "file", "grade", "domain", "split", "patient", "eye", "camera"]
 WORDS = {"train": "train", "val": "crossval"}
@@ -95,7 +95,7 @@ def build(domain, raw, count=12, seed=0, variant=0, layout="original"):
 
 def save(path, domain, number, side, grade, seed=0):
     """Paint one eye into a file; the same numbers give the same bytes."""
-    image = paint(
+    image = render(
         patients.eye(STYLE.get(domain, f"SIM_{domain}"), number, side, grade, seed), SIZE
     )[0]
     if domain == "DDR":  # its background is nearly black, not black
