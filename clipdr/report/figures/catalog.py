@@ -8,8 +8,9 @@ A figure is one module of this folder. It states:
 - `COUNTED`: its numbers are over all test images, so the report adds their count to the caption;
 - `USES_METHODS`: it compares methods, so its title names those that are degenerate.
 
-`read(inputs)` returns the content of the figure and `plot(content, methods, domains)` a matplotlib Figure. The catalogue
-imports a module only when it is asked for, so that it is light and an edit of one figure makes no other again.
+`read(inputs)` returns the content of the figure and `plot(content, methods, domains)` a matplotlib
+Figure. The catalogue imports a module only when it is asked for, so that it is light and an edit of
+one figure makes no other again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,23 @@
 """Mean similarity matrix of each method over the held-out domains (Yu et al., 2024, fig. 3).
 
-Input: predictions of the runs. Output: panels side by side, one per method with texts, on one colour scale.
+Input: predictions of the runs. Output: panels side by side, one per method with texts, on one
+colour scale.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from clipdr.evaluation.similarity import images, limits, matrices, mean, verdict
-from clipdr.report.figures.similarity_panel import colour_bar, panel, read
-from clipdr.report.figures.style import WIDTH, domain_kind, style, suptitle
+from clipdr.report.figures import similarity_panel
+from clipdr.report.figures.similarity_panel import colour_bar, panel
+from clipdr.report.figures.style import WIDTH, domain_kind, figure_style, set_domains_title
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 TITLE = "Mean similarity of images and texts"
 CAPTION = (
@@ -17,11 +29,20 @@ PER_IMAGE = False
 COUNTED = True
 USES_METHODS = True
 
-__all__ = ["plot", "read"]
+read = similarity_panel.read
 
 
-def plot(runs, methods, domains):
-    """One panel per method: mean cosine by true grade (rows) and text (columns). runs: as `similarities.matrices`"""
+def plot(runs: Sequence[pd.DataFrame], methods: Sequence[str], domains: Sequence[str]) -> Figure:
+    """Plot one panel per method: mean cosine by true grade (rows) and text (columns).
+
+    Args:
+        runs: As `read` returns them.
+        methods: Methods, in the order of the panels; those without texts have none.
+        domains: Held-out domains.
+
+    Raises:
+        DataError: As `clipdr.evaluation.similarity.matrices`.
+    """
     from matplotlib.figure import Figure
 
     means = {
@@ -29,10 +50,9 @@ def plot(runs, methods, domains):
     }
     columns = min(len(means), 2)
     rows = -(-len(means) // columns)
-    with style():
-        figure = Figure(
-            figsize=(WIDTH * (0.1 + 0.45 * columns), 2.5 * rows + 0.2), layout="constrained"
-        )
+    with figure_style():
+        size = (WIDTH * (0.1 + 0.45 * columns), 2.5 * rows + 0.2)
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(means) :]:
             axis.set_visible(False)
@@ -42,6 +62,8 @@ def plot(runs, methods, domains):
             axis.set_xlabel(f"grade of the text\n{verdict(matrix)}")
             axis.set_ylabel("true grade")
         colour_bar(figure, axes, shrink=0.7, aspect=18, pad=0.02)
-        over = f"mean of {len(domains)} {domain_kind(domains)}{'s' if len(domains) > 1 else ''}, n = {sum(images(runs, methods, domains).values())}"
-        suptitle(figure, domains, over, "\n" if columns == 1 else " ")
+        kind = domain_kind(domains) + ("s" if len(domains) > 1 else "")
+        count = sum(images(runs, methods, domains).values())
+        title = f"mean of {len(domains)} {kind}, n = {count}"
+        set_domains_title(figure, domains, title, "\n" if columns == 1 else " ")
     return figure

@@ -1,32 +1,51 @@
-"""TODO"""
+"""Panel of one similarity matrix, shared by the figures of similarity matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipdr import GRADES
 from clipdr.artifacts.run_folder import first_seed
-from clipdr.evaluation import predictions as prediction_files
+from clipdr.evaluation import predictions
 from clipdr.evaluation.similarity import COLUMNS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def read(inputs):
-    """Predictions of the lowest seed of each method and held-out domain."""
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.patches import Rectangle
+
+    from clipdr.report.figures.catalog import FigureInputs
+
+
+def read(inputs: FigureInputs) -> list[pd.DataFrame]:
+    """Return the predictions of the lowest seed of each method and held-out domain."""
     return [
-        prediction_files.read(run / "predictions.parquet", COLUMNS)
-        for run in first_seed(inputs.runs)
+        predictions.read(run / "predictions.parquet", COLUMNS) for run in first_seed(inputs.runs)
     ]
 
 
-def panel(axis, matrix, ends, printed):
-    """One matrix as a heat map with its values; rows = true grade, the text of the true grade framed.
+def panel(
+    axis: Axes, matrix: np.ndarray, ends: tuple[float, float], form: Callable[[float], str]
+) -> None:
+    """Plot a matrix as a heat map with its values and a frame around the true grade's text.
 
-    ends : of the colour scale;  printed : value -> str
+    Args:
+        axis: Axes to plot into.
+        matrix: (5, 5) float64, rows = true grade, columns = grade of the text; NaN: n/a.
+        ends: Smallest and largest value of the colour scale.
+        form: Function that formats a value.
     """
     import seaborn as sns
 
-    text = np.vectorize(
-        lambda value: "n/a" if np.isnan(value) else printed(value), otypes=[object]
-    )(matrix)
-    look = {
+    text = np.vectorize(lambda value: "n/a" if np.isnan(value) else form(value), otypes=[object])(
+        matrix
+    )
+    look: dict[str, Any] = {
         "vmin": ends[0],
         "vmax": ends[1],
         "cmap": "crest",
@@ -43,15 +62,15 @@ def panel(axis, matrix, ends, printed):
     axis.grid(visible=False)
 
 
-def colour_bar(figure, axes, **place):
-    """The colour scale of panels that share it. place : keywords of Figure.colorbar"""
-    bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, **place)
+def colour_bar(figure: Figure | SubFigure, axes: np.ndarray, **options: Any) -> None:
+    """Add the colour scale of panels that share it; options are those of Figure.colorbar."""
+    bar = figure.colorbar(axes.flat[0].collections[0], ax=axes, **options)
     bar.set_label("mean cosine")
     bar.outline.set_visible(False)
 
 
-def _frame(g):
-    """The outline that marks the text of the true grade."""
+def _frame(g: int) -> Rectangle:
+    """Frame of the cell of a true grade and its own text."""
     from matplotlib.patches import Rectangle
 
     return Rectangle(

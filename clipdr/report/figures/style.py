@@ -1,22 +1,22 @@
 """Common look of the figures, their titles, and how they are written.
 
-Figures are readable in print at the width of a text column. They are written as PNG, PDF and SVG, which are equal byte for
-byte whenever the numbers are equal. The names of the figures are in `clipdr.report.figures.catalog`. An edit here makes
-all of them again.
+Figures are readable in print at the width of a text column. They are written as PNG, PDF and SVG,
+which are equal byte for byte whenever the numbers are equal. The names of the figures are in
+`clipdr.report.figures.catalog`. An edit here makes all of them again.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipdr.artifacts.files import replacing
 from clipdr.data.domains import is_synthetic
 from clipdr.data.protocols import HELD_OUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from matplotlib.figure import Figure
 
@@ -43,7 +43,7 @@ COLOURS = [
     "#332288",
 ]
 SOURCE = HELD_OUT["esdg"].format("")  # prefix of a source domain in the held-out name of its run
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "figure.labelsize": 7,
@@ -61,12 +61,13 @@ RC = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def figure_style() -> Generator[None]:
     """Apply the look of every figure inside a `with` block."""
     import matplotlib as mpl
     import seaborn as sns
 
-    with mpl.rc_context(sns.axes_style("whitegrid") | RC):
+    rc: dict[Any, Any] = sns.axes_style("whitegrid") | RC
+    with mpl.rc_context(rc):
         yield
 
 
@@ -92,18 +93,19 @@ def two_lines(name: str) -> str:
     return name.replace("_", "_\n", 1) if len(name) > 6 and "_" in name else name
 
 
-def suptitle(figure: Figure, domains: Sequence[str], text: str, gap: str = " ") -> None:
-    """Set the title of a figure over some domains; see `titled`."""
-    titled(figure, text, any(map(is_synthetic, domains)), gap)
+def set_domains_title(figure: Figure, domains: Sequence[str], text: str, gap: str = " ") -> None:
+    """Set the title of a figure over some domains; see `set_title`."""
+    set_title(figure, text, any(map(is_synthetic, domains)), gap)
 
 
-def titled(figure: Figure, text: str, synthetic: bool, gap: str = " ") -> None:
+def set_title(figure: Figure, text: str, synthetic: bool, gap: str = " ") -> None:
     """Set the title of a figure, on as many lines as it needs.
 
     Args:
         figure: The figure, at its final size.
         text: The title; its first letter becomes a capital where it begins the title.
-        synthetic: The figure is about synthetic images: the title begins with SYNTHETIC, in bold red.
+        synthetic: The figure is about synthetic images: the title begins with SYNTHETIC, in bold
+            red.
         gap: What separates the word from the text.
     """
     title = f"SYNTHETIC images:{gap}{text}" if synthetic else text[0].upper() + text[1:]
@@ -132,7 +134,7 @@ def _folded(figure: Figure, lines: Sequence[str]) -> str:
 def write(
     figure: Figure, name: str, folder: str | Path, suffixes: Sequence[str] = tuple(FORMATS)
 ) -> None:
-    """Write {name}.png (200 dpi), {name}.pdf and {name}.svg into a folder, each file whole or not at all.
+    """Write {name}.png (200 dpi), {name}.pdf and {name}.svg, each file whole or not at all.
 
     Args:
         figure: The figure.
