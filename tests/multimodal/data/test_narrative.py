@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from clipdr import DataError
-from clipdr.evaluation.retrieval import ceiling, contents
+from clipdr.evaluation.retrieval import contents, upper_bound
 from clipdr.multimodal.data import eye_table, narrative, planted_faults, sentences
 
 
@@ -72,4 +72,4 @@ def test_duplicate_captions_lower_the_upper_bound(eyes):
     planted = planted_faults.FAULTS["duplicate_captions"](eyes, np.random.default_rng(0))
     statements = narrative.table_statements(planted, "findings")
     original = narrative.table_statements(eyes, "findings")
-    assert ceiling(contents(statements), 1) < ceiling(contents(original), 1)
+    assert upper_bound(contents(statements), 1) < upper_bound(contents(original), 1)

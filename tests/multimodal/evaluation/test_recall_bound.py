@@ -8,12 +8,12 @@ import pytest
 from clipdr import DataError
 from clipdr.evaluation.retrieval import (
     K,
-    ceiling,
     contents,
     equivalent_rank,
     pessimistic,
     ranks,
     recall,
+    upper_bound,
 )
 from clipdr.multimodal.data import label_files
 from clipdr.multimodal.evaluation import recall_bound
@@ -46,7 +46,7 @@ def test_recall_with_ties_equals_a_brute_force_reference():
             assert np.array_equal(pessimistic(score, k), worst)
             assert np.array_equal(equivalent_rank(score, content) <= k, alike)
             counts = [content.tolist().count(value) for value in set(content.tolist())]
-            assert abs(ceiling(content, k) - sum(min(k, count) for count in counts) / n) <= 1e-12
+            assert abs(upper_bound(content, k) - sum(min(k, count) for count in counts) / n) <= 1e-12
         mean_ranks = [
             np.mean(sum(s > s[i]) + np.arange(1, sum(s == s[i]) + 1)) for i, s in enumerate(score)
         ]
@@ -61,7 +61,7 @@ def test_upper_bound_equals_the_best_of_all_scorers():
         table = np.array(levels, float).reshape(3, 2)[:, content]
         best["expected"] = max(best["expected"], recall(table, 1).mean())
         best["worst"] = max(best["worst"], pessimistic(table, 1).mean())
-    assert abs(best["expected"] - ceiling(content, 1)) < 1e-12
+    assert abs(best["expected"] - upper_bound(content, 1)) < 1e-12
     assert abs(best["worst"] - 1 / 3) < 1e-12
 
 
