@@ -6,19 +6,32 @@ that scores, tables and MLflow read them unchanged.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save_file
 
-from clipdr.artifacts.files import as_csv, as_json, replacing, write_text
+from clipdr.artifacts import receipts
+from clipdr.artifacts.files import as_csv, as_json, digest, replacing, write_text
 from clipdr.evaluation import scoring
 from clipdr.multimodal.evaluation.grading import further_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+
+WRITTEN = (  # files that the provenance names with their sha256
+    "settings.json",
+    "history.csv",
+    "model.safetensors",
+    "predictions.parquet",
+    "scores.csv",
+    "draws.npz",
+    "operating.json",
+    "further.csv",
+)
 
 
 def write_run(
@@ -41,7 +54,7 @@ def write_run(
         eyes: Eye table of the test split.
         resamples: Resamples of patients behind each interval.
         settings: Settings to state in settings.json.
-        provenance: Content of provenance.json.
+        provenance: Facts of provenance.json, which is also the receipt of the other files.
         history: Content of history.csv.
         state: Tensors of model.safetensors.
     """
@@ -56,6 +69,8 @@ def write_run(
         save_file(state, path)
     with replacing(folder / "predictions.parquet") as path:
         predicted.to_parquet(path, index=False)
-    write_text(folder / "provenance.json", as_json(provenance))
     scoring.write(scored, folder)
     write_text(folder / "further.csv", as_csv(further_metrics(predicted, eyes, resamples)))
+    record = {**provenance, "job": f"multimodal score {'/'.join(key.values())}/{seed}"}
+    record |= {"folder": ".", "files": {name: digest(folder / name) for name in WRITTEN}}
+    write_text(folder / "provenance.json", receipts.sealed(json.loads(as_json(record))))
