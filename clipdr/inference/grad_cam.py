@@ -170,7 +170,7 @@ def lesions(rows, raw, side, size, seed):
                 f"cam: no {path}; --raw must be the folder the photographs were prepared from"
             )
         picture = fundus.clean(decode(path), domain)
-        drawn = dataset.mask(image, size, seed)
+        drawn = dataset.lesion_mask(image, size, seed)
         if drawn.shape != picture.shape[:2]:
             raise DataError(
                 f"cam: {path} is {picture.shape[1]} x {picture.shape[0]}, not as drawn with size {size}; name its size"

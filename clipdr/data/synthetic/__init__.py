@@ -1,1 +1,1 @@
-"""Simulated patients and fundus images of several hospitals, with known findings."""
+"""Synthetic patients and fundus images of several hospitals, with known findings."""

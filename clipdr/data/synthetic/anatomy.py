@@ -1,9 +1,13 @@
-"""The healthy retina. Input: an Eye and a Frame; output: a Canvas with background, macula, disc and vessels, and pens to draw lesions with.
+"""Healthy retina: background, macula, optic disc and vessels of a synthetic eye.
 
-Retina coordinates: u towards the nose, v downwards, origin at the centre of the field, 1 = its radius. The optic disc is nasal of the
-macula, so it lies on the right in a right eye and on the left in a left eye.
+Input are an Eye and a Frame, output is a Canvas on which lesions are rendered. Retina coordinates:
+u towards the nose, v downwards, origin at the centre of the field, 1 is its radius. The optic disc
+is nasal of the macula, so that it lies on the right in a right eye and on the left in a left eye.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,25 +15,32 @@ from PIL import Image, ImageDraw
 
 from clipdr.data.synthetic.findings import QUADRANTS, Findings
 
-OVERSAMPLING = 3  # vessels are drawn this much larger, then averaged
+OVERSAMPLING = 3  # vessels are rendered this much larger, then averaged
 DISC_TO_FOVEA = np.array((-0.74, 0.08))
 BLOND, BROWN = np.array((0.90, 0.50, 0.27)), np.array((0.62, 0.28, 0.13))  # fundus colours, RGB
-# Width at the disc in radii, share of RGB absorbed, opacity of the ink, whether beading shows: arteries, then the darker, wider veins.
-SYSTEMS = ((0.021, (0.16, 0.46, 0.42), 235, False), (0.031, (0.32, 0.62, 0.52), 250, True))
+# Width at the disc in radii, share of RGB absorbed, opacity of the ink, whether beading is visible:
+# arteries, then the darker, wider veins.
+SYSTEMS: tuple[tuple[float, tuple[float, float, float], int, bool], ...] = (
+    (0.021, (0.16, 0.46, 0.42), 235, False),
+    (0.031, (0.32, 0.62, 0.52), 250, True),
+)
+
+Vessel = tuple[np.ndarray, np.ndarray]  # curve (P, 2) in retina coordinates, widths (P,)
 
 
 @dataclass(frozen=True)
 class Eye:
-    """One eye to be photographed.
+    """One eye to render.
 
-    side         : "left" or "right"
-    findings     : its lesions
-    style        : key of STYLES
-    key          : seed words; equal eyes with equal keys give equal photographs
-    cup          : cup-to-disc ratio, 0.2..0.7
-    pigment      : 0 (blond) .. 1 (dark fundus)
-    tessellation : visibility of choroidal vessels, 0..1
-    tortuosity   : of retinal vessels, 0..1
+    Args:
+        side: "left" or "right".
+        findings: Its lesions.
+        style: Key of STYLES.
+        key: Seeds; equal eyes with equal keys give equal images.
+        cup: Cup-to-disc ratio, 0.2..0.7.
+        pigment: 0 (blond) .. 1 (dark fundus).
+        tessellation: Visibility of choroidal vessels, 0..1.
+        tortuosity: Tortuosity of retinal vessels, 0..1.
     """
 
     side: str
@@ -44,11 +55,15 @@ class Eye:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the retina lies in the picture.
+    """Position of the retina in the image.
 
-    height, width : of the picture, pixels
-    x, y, radius  : centre and radius of the field, pixels
-    nasal         : +1 nose on the right (right eye), -1 on the left
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        x: x of the field's centre in pixels.
+        y: y of the field's centre in pixels.
+        radius: Radius of the field in pixels.
+        nasal: +1 if the nose is on the right (right eye), -1 on the left.
     """
 
     height: int
@@ -58,19 +73,29 @@ class Frame:
     radius: float
     nasal: int
 
-    def pixels(self, points):
-        """Retina coordinates (..., 2) -> pixel coordinates (..., 2) as x, y."""
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """Map retina coordinates (..., 2) to pixel coordinates (..., 2) as x, y."""
         return np.asarray(points) * (self.nasal * self.radius, self.radius) + (self.x, self.y)
 
-    def visible(self, points, margin):
-        """(N, 2) retina coordinates -> (N,) bool: inside the field and the picture, `margin` (in radii) from their edges."""
+    def visible(self, points: np.ndarray, margin: float) -> np.ndarray:
+        """Return which points lie inside the field and the image.
+
+        Args:
+            points: (N, 2) retina coordinates.
+            margin: Smallest distance from the edges, in radii.
+
+        Returns:
+            (N,) bool.
+        """
         x, y = np.moveaxis(self.pixels(points), -1, 0)
         edge = margin * self.radius
         inside = (x > edge) & (x < self.width - edge) & (y > edge) & (y < self.height - edge)
         return inside & (np.hypot(*np.moveaxis(points, -1, 0)) < 1 - margin)
 
-    def grid(self, rows=slice(None), columns=slice(None)):
-        """Retina coordinates u (1, w), v (h, 1) of a window of the picture, float32."""
+    def grid(
+        self, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the retina coordinates u (1, w), v (h, 1) of a window of the image, float32."""
         x, y = (
             np.arange(self.width, dtype=np.float32)[columns],
             np.arange(self.height, dtype=np.float32)[rows],
@@ -82,7 +107,15 @@ class Frame:
 
 @dataclass
 class Canvas:
-    """The retina under work: image (H, W, 3) float32, lesions (H, W) bool, frame; disc and fovea in retina coordinates."""
+    """Retina that is being rendered.
+
+    Args:
+        image: (H, W, 3) float32, about 0..1.
+        lesions: (H, W) bool lesion mask.
+        frame: Position of the retina in the image.
+        disc: (2,) centre of the optic disc in retina coordinates.
+        fovea: (2,) fovea in retina coordinates.
+    """
 
     image: np.ndarray
     lesions: np.ndarray
@@ -90,8 +123,19 @@ class Canvas:
     disc: np.ndarray
     fovea: np.ndarray
 
-    def window(self, centre, reach):
-        """Slices of the square of half side `reach` about `centre`, and its coordinates relative to `centre`, du (1, w) and dv (h, 1)."""
+    def window(
+        self, centre: np.ndarray, reach: float
+    ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+        """Return a square window about a point.
+
+        Args:
+            centre: (2,) retina coordinates.
+            reach: Half side in radii.
+
+        Returns:
+            Slices of rows and columns, and coordinates relative to the centre, du (1, w) and
+            dv (h, 1).
+        """
         x, y = self.frame.pixels(centre)
         half = reach * self.frame.radius + 1
         rows = slice(max(int(y - half), 0), max(min(int(y + half) + 1, self.frame.height), 0))
@@ -99,20 +143,42 @@ class Canvas:
         u, v = self.frame.grid(rows, columns)
         return (rows, columns), u - np.float32(centre[0]), v - np.float32(centre[1])
 
-    def cover(self, window, alpha, colour, lesion=True):
-        """Lay `colour` (3,) over the window with opacity alpha (h, w); the opaque part of a lesion enters the mask."""
-        part = self.image[window]
-        part += alpha[..., None] * (colour - part)
+    def cover(
+        self,
+        window: tuple[slice, slice],
+        alpha: np.ndarray,
+        colour: np.ndarray,
+        lesion: bool = True,
+    ) -> None:
+        """Blend a colour into a window.
+
+        Args:
+            window: Slices of rows and columns.
+            alpha: (h, w) opacity in [0, 1].
+            colour: (3,) RGB.
+            lesion: Whether the opaque pixels are added to the lesion mask.
+        """
+        pixels = self.image[window]
+        pixels += alpha[..., None] * (colour - pixels)
         if lesion:
             self.lesions[window] |= alpha > 0.3
 
-    def pen(self):
-        """A blank layer in OVERSAMPLING times the picture's size, and what draws on it."""
+    def pen(self) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        """Return a blank layer of OVERSAMPLING times the image's size, and its pen."""
         layer = Image.new("L", (self.frame.width * OVERSAMPLING, self.frame.height * OVERSAMPLING))
         return layer, ImageDraw.Draw(layer)
 
-    def stroke(self, pen, curve, widths, opacity):
-        """Draw a tapering curve (P, 2) with widths (P,) in radii; opacity 0..255, less where the line is thinner than one drawn pixel."""
+    def stroke(
+        self, pen: ImageDraw.ImageDraw, curve: np.ndarray, widths: np.ndarray, opacity: int
+    ) -> None:
+        """Render a tapering curve on a layer.
+
+        Args:
+            pen: Pen of the layer.
+            curve: (P, 2) retina coordinates.
+            widths: (P,) in radii.
+            opacity: 0..255; it is reduced where the line is thinner than one pixel of the layer.
+        """
         xy = [tuple(p) for p in (self.frame.pixels(curve) * OVERSAMPLING).astype(int).tolist()]
         thick = widths * self.frame.radius * OVERSAMPLING
         step = 1 if thick.max() > 3.5 * OVERSAMPLING else 4
@@ -124,8 +190,14 @@ class Canvas:
                 joint="curve",
             )
 
-    def ink(self, layer, absorption, lesion=False):
-        """Darken the picture where the layer is inked, by the share `absorption` (3,) of each channel; a lesion enters the mask."""
+    def ink(self, layer: Image.Image, absorption: Sequence[float], lesion: bool = False) -> None:
+        """Darken the image where the layer has ink.
+
+        Args:
+            layer: Layer of OVERSAMPLING times the image's size.
+            absorption: (3,) share of each channel that is absorbed.
+            lesion: Whether the ink is added to the lesion mask.
+        """
         ink = np.asarray(layer.reduce(OVERSAMPLING), np.float32) / 255
         self.image *= 1 - ink[..., None] * np.array(absorption, np.float32)
         if lesion:
@@ -133,7 +205,14 @@ class Canvas:
 
 
 def retina(view: Frame, eye: Eye, disc: np.ndarray, rng: np.random.Generator) -> Canvas:
-    """The eye without lesions, save venous beading, which is a way of drawing veins. disc: its centre (2,) in retina coordinates."""
+    """Render the eye without lesions, except venous beading, which belongs to the veins.
+
+    Args:
+        view: Position of the retina in the image.
+        eye: The eye.
+        disc: (2,) centre of the optic disc in retina coordinates.
+        rng: Random generator.
+    """
     fovea = disc + DISC_TO_FOVEA * rng.uniform(0.94, 1.06) + (0, rng.normal(0, 0.02))
     image = _background(view, eye, rng)
     canvas = Canvas(image, np.zeros(image.shape[:2], bool), view, disc, fovea)
@@ -144,7 +223,7 @@ def retina(view: Frame, eye: Eye, disc: np.ndarray, rng: np.random.Generator) ->
 
 
 def noise(view: Frame, cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Smooth noise (H, W) float32, unit variance at the nodes, `cells` nodes across the field."""
+    """Return smooth noise (H, W) float32 of unit variance at `cells` nodes across the field."""
     cell = 2 * view.radius / cells
     grid = rng.standard_normal(
         (int(view.height / cell) + 3, int(view.width / cell) + 3), np.float32
@@ -155,25 +234,49 @@ def noise(view: Frame, cells: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def quadrant(points: np.ndarray) -> np.ndarray:
-    """Index into QUADRANTS of retina coordinates (..., 2): temporal is u < 0, superior v < 0."""
+    """Return the index into QUADRANTS of retina coordinates (..., 2).
+
+    Temporal is u < 0, superior is v < 0.
+    """
     return 2 * (points[..., 1] > 0) + (points[..., 0] > 0)
 
 
-def grow(starts, headings, lengths, bends, wiggle, rng, points=12):
-    """Curves (K, points, 2) from `starts` (K, 2): each heading turns by `bends` (K,) radians along the way, plus smooth random turns."""
+def grow_curves(
+    starts: np.ndarray,
+    headings: np.ndarray,
+    lengths: np.ndarray,
+    bends: np.ndarray,
+    wiggle: float,
+    rng: np.random.Generator,
+    points: int = 12,
+) -> np.ndarray:
+    """Return curves whose headings turn along the way.
+
+    Args:
+        starts: (K, 2) start of each curve in retina coordinates.
+        headings: (K,) heading at the start, radians.
+        lengths: (K,) in radii.
+        bends: (K,) radians by which the heading turns along the curve.
+        wiggle: Amplitude of further, smooth random turns, radians.
+        rng: Random generator.
+        points: Points per curve, P.
+
+    Returns:
+        (K, P, 2) retina coordinates.
+    """
     turns = np.cumsum(rng.normal(0, 1, (len(starts), points - 1)), 1) * wiggle / np.sqrt(points)
     angle = headings[:, None] + bends[:, None] * np.linspace(0, 1, points - 1) + turns
     steps = np.stack((np.cos(angle), np.sin(angle)), -1) * (lengths / (points - 1))[:, None, None]
     return np.concatenate((starts[:, None], starts[:, None] + np.cumsum(steps, 1)), 1)
 
 
-def _background(view, eye, rng):
+def _background(view: Frame, eye: Eye, rng: np.random.Generator) -> np.ndarray:
+    """Render the fundus background, (H, W, 3) float32."""
     base = (BLOND + (BROWN - BLOND) * eye.pigment).astype(np.float32)
     coarse, middle = noise(view, 5, rng), noise(view, 18, rng)
     texture = 1 + 0.045 * coarse + 0.03 * middle + 0.03 * noise(view, 70, rng)
-    ridge = (
-        np.exp(-((0.8 * noise(view, 22, rng) + 0.5 * middle) ** 2) / 0.12) - 0.35
-    )  # choroidal vessels: pale bands between pigment
+    # Choroidal vessels: pale bands between pigment.
+    ridge = np.exp(-((0.8 * noise(view, 22, rng) + 0.5 * middle) ** 2) / 0.12) - 0.35
     choroid = 0.03 + 0.20 * max(eye.tessellation - 0.3, 0) * np.clip(0.7 + 0.6 * coarse, 0, 1.5)
     return (
         base
@@ -182,7 +285,8 @@ def _background(view, eye, rng):
     )
 
 
-def _macula(canvas, rng):
+def _macula(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Darken the macula."""
     window, du, dv = canvas.window(canvas.fovea, 0.5)
     depth = rng.uniform(0.7, 1.15)
     wide = depth * np.exp(-du * du / 0.045) * np.exp(-dv * dv / 0.045)
@@ -191,11 +295,11 @@ def _macula(canvas, rng):
         canvas.image[(*window, channel)] *= (1 - a * wide) * (1 - b * core)
 
 
-def _disc(canvas, eye, rng):
+def _disc(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
+    """Render the optic disc, its cup and the nerve fibres around it."""
     window, du, dv = canvas.window(canvas.disc, 0.75)
-    glow = (
-        rng.uniform(0.1, 0.25) * np.exp(-du * du / 0.09) * np.exp(-dv * dv / 0.12)
-    )  # nerve fibres
+    # Nerve fibres.
+    glow = rng.uniform(0.1, 0.25) * np.exp(-du * du / 0.09) * np.exp(-dv * dv / 0.12)
     canvas.image[window] *= 1 + glow[..., None]
     radii = np.array((0.128, 0.145), np.float32) * np.float32(rng.uniform(0.92, 1.08))
     window, du, dv = canvas.window(canvas.disc, 0.2)
@@ -213,8 +317,13 @@ def _disc(canvas, eye, rng):
     )
 
 
-def _trunks(canvas, eye, rng):
-    """Arcades and nasal trunks of one system, (curve (40, 2), relative width) pairs: cubic Bezier curves with a wiggle."""
+def _trunks(
+    canvas: Canvas, eye: Eye, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Arcades and nasal trunks of one system: cubic Bezier curves with a wiggle.
+
+    Yields pairs of a curve (40, 2) and its relative width.
+    """
     disc, fovea = canvas.disc, canvas.fovea
     t = np.linspace(0, 1, 40)[:, None]
     for up in (-1, 1):
@@ -247,8 +356,18 @@ def _trunks(canvas, eye, rng):
             yield curve + waves * across * t * (0.4 + 1.6 * eye.tortuosity), width
 
 
-def _branches(canvas, parents, length, share, eye, rng):
-    """One side branch of each (curve, widths) parent: leaves at an acute angle, bends back along it, and stops short of the fovea."""
+def _branches(
+    canvas: Canvas,
+    parents: Sequence[Vessel],
+    length: float,
+    share: float,
+    eye: Eye,
+    rng: np.random.Generator,
+) -> list[Vessel]:
+    """One side branch of each parent.
+
+    It leaves at an acute angle, bends back along the parent, and stops short of the fovea.
+    """
     at = rng.uniform(0.05, 0.95, len(parents)) ** 0.75
     index = [int(a * (len(curve) - 2)) for a, (curve, _) in zip(at, parents, strict=True)]
     starts = np.array([curve[i] for i, (curve, _) in zip(index, parents, strict=True)])
@@ -262,7 +381,7 @@ def _branches(canvas, parents, length, share, eye, rng):
         np.minimum(lengths, np.maximum(np.hypot(*gap.T) - 0.1, 0.02)),
         lengths,
     )
-    curves = grow(
+    curves = grow_curves(
         starts,
         headings,
         lengths,
@@ -276,8 +395,8 @@ def _branches(canvas, parents, length, share, eye, rng):
     return list(zip(curves, widths, strict=True))
 
 
-def _tree(canvas, eye, rng):
-    """One vessel system as (curve, widths) pairs, thin ones first; widths (P,) relative to the arcade's at the disc."""
+def _tree(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> list[Vessel]:
+    """One vessel system, thin vessels first; widths are relative to the arcade's at the disc."""
     trunks = [
         (curve, width * np.linspace(1, 0.3, len(curve)))
         for curve, width in _trunks(canvas, eye, rng)
@@ -289,8 +408,13 @@ def _tree(canvas, eye, rng):
     return twigs + branches + trunks
 
 
-def _beaded(curve, widths, quadrants):
-    """Widths with venous beading in those quadrants, bulges a few vein widths apart; and where they are, (P,) bool."""
+def _beaded(
+    curve: np.ndarray, widths: np.ndarray, quadrants: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Widths with venous beading in some quadrants, and where it is, (P,) bool.
+
+    Bulges are a few vein widths apart.
+    """
     here = np.isin(quadrant(curve), [QUADRANTS.index(name) for name in quadrants]) & (widths > 0.3)
     travelled = np.concatenate(([0], np.cumsum(np.hypot(*np.diff(curve, axis=0).T))))
     return np.where(
@@ -298,7 +422,8 @@ def _beaded(curve, widths, quadrants):
     ), here
 
 
-def _vessels(canvas, eye, rng):
+def _vessels(canvas: Canvas, eye: Eye, rng: np.random.Generator) -> None:
+    """Render arteries and veins; beaded segments are added to the lesion mask."""
     for width, absorption, opacity, venous in SYSTEMS:
         layer, pen = canvas.pen()
         beads = []

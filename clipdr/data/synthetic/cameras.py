@@ -1,7 +1,11 @@
-"""Camera styles of the synthetic domains. Input: a retina (float RGB array); output: its photograph (uint8 RGB).
+"""Camera styles of the synthetic domains, and the camera that applies them.
 
-STYLES imitates what one sees in the real sets: format and crop, colour cast, illumination, blur, notch, burnt-in text, compression.
+Input is a retina (float RGB array), output is its image (uint8 RGB). STYLES imitates visible
+properties of the real datasets: format and crop, colour cast, illumination, blur, notch, burnt-in
+text and compression.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -15,7 +19,13 @@ WHITE, BLACK = (1.0, 1.0, 1.0), (0.008, 0.006, 0.005)
 
 @dataclass(frozen=True)
 class Format:
-    """Picture format. aspect: width / height; radius of the field in heights (over 0.5: cut above and below); centre in widths, heights."""
+    """Image format.
+
+    Args:
+        aspect: Width / height.
+        radius: Radius of the field in heights; above 0.5 the field is cut above and below.
+        centre: Centre of the field in widths and heights.
+    """
 
     aspect: float
     radius: float
@@ -24,24 +34,31 @@ class Format:
 
 @dataclass(frozen=True)
 class Style:
-    """One domain's camera. Pairs are (mean, standard deviation) or (low, high) as said; lengths are in radii of the field.
+    """Camera of one domain.
 
-    suffix, quality : file type; JPEG quality 1..95 (low, high), unused for PNG
-    scale           : picture height over the nominal size
-    formats         : formats in use, with shares
-    gain, tint      : RGB gain; its standard deviation from photograph to photograph
-    saturation      : 1 keeps the colours
-    exposure        : brightness factor (low, high)
-    gamma           : exponent (mean, sd); under 1 brighter shadows
-    vignette        : light lost at the rim (low, high)
-    slope           : strength of a linear illumination gradient (low, high)
-    blur            : Gaussian sigma (low, high)
-    noise           : sensor noise, standard deviation
-    haze            : (share of photographs, strength) of bluish light at the rim
-    ghost           : share with a pale reflection near the centre
-    notch           : share with a notch in the rim, upper right
-    white, text     : shares with a white border, with red text top left
-    disc            : horizontal position of the optic disc (mean, sd)
+    Ranges are (low, high), distributions are (mean, standard deviation). Lengths are in radii of
+    the field.
+
+    Args:
+        suffix: File type, ".png" or ".jpg".
+        formats: Formats in use, with their shares.
+        gain: RGB gain.
+        quality: Range of the JPEG quality, 1..95; unused for PNG.
+        scale: Image height over the nominal size.
+        tint: Standard deviation of the gain from image to image.
+        saturation: 1 keeps the colours.
+        exposure: Range of the brightness factor.
+        gamma: Distribution of the exponent; below 1 gives brighter shadows.
+        vignette: Range of the light lost at the rim.
+        slope: Range of the strength of a linear illumination gradient.
+        blur: Range of the Gaussian sigma.
+        noise: Standard deviation of the sensor noise.
+        haze: (share of images, strength) of bluish light at the rim.
+        ghost: Share of images with a pale reflection near the centre.
+        notch: Share of images with a notch in the rim, upper right.
+        white: Share of images with a white border.
+        text: Share of images with red text, top left.
+        disc: Distribution of the horizontal position of the optic disc.
     """
 
     suffix: str
@@ -163,8 +180,15 @@ STYLES = {
 }
 
 
-def frame(style: Style, size: int, nasal: int, rng: np.random.Generator) -> Frame:
-    """Picture of nominal side `size` pixels in one of the style's formats."""
+def sample_frame(style: Style, size: int, nasal: int, rng: np.random.Generator) -> Frame:
+    """Sample a frame of nominal side `size` pixels in one of the style's formats.
+
+    Args:
+        style: Camera.
+        size: Nominal side in pixels.
+        nasal: +1 for a right eye, -1 for a left eye.
+        rng: Random generator.
+    """
     shares = [share for _, share in style.formats]
     form = style.formats[rng.choice(len(shares), p=shares)][0]
     height = round(size * style.scale)
@@ -181,35 +205,43 @@ def frame(style: Style, size: int, nasal: int, rng: np.random.Generator) -> Fram
     )
 
 
-def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """Photograph of a retina: light, colour, rim, border, blur, noise, text.
+def apply_camera(
+    retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the image of a retina: light, colour, rim, border, blur, noise and text.
 
-    retina  : (H, W, 3) float32, about 0..1
-    returns   (H, W, 3) uint8 RGB
+    Args:
+        retina: (H, W, 3) float32, about 0..1.
+        frame: Position of the retina in the image.
+        style: Camera.
+        rng: Random generator.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
     """
     u, v = frame.grid()
     rho = np.hypot(u, v)
-    picture = _colour(retina * _light(u, v, rho, style, rng)[..., None], style, rng)
+    exposed = _colour(retina * _light(u, v, rho, style, rng)[..., None], style, rng)
     if rng.random() < style.haze[0]:
         angle, strength = rng.uniform(0, 2 * np.pi), style.haze[1] * rng.uniform(0.4, 1)
         side = (
             np.clip(rho - 0.35 + 0.35 * (u * np.cos(angle) + v * np.sin(angle)), 0, 1) ** 2
             * strength
         )
-        picture += side[..., None] * (np.array((0.55, 0.75, 0.85), np.float32) - picture)
+        exposed += side[..., None] * (np.array((0.55, 0.75, 0.85), np.float32) - exposed)
     if rng.random() < style.ghost:
         x, y = rng.normal(0, 0.12, 2)
         glow = np.exp(-((u - x) ** 2 + (v - y) ** 2) / rng.uniform(0.003, 0.012)) * rng.uniform(
             0.15, 0.4
         )
-        picture += glow[..., None] * np.array((0.6, 0.6, 0.7), np.float32)
+        exposed += glow[..., None] * np.array((0.6, 0.6, 0.7), np.float32)
     inside = np.clip((1 - rho) * frame.radius + 0.5, 0, 1)
     if rng.random() < style.notch:
         inside = np.maximum(inside, _notch(u * frame.nasal, v))
     border = np.array(WHITE if rng.random() < style.white else BLACK, np.float32)
-    picture = border + inside[..., None] * (picture - border)
+    exposed = border + inside[..., None] * (exposed - border)
     blur = rng.uniform(*style.blur) * frame.radius
-    image = Image.fromarray(np.uint8(np.clip(picture, 0, 1) * 255 + 0.5)).filter(
+    image = Image.fromarray(np.uint8(np.clip(exposed, 0, 1) * 255 + 0.5)).filter(
         ImageFilter.GaussianBlur(blur)
     )
     grain = rng.standard_normal((frame.height, frame.width, 1), np.float32) * (
@@ -221,7 +253,10 @@ def develop(retina: np.ndarray, frame: Frame, style: Style, rng: np.random.Gener
     return np.asarray(image)
 
 
-def _light(u, v, rho, style, rng):
+def _light(
+    u: np.ndarray, v: np.ndarray, rho: np.ndarray, style: Style, rng: np.random.Generator
+) -> np.ndarray:
+    """Illumination of the retina, (H, W): exposure, vignette and a linear gradient."""
     angle = rng.uniform(0, 2 * np.pi)
     slope = rng.uniform(*style.slope) * (u * np.cos(angle) + v * np.sin(angle))
     return (
@@ -231,31 +266,35 @@ def _light(u, v, rho, style, rng):
     )
 
 
-def _colour(picture, style, rng):
-    """Colour cast and saturation, then one tone curve, looked up, which is much faster than powers of every pixel."""
-    cast = (1024 * np.array(style.gain) * (1 + rng.normal(0, style.tint, 3))).astype(np.float32)
-    grey = np.float32((1 - style.saturation) / 3) * sum(
-        picture[..., channel] * cast[channel] for channel in range(3)
+def _colour(image: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
+    """Colour cast, saturation and tone curve of an image, (H, W, 3) float32.
+
+    The curve is looked up in a table, which is much faster than powers of every pixel.
+    """
+    cast: np.ndarray = (1024 * np.array(style.gain) * (1 + rng.normal(0, style.tint, 3))).astype(
+        np.float32
     )
+    total = image[..., 0] * cast[0] + image[..., 1] * cast[1] + image[..., 2] * cast[2]
+    grey = np.float32((1 - style.saturation) / 3) * total
     tone = (np.arange(2048) / 1024) ** max(rng.normal(*style.gamma), 0.6)
     glare = np.maximum(tone - 0.8, 0)
-    curve = (tone - 5 * glare**2 / (1 + 5 * glare)).astype(
-        np.float32
-    )  # the film's shoulder: highlights roll off towards 1
+    # The film's shoulder: highlights roll off towards 1.
+    curve = (tone - 5 * glare**2 / (1 + 5 * glare)).astype(np.float32)
     return curve[
-        np.clip(picture * (cast * np.float32(style.saturation)) + grey[..., None], 0, 2047).astype(
+        np.clip(image * (cast * np.float32(style.saturation)) + grey[..., None], 0, 2047).astype(
             np.int16
         )
     ]
 
 
-def _notch(x, y):
-    """Small square tooth on the upper right of the rim: (H, W) coverage 0..1."""
+def _notch(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Coverage 0..1 of a small square tooth on the upper right of the rim, (H, W)."""
     along, across = (x - y) / np.sqrt(2), (x + y) / np.sqrt(2)
     return ((np.abs(across) < 0.035) & (along > 0.95) & (along < 1.05)).astype(np.float32)
 
 
-def _write(image, frame, rng):
+def _write(image: Image.Image, frame: Frame, rng: np.random.Generator) -> None:
+    """Write an examination number, the side of the eye and a date in the top left corner."""
     font = ImageFont.load_default(size=max(6, round(frame.height * 0.028)))
     date = f"20{rng.integers(16, 20)}-{rng.integers(1, 13):02d}-{rng.integers(1, 29):02d}"
     text = f"{rng.integers(1, 30):02d} {'R' if frame.nasal > 0 else 'L'}\n{date}"

@@ -1,12 +1,14 @@
-"""Synthetic domains with known truth. Input: domains, patients, size, seed; output: GDRBench's folders and splits, and patients.csv.
+"""Synthetic datasets with known lesions, written in GDRBench's layout.
 
-Everything follows from (seed, domain, patient, eye): the number of processes, the order of work and the other domains change no byte of a
-photograph, and `mask` draws the lesions of a written image again.
+Input are domains, number of patients, size and seed. Output are images/, splits/ and patients.csv.
+Every byte follows from (seed, domain, patient, eye), independent of the number of processes, the
+order of work and the other domains. `lesion_mask` renders the lesions of a written image again.
 """
+
+from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +24,7 @@ from clipdr import DataError
 from clipdr.data.domains import FOLDERS
 from clipdr.data.synthetic.cameras import STYLES
 from clipdr.data.synthetic.patients import COLUMNS, WORDS, Patient, cohort, eye, image_path, record
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import render
 
 SPLITS = {"train": "train", "val": "crossval"}  # split -> its name in GDRBench's split files
 ENCODINGS = {".png": {"format": "PNG", "compress_level": 1}, ".jpg": {"format": "JPEG"}}
@@ -31,23 +33,32 @@ ENCODINGS = {".png": {"format": "PNG", "compress_level": 1}, ".jpg": {"format": 
 def write(
     root: Path, domains: list[str], patients: int, size: int, seed: int, processes: int
 ) -> None:
-    """Write the domains below `root`: images/, splits/, and patients.csv with one row per patient of these domains, columns COLUMNS.
+    """Write synthetic domains: images/, splits/ and patients.csv.
 
-    patients  : per domain
-    size      : nominal side of a photograph in pixels, at least 64
-    seed      : 0 or more
-    processes : workers; 1 works in this process
-    Raises DataError for a domain that is not synthetic and for numbers out of range. Files in the domains' image folders that do not belong
-    to these patients and grades (of a run with another seed) are removed.
+    patients.csv has one row per patient of these domains and the columns COLUMNS. Files in the
+    domains' image folders that do not belong to these patients and grades (of a run with another
+    seed) are removed.
+
+    Args:
+        root: Folder to write to.
+        domains: Names of synthetic domains.
+        patients: Number of patients per domain.
+        size: Nominal side of an image in pixels, at least 64.
+        seed: 0 or more.
+        processes: Number of workers; 1 works in this process.
+
+    Raises:
+        DataError: A domain is not synthetic, or a number is out of range.
     """
     if size < 64 or seed < 0 or processes < 1:
         raise DataError(
-            f"synthetic: size {size}, seed {seed}, processes {processes}; they must be at least 64, 0 and 1"
+            f"synthetic dataset: size {size}, seed {seed} or processes {processes} is too small. "
+            "Give at least 64, 0 and 1."
         )
     people = {domain: cohort(domain, patients, seed) for domain in domains}
     everyone = [patient for group in people.values() for patient in group]
     _prepare(root, people)
-    _each(partial(_photograph, root=root, size=size, seed=seed), everyone, processes)
+    _each(partial(_write_images, root=root, size=size, seed=seed), everyone, processes)
     for domain, group in people.items():
         for split, name in SPLITS.items():
             lines = [
@@ -64,56 +75,72 @@ def write(
     _save(root / "patients.csv", table.getvalue().encode())
 
 
-def mask(image: str, size: int, seed: int) -> np.ndarray:
-    """Lesion mask (H, W) bool of a written image, in its pixels.
+def lesion_mask(image: str, size: int, seed: int) -> np.ndarray:
+    """Return the lesion mask of a written image.
 
-    image : path below `images/`, such as SIM_IDRID/pdr/p0001_left.jpg
-    size, seed : those it was written with
-    Raises DataError where the path is not one that `write` makes.
+    Args:
+        image: Path below `images/`, such as SIM_IDRID/pdr/p0001_left.jpg.
+        size: Size it was written with.
+        seed: Seed it was written with.
+
+    Returns:
+        (H, W) bool in the pixels of the image.
+
+    Raises:
+        DataError: The path is not one of a synthetic image.
     """
     parts = PurePosixPath(image).parts
-    found = (
+    match = (
         re.fullmatch(r"p(\d+)_(left|right)\.\w+", parts[-1])
         if len(parts) == 3 and parts[1] in FOLDERS
         else None
     )
-    if found is None:
+    if match is None:
         raise DataError(
-            f"synthetic: {image!r} is not the path of a synthetic image; expected DOMAIN/FOLDER/p0001_left.jpg"
+            f"{image!r}: not the path of a synthetic image. "
+            "Give a path such as SIM_IDRID/pdr/p0001_left.jpg."
         )
-    return paint(eye(parts[0], int(found[1]), found[2], FOLDERS.index(parts[1]), seed), size)[1]
+    grade = FOLDERS.index(parts[1])
+    return render(eye(parts[0], int(match[1]), match[2], grade, seed), size)[1]
 
 
-def encode(photograph: np.ndarray, suffix: str, quality: int) -> bytes:
-    """Photograph (H, W, 3) uint8 as a file's bytes. suffix: key of ENCODINGS; quality 1..95, of JPEG only."""
+def encode(image: np.ndarray, suffix: str, quality: int) -> bytes:
+    """Encode an image as the bytes of a file.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        suffix: A key of ENCODINGS.
+        quality: JPEG quality, 1..95; unused for PNG.
+    """
     buffer = io.BytesIO()
-    Image.fromarray(photograph).save(buffer, **ENCODINGS[suffix], quality=quality)
+    Image.fromarray(image).save(buffer, **ENCODINGS[suffix], quality=quality)
     return buffer.getvalue()
 
 
 def _images(patient: Patient) -> list[tuple[str, int]]:
+    """Paths and grades of a patient's images."""
     return [
         (image_path(patient.domain, patient.number, side, grade), grade)
         for side, grade in patient.grades.items()
     ]
 
 
-def _photograph(patient: Patient, root: Path, size: int, seed: int) -> None:
-    """Paint and write the photographs of one patient."""
+def _write_images(patient: Patient, root: Path, size: int, seed: int) -> None:
+    """Render and write the images of one patient."""
     for side, grade in patient.grades.items():
-        one = eye(patient.domain, patient.number, side, grade, seed)
-        style = STYLES[one.style]
+        rendered = eye(patient.domain, patient.number, side, grade, seed)
+        style = STYLES[rendered.style]
         quality = int(
-            np.random.default_rng((*one.key, WORDS)).integers(
+            np.random.default_rng((*rendered.key, WORDS)).integers(
                 style.quality[0], style.quality[1] + 1
             )
         )
         path = root / "images" / image_path(patient.domain, patient.number, side, grade)
-        _save(path, encode(paint(one, size)[0], style.suffix, quality))
+        _save(path, encode(render(rendered, size)[0], style.suffix, quality))
 
 
 def _prepare(root: Path, people: dict[str, list[Patient]]) -> None:
-    """Make the folders, and remove what does not belong to these patients."""
+    """Make the folders, and remove images that do not belong to these patients."""
     (root / "splits").mkdir(parents=True, exist_ok=True)
     for domain, group in people.items():
         for folder in FOLDERS:
@@ -123,9 +150,11 @@ def _prepare(root: Path, people: dict[str, list[Patient]]) -> None:
             old.unlink()
 
 
-def _each(work: Callable, items: list, processes: int) -> None:
-    def watch(results: Iterable):
-        for _ in track(results, description="painting patients", total=len(items)):
+def _each(work: Callable[[Patient], None], items: list[Patient], processes: int) -> None:
+    """Apply `work` to all items with a progress bar, in several processes if more than one."""
+
+    def watch(results: Iterable[None]) -> None:
+        for _ in track(results, description="generating patients", total=len(items)):
             pass
 
     if processes == 1:
@@ -136,6 +165,7 @@ def _each(work: Callable, items: list, processes: int) -> None:
 
 
 def _save(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)
-    os.replace(part, path)
+    part.replace(path)

@@ -1,10 +1,14 @@
-"""Synthetic patients: who they are, what their eyes show, what is written of them. Input: domain, number of patients, seed; output: values.
+"""Synthetic patients: grades, eyes, histories and clinical texts of a domain.
 
-A patient's eye follows from (seed, domain, number, side) and its grade, whatever the size of the cohort.
+Input are domain, number of patients and seed. An eye follows from (seed, domain, number, side) and
+its grade, independent of the size of the cohort.
 """
+
+from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +16,17 @@ from clipdr import DataError
 from clipdr.data.domains import DOMAINS, FOLDERS
 from clipdr.data.synthetic.anatomy import Eye
 from clipdr.data.synthetic.cameras import STYLES
-from clipdr.data.synthetic.findings import describe, draw, scottish
+from clipdr.data.synthetic.clinical_text import describe
+from clipdr.data.synthetic.findings import sample_findings, scottish
 
 SIDES = ("left", "right")
 VALIDATION = 0.2  # share of patients in the split "val"
-MONOCULAR = 0.04  # share of patients with one photograph
+MONOCULAR = 0.04  # share of patients with one image
 FELLOW = 0.92  # correlation of the latent severities of a patient's eyes
-FEWEST = 4  # images of each grade where there are FEWEST * 12 images or more, enough for two in each split
-SEVERITY, EYE, WORDS, PHOTOGRAPH, HISTORY = range(
-    1, 6
-)  # what is drawn, in random keys; none is 0, which SeedSequence takes for nothing
+# Images of each grade where there are FEWEST * 12 images or more, enough for two in each split.
+FEWEST = 4
+# What is sampled, in random keys. None is 0, because SeedSequence ignores trailing zeros.
+SEVERITY, EYE, WORDS, IMAGE, HISTORY = range(1, 6)
 COLUMNS = (
     *("domain", "patient", "split", "language"),
     *("age", "sex", "diabetes", "diabetes_years", "insulin", "hba1c", "hypertension"),
@@ -34,10 +39,12 @@ COLUMNS = (
 class Patient:
     """One patient.
 
-    number   : 1..N in its domain
-    split    : "train" | "val"
-    grades   : side -> 0..4, photographed eyes only
-    severity : mean latent severity of both eyes, standard normal over patients
+    Args:
+        domain: Synthetic domain.
+        number: 1..N in its domain.
+        split: "train" | "val".
+        grades: Side -> 0..4, of eyes with an image only.
+        severity: Mean latent severity of both eyes, standard normal over patients.
     """
 
     domain: str
@@ -48,28 +55,43 @@ class Patient:
 
 
 def style_of(domain: str) -> str:
-    """The real domain that a synthetic one imitates, a key of STYLES. Raises DataError for any other name."""
-    known = DOMAINS.get(domain)
-    if known is None or not known.synthetic:
+    """Return the real domain that a synthetic one imitates, a key of STYLES.
+
+    Raises:
+        DataError: The name is not that of a synthetic domain.
+    """
+    facts = DOMAINS.get(domain)
+    if facts is None or not facts.synthetic:
         names = ", ".join(name for name, row in DOMAINS.items() if row.synthetic)
-        raise DataError(f"synthetic: {domain!r} is not a synthetic domain; choose from {names}")
-    return known.imitates
+        raise DataError(f"{domain!r}: not a synthetic domain. Choose one of {names}.")
+    return facts.imitates
 
 
 def prior(domain: str) -> np.ndarray:
-    """Share of each grade, (5,) float64 summing to 1: that of the imitated domain, both splits together."""
-    counts = np.sum(list(DOMAINS[style_of(domain)].counts.values()), 0)
+    """Return the share of each grade in the imitated domain, (5,) float64 with sum 1."""
+    official = DOMAINS[style_of(domain)].counts or {}
+    counts = np.sum(list(official.values()), 0)
     return counts / counts.sum()
 
 
 def cohort(domain: str, patients: int, seed: int) -> list[Patient]:
-    """Patients of one domain: grades with the imitated domain's prior, correlated between the eyes; about one in five patients is in "val".
+    """Sample the patients of one domain.
 
-    Grades are cut from ranked latent severities, so that their shares are exact save that no grade has fewer than FEWEST images; from about
-    25 patients on, each split holds each grade twice. Raises DataError for an unknown domain or less than one patient.
+    Grades have the imitated domain's prior and are correlated between the eyes. About one in five
+    patients is in "val". Grades are cut from ranked latent severities, so that their shares are
+    exact, except that no grade has fewer than FEWEST images. From about 25 patients on, each split
+    holds each grade twice.
+
+    Args:
+        domain: Synthetic domain.
+        patients: Number of patients, at least 1.
+        seed: Seed, 0 or more.
+
+    Raises:
+        DataError: The domain is unknown, or there is less than one patient.
     """
     if patients < 1:
-        raise DataError(f"synthetic: patients is {patients}; give at least 1")
+        raise DataError(f"synthetic patients: {patients} is too few. Give at least 1.")
     share, rng = prior(domain), _rng(seed, domain, SEVERITY)
     common, own = rng.standard_normal((patients, 1)), rng.standard_normal((patients, 2))
     severity = np.sqrt(FELLOW) * common + np.sqrt(1 - FELLOW) * own
@@ -91,16 +113,18 @@ def cohort(domain: str, patients: int, seed: int) -> list[Patient]:
     ]
 
 
-def _rng(seed, domain, *words):
+def _rng(seed: int, domain: str, *words: int) -> np.random.Generator:
+    """Random generator of a seed, a domain and further numbers."""
     return np.random.default_rng([seed, zlib.crc32(domain.encode()), *words])
 
 
-def _present(pair):
+def _present(pair: np.ndarray) -> dict[str, int]:
+    """Side -> grade of the eyes with an image; -1 is absent."""
     return {side: int(grade) for side, grade in zip(SIDES, pair, strict=True) if grade >= 0}
 
 
-def _ranked(severity, share):
-    """(M,) severities -> (M,) grades: the mildest get grade 0, and so on, in numbers near share * M."""
+def _ranked(severity: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Grades (M,) of severities (M,): the mildest have grade 0, in numbers near share * M."""
     total = len(severity)
     fewest = min(FEWEST, total // 12)
     counts = np.maximum(np.floor(share * total).astype(int), fewest)
@@ -115,11 +139,12 @@ def _ranked(severity, share):
     return grade
 
 
-def _validation(grade, rng, tries=200):
-    """(N, 2) grades, -1 absent -> (N,) bool, about VALIDATION of the patients.
+def _validation(grade: np.ndarray, rng: np.random.Generator, tries: int = 200) -> np.ndarray:
+    """Sample about VALIDATION of the patients: grades (N, 2), -1 absent -> (N,) bool.
 
-    First two images of every grade (one where there are two or three), rarest first, then every n-th of the other patients, ordered by the
-    worse eye; of many such draws the first that leaves as many on the other side, else the one that comes nearest.
+    First come two images of every grade (one where there are two or three), rarest first. Then
+    comes every n-th of the other patients, ordered by the worse eye. Of many such samples, the
+    first with as many images on the other side is taken, else the nearest.
     """
     number = np.array([(grade == g).sum() for g in range(5)])
     wanted = np.minimum(number // 2, 2)
@@ -137,7 +162,7 @@ def _validation(grade, rng, tries=200):
             True
         )
         score = sum(
-            min((grade[part] == g).sum(), wanted[g]) for part in (val, ~val) for g in range(5)
+            min((grade[side] == g).sum(), wanted[g]) for side in (val, ~val) for g in range(5)
         )
         if score > best_score:
             best, best_score = val, score
@@ -147,17 +172,27 @@ def _validation(grade, rng, tries=200):
 
 
 def eye(domain: str, number: int, side: str, grade: int, seed: int) -> Eye:
-    """An eye of patient `number` (1..N): its findings follow from grade and key; cup, pigment and vessels are the patient's."""
+    """Return one eye of a patient.
+
+    Its findings follow from grade and key; cup, pigment and vessels are the patient's.
+
+    Args:
+        domain: Synthetic domain.
+        number: Number of the patient, 1..N.
+        side: "left" or "right".
+        grade: Grade 0..4.
+        seed: Seed of the cohort.
+    """
     person, own = (
         _rng(seed, domain, number, EYE, 3),
         _rng(seed, domain, number, EYE, SIDES.index(side) + 1),
     )
-    key = (seed, zlib.crc32(domain.encode()), number, PHOTOGRAPH, SIDES.index(side) + 1)
+    key = (seed, zlib.crc32(domain.encode()), number, IMAGE, SIDES.index(side) + 1)
     cup, pigment, tessellation, tortuosity = person.uniform((0.25, 0, 0, 0), (0.6, 1, 1, 1))
     cup = float(np.clip(cup + own.normal(0, 0.03), 0.2, 0.7))
     return Eye(
         side,
-        draw(grade, own),
+        sample_findings(grade, own),
         style_of(domain),
         key,
         cup,
@@ -168,13 +203,16 @@ def eye(domain: str, number: int, side: str, grade: int, seed: int) -> Eye:
 
 
 def image_path(domain: str, number: int, side: str, grade: int) -> str:
-    """POSIX path below `images/`, in GDRBench's layout."""
+    """Return the POSIX path of an image below `images/`, in GDRBench's layout."""
     return f"{domain}/{FOLDERS[grade]}/p{number:04d}_{side}{STYLES[style_of(domain)].suffix}"
 
 
-def record(patient: Patient, seed: int) -> dict[str, object]:
-    """Row of patients.csv: keys COLUMNS; an empty string where a value is missing or an eye was not photographed."""
-    row = dict.fromkeys(COLUMNS, "")
+def record(patient: Patient, seed: int) -> dict[str, Any]:
+    """Return a patient's row of patients.csv, with the keys COLUMNS.
+
+    A value is "" where it is missing or the eye has no image.
+    """
+    row: dict[str, Any] = dict.fromkeys(COLUMNS, "")
     row |= {
         "domain": patient.domain,
         "patient": f"p{patient.number:04d}",
@@ -183,11 +221,11 @@ def record(patient: Patient, seed: int) -> dict[str, object]:
     }
     row |= _history(patient, seed)
     for side, grade in patient.grades.items():
-        one = eye(patient.domain, patient.number, side, grade, seed)
+        rendered = eye(patient.domain, patient.number, side, grade, seed)
         rng = _rng(seed, patient.domain, patient.number, WORDS, SIDES.index(side) + 1)
-        row[f"grade_{side}"], row[f"sdrg_{side}"] = grade, scottish(one.findings)
+        row[f"grade_{side}"], row[f"sdrg_{side}"] = grade, scottish(rendered.findings)
         row[f"image_{side}"] = image_path(patient.domain, patient.number, side, grade)
-        row[f"text_{side}"] = describe(one.findings, one.cup, one.tessellation, rng)
+        row[f"text_{side}"] = describe(rendered.findings, rendered.cup, rendered.tessellation, rng)
     row["report"] = " ".join(
         f"{side.capitalize()} eye: {row[f'text_{side}']}"
         for side in reversed(SIDES)
@@ -196,10 +234,11 @@ def record(patient: Patient, seed: int) -> dict[str, object]:
     return row
 
 
-def _history(patient, seed):
-    """Age, sex and diabetes; years, insulin and HbA1c rise with severity, with much spread.
+def _history(patient: Patient, seed: int) -> dict[str, Any]:
+    """Sample age, sex and diabetes; years, insulin and HbA1c rise with severity, with much spread.
 
-    Years and insulin are blank for patients without diabetes (as in BRSET); one value in 16 is missing elsewhere.
+    Years and insulin are blank for patients without diabetes (as in BRSET). Elsewhere, one value in
+    16 is missing.
     """
     rng, severity = _rng(seed, patient.domain, patient.number, HISTORY), patient.severity
     diabetic = max(patient.grades.values()) > 0 or rng.random() < 0.8

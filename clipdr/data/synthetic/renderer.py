@@ -1,14 +1,20 @@
-"""Draws a fundus photograph. Input: an Eye; output: photograph (H, W, 3) uint8 and lesion mask (H, W) bool. Anatomy, lesions, camera.
+"""Renderer of synthetic fundus images: anatomy, lesions and camera.
 
-Deviation from life: microaneurysms, dots, new vessels and beading are drawn about three times larger, because benchmarks shrink the
-photographs to about 100 pixels, where true microaneurysms (a tenth of the disc's rim) vanish.
+Input is an Eye; output are the image (H, W, 3) uint8 and the lesion mask (H, W) bool. Deviation
+from life: microaneurysms, dots, new vessels and beading are about three times larger. Benchmarks
+shrink the images to about 100 pixels, where true microaneurysms (a tenth of the disc's rim) vanish.
 """
 
-import numpy as np
+from __future__ import annotations
 
-from clipdr.data.synthetic.anatomy import Eye, grow, noise, quadrant, retina
-from clipdr.data.synthetic.cameras import STYLES, Style, develop, frame
-from clipdr.data.synthetic.findings import QUADRANTS
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import ImageDraw
+
+from clipdr.data.synthetic.anatomy import Canvas, Eye, grow_curves, noise, quadrant, retina
+from clipdr.data.synthetic.cameras import STYLES, Style, apply_camera, sample_frame
+from clipdr.data.synthetic.findings import QUADRANTS, Findings
 
 RED, DARK, YELLOW, PALE, SCAR, PIGMENT = (
     np.array(colour, np.float32)
@@ -23,29 +29,45 @@ RED, DARK, YELLOW, PALE, SCAR, PIGMENT = (
 )
 
 
-def paint(eye: Eye, size: int, style: Style | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Photograph of an eye, and where its lesions are.
+def render(eye: Eye, size: int, style: Style | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Render the image of an eye.
 
-    size    : nominal side in pixels; height is size times the style's scale, width follows the style's format
-    style   : camera; default: the eye's own
-    returns   photograph (H, W, 3) uint8 RGB; lesions (H, W) bool, never outside the field
+    Args:
+        eye: The eye.
+        size: Nominal side in pixels. The height is size times the style's scale, the width follows
+            from the style's format.
+        style: Camera; None takes the eye's own.
+
+    Returns:
+        The image (H, W, 3) uint8 RGB, and the lesion mask (H, W) bool, never outside the field.
     """
-    camera, anatomy, disease = (
-        np.random.default_rng((*eye.key, part)) for part in (1, 2, 3)
-    )  # apart: a healthy twin has the same retina
+    # Separate generators, so that a healthy eye with the same key has the same retina.
+    camera, anatomy, disease = (np.random.default_rng((*eye.key, use)) for use in (1, 2, 3))
     style = style or STYLES[eye.style]
-    view = frame(style, size, 1 if eye.side == "right" else -1, camera)
+    view = sample_frame(style, size, 1 if eye.side == "right" else -1, camera)
     disc = np.array((np.clip(anatomy.normal(*style.disc), 0.25, 0.84), anatomy.normal(-0.02, 0.05)))
     canvas = retina(view, eye, disc, anatomy)
-    for draw_lesions in LESIONS:
-        draw_lesions(canvas, eye.findings, disease)
+    for render_lesions in LESIONS:
+        render_lesions(canvas, eye.findings, disease)
     u, v = view.grid()
     canvas.lesions &= u * u + v * v < 1
-    return develop(canvas.image, view, style, camera), canvas.lesions
+    return apply_camera(canvas.image, view, style, camera), canvas.lesions
 
 
-def _blob(canvas, centre, radii, colour, rng, opacity=0.9, softness=0.35, rough=0.05):
-    """An irregular ellipse with half axes `radii`; softness: width of its edge in radii; rough: amplitude of its outline."""
+def _blob(
+    canvas: Canvas,
+    centre: np.ndarray,
+    radii: Sequence[float] | np.ndarray,
+    colour: np.ndarray,
+    rng: np.random.Generator,
+    opacity: float = 0.9,
+    softness: float = 0.35,
+    rough: float = 0.05,
+) -> None:
+    """Render an irregular ellipse with half axes `radii`.
+
+    softness is the width of its edge in radii, rough the amplitude of its outline.
+    """
     window, du, dv = canvas.window(centre, 1.5 * max(radii))
     phase, turn = rng.uniform(0, 2 * np.pi, 3), rng.uniform(0, np.pi)
     across, along = (
@@ -63,10 +85,20 @@ def _blob(canvas, centre, radii, colour, rng, opacity=0.9, softness=0.35, rough=
     canvas.cover(window, opacity * np.clip((1 - distance) / edge + 0.5, 0, 1), colour)
 
 
-def _places(canvas, count, rng, within=None, ring=(0.12, 0.9), clear_of_disc=0.2):
-    """`count` retina coordinates (count, 2) inside the picture, off disc and foveola; within: a name of QUADRANTS or None."""
-    found = np.zeros((0, 2))
-    while len(found) < count:
+def _positions(
+    canvas: Canvas,
+    count: int,
+    rng: np.random.Generator,
+    within: str | None = None,
+    ring: tuple[float, float] = (0.12, 0.9),
+    clear_of_disc: float = 0.2,
+) -> np.ndarray:
+    """Sample retina coordinates (count, 2) inside the image, off disc and foveola.
+
+    within is a name of QUADRANTS or None, ring the range of the distance from the centre.
+    """
+    positions = np.zeros((0, 2))
+    while len(positions) < count:
         radius, angle = (
             np.sqrt(rng.uniform(ring[0] ** 2, ring[1] ** 2, 40 + 8 * count)),
             rng.uniform(0, 2 * np.pi, 40 + 8 * count),
@@ -78,15 +110,16 @@ def _places(canvas, count, rng, within=None, ring=(0.12, 0.9), clear_of_disc=0.2
         )
         if within is not None:
             keep &= quadrant(points) == QUADRANTS.index(within)
-        found = np.concatenate((found, points[keep]))
-    return found[:count]
+        positions = np.concatenate((positions, points[keep]))
+    return positions[:count]
 
 
-def _microaneurysms(canvas, findings, rng):
-    for place in _places(canvas, findings.microaneurysms, rng):
+def _microaneurysms(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render microaneurysms as small red dots."""
+    for position in _positions(canvas, findings.microaneurysms, rng):
         _blob(
             canvas,
-            place,
+            position,
             np.full(2, rng.uniform(0.018, 0.025)),
             RED,
             rng,
@@ -96,14 +129,15 @@ def _microaneurysms(canvas, findings, rng):
         )
 
 
-def _haemorrhages(canvas, findings, rng):
+def _haemorrhages(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render intraretinal haemorrhages as dark red blots."""
     for name, count in zip(QUADRANTS, findings.haemorrhages, strict=True):
-        for place in _places(canvas, count, rng, name):
+        for position in _positions(canvas, count, rng, name):
             size = rng.uniform(0.026, 0.06)
             colour = DARK + (RED - DARK) * np.float32(rng.random())
             _blob(
                 canvas,
-                place,
+                position,
                 (size, size * rng.uniform(0.55, 1)),
                 colour,
                 rng,
@@ -113,22 +147,23 @@ def _haemorrhages(canvas, findings, rng):
             )
 
 
-def _exudates(canvas, findings, rng):
+def _exudates(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render clusters of hard exudates, often a ring or an arc about a leak."""
     for site in findings.exudates:
         if site == "macular":
             angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.2)
             centre = canvas.fovea + distance * np.array((np.cos(angle), np.sin(angle)))
         else:
-            centre = _places(canvas, 1, rng, site, ring=(0.2, 0.75), clear_of_disc=0.3)[0]
+            centre = _positions(canvas, 1, rng, site, ring=(0.2, 0.75), clear_of_disc=0.3)[0]
         ring, start = rng.uniform(0.05, 0.13), rng.uniform(0, 2 * np.pi)
-        for angle in start + rng.uniform(
-            0, rng.uniform(2, 6.3), rng.integers(8, 22)
-        ):  # often a ring or an arc about a leak
-            place = centre + ring * rng.normal(1, 0.22) * np.array((np.cos(angle), np.sin(angle)))
+        for angle in start + rng.uniform(0, rng.uniform(2, 6.3), rng.integers(8, 22)):
+            position = centre + ring * rng.normal(1, 0.22) * np.array(
+                (np.cos(angle), np.sin(angle))
+            )
             size = 0.010 + 0.020 * rng.random() ** 2
             _blob(
                 canvas,
-                place,
+                position,
                 (size, size * rng.uniform(0.5, 1)),
                 YELLOW,
                 rng,
@@ -137,12 +172,15 @@ def _exudates(canvas, findings, rng):
             )
 
 
-def _cotton_wool(canvas, findings, rng):
-    for place in _places(canvas, findings.cotton_wool, rng, ring=(0.2, 0.8), clear_of_disc=0.25):
+def _cotton_wool(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render cotton-wool spots as pale soft patches."""
+    for position in _positions(
+        canvas, findings.cotton_wool, rng, ring=(0.2, 0.8), clear_of_disc=0.25
+    ):
         size = rng.uniform(0.045, 0.08)
         _blob(
             canvas,
-            place,
+            position,
             (size, size * rng.uniform(0.5, 0.8)),
             PALE,
             rng,
@@ -152,25 +190,34 @@ def _cotton_wool(canvas, findings, rng):
         )
 
 
-def _tangle(canvas, pen, centre, count, length, width, rng):
-    """A net of fine, strongly bent vessels about `centre`."""
+def _tangle(
+    canvas: Canvas,
+    pen: ImageDraw.ImageDraw,
+    centre: np.ndarray,
+    count: int,
+    length: float,
+    width: float,
+    rng: np.random.Generator,
+) -> None:
+    """Render a net of fine, strongly bent vessels about `centre`."""
     starts = centre + rng.normal(0, length * 0.22, (count, 2))
     headings, bends = (
         rng.uniform(0, 2 * np.pi, count),
         rng.choice((-1, 1), count) * rng.uniform(0.8, 4.0, count),
     )
-    for curve in grow(
+    for curve in grow_curves(
         starts, headings, length * rng.uniform(0.6, 1.6, count), bends, 1.2, rng, points=14
     ):
         canvas.stroke(pen, curve, np.full(len(curve), width), 255)
 
 
-def _new_vessels(canvas, findings, rng):
+def _new_vessels(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render IRMA and neovascularisation of the disc and elsewhere."""
     if not (findings.irma or findings.disc_vessels or findings.vessels):
         return
     layer, pen = canvas.pen()
     for name in findings.irma:
-        for centre in _places(canvas, 2, rng, name, ring=(0.3, 0.8), clear_of_disc=0.3):
+        for centre in _positions(canvas, 2, rng, name, ring=(0.3, 0.8), clear_of_disc=0.3):
             _tangle(canvas, pen, centre, 4, 0.13, 0.010, rng)
     if findings.disc_vessels:
         _tangle(canvas, pen, canvas.disc, 38, 0.30, 0.012, rng)
@@ -178,7 +225,7 @@ def _new_vessels(canvas, findings, rng):
         _tangle(
             canvas,
             pen,
-            _places(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0],
+            _positions(canvas, 1, rng, name, ring=(0.35, 0.8), clear_of_disc=0.35)[0],
             30,
             0.25,
             0.012,
@@ -187,10 +234,10 @@ def _new_vessels(canvas, findings, rng):
     canvas.ink(layer, (0.32, 0.84, 0.78), lesion=True)
 
 
-def _preretinal(canvas, findings, rng):
-    """Boat-shaped: blood settles below a level upper edge."""
+def _preretinal(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render boat-shaped preretinal haemorrhages: blood settles below a level upper edge."""
     for name in findings.preretinal:
-        centre = _places(canvas, 1, rng, name, ring=(0.25, 0.7), clear_of_disc=0.15)[0]
+        centre = _positions(canvas, 1, rng, name, ring=(0.25, 0.7), clear_of_disc=0.15)[0]
         a, b = rng.uniform(0.2, 0.36), rng.uniform(0.14, 0.24)
         window, du, dv = canvas.window(centre, a)
         level = dv - rng.normal(0, 0.08) * du + 0.02 * np.sin(14 * du + rng.uniform(0, 6))
@@ -198,8 +245,8 @@ def _preretinal(canvas, findings, rng):
         canvas.cover(window, 0.93 * np.clip(edge, 0, 1), DARK * rng.uniform(0.9, 1.3))
 
 
-def _vitreous(canvas, findings, rng):
-    """A cloud of blood, denser below, over a fifth to a half of the picture."""
+def _vitreous(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render a cloud of blood, denser below, over a fifth to a half of the image."""
     if findings.vitreous:
         cloud = (
             noise(canvas.frame, 4, rng)
@@ -212,8 +259,8 @@ def _vitreous(canvas, findings, rng):
         )
 
 
-def _laser(canvas, findings, rng):
-    """Scars of panretinal photocoagulation: rows of pale spots with pigment, outside the arcades."""
+def _laser(canvas: Canvas, findings: Findings, rng: np.random.Generator) -> None:
+    """Render panretinal laser scars: rows of pale spots with pigment, outside the arcades."""
     if not findings.laser:
         return
     rows, columns = np.mgrid[-8:9, -8:9]
@@ -224,13 +271,15 @@ def _laser(canvas, findings, rng):
         rng.random(len(grid)) > rng.uniform(0.5, 0.95)
     )
     keep = canvas.frame.visible(grid, 0.04) & off_macula & ~spared
-    for place in grid[keep]:
+    for position in grid[keep]:
         size = rng.uniform(0.028, 0.042)
-        _blob(canvas, place, (size, size), SCAR, rng, opacity=rng.uniform(0.5, 0.85), softness=0.4)
+        _blob(
+            canvas, position, (size, size), SCAR, rng, opacity=rng.uniform(0.5, 0.85), softness=0.4
+        )
         if rng.random() < 0.4:
             _blob(
                 canvas,
-                place + rng.normal(0, 0.006, 2),
+                position + rng.normal(0, 0.006, 2),
                 (size * 0.5, size * 0.4),
                 PIGMENT,
                 rng,

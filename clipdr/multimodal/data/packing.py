@@ -166,7 +166,7 @@ def _render_image(eye: SyntheticEye, size: int) -> Image:
     from clipdr.data.preprocessing import fundus
     from clipdr.data.synthetic import patients, renderer
 
-    image = renderer.paint(patients.eye(*eye), size)[0]
+    image = renderer.render(patients.eye(*eye), size)[0]
     return fundus.crop(image, fundus.detect(image).circle, size)[0]
 
 

@@ -22,7 +22,7 @@ from clipdr.data.domains import DOMAINS
 from clipdr.data.synthetic.cameras import Format, Style
 from clipdr.data.synthetic.dataset import encode
 from clipdr.data.synthetic.patients import SIDES, cohort, eye, record
-from clipdr.data.synthetic.renderer import paint
+from clipdr.data.synthetic.renderer import render
 from clipdr.pretrain.data.packing import pack
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _visits(patient: Patient, folder: Path, seed: int, size: int) -> list[dict[s
     for side, grade in patient.grades.items():
         name = f"{key['patient_id']}_{side}.jpg"
         quality = int(rng.integers(style.quality[0], style.quality[1] + 1))
-        image, _ = paint(eye(patient.domain, patient.number, side, grade, seed), size, style)
+        image, _ = render(eye(patient.domain, patient.number, side, grade, seed), size, style)
         with replacing(folder / name) as path:
             path.write_bytes(encode(image, ".jpg", quality))
         row[f"image_{side}"] = name

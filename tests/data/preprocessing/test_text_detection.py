@@ -13,7 +13,7 @@ from clipdr.data.preprocessing import fundus, prepare, text_detection
 from clipdr.data.preprocessing.circle_detection import Circle
 from clipdr.data.preprocessing.image_io import decode
 from clipdr.data.synthetic.patients import eye
-from clipdr.data.synthetic.renderer import paint as render
+from clipdr.data.synthetic.renderer import render
 
 SECRET = "Mueller-Lyer-1931"
 

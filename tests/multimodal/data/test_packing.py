@@ -21,7 +21,7 @@ DOMAIN, SIDE = "SIM_DEEPDR", 48
 def rendered(count, seed, size):
     """Images of a synthetic domain, one after the other: the reference of every packing."""
     return [
-        renderer.paint(patients.eye(DOMAIN, patient.number, side, grade, seed), size)[0]
+        renderer.render(patients.eye(DOMAIN, patient.number, side, grade, seed), size)[0]
         for patient in patients.cohort(DOMAIN, count, seed)
         for side, grade in patient.grades.items()
     ]
