@@ -1,1 +1,1 @@
-"""From predictions to numbers: metrics, calibration, intervals, averages and comparisons. Imports no torch and draws nothing."""
+"""From predictions to numbers: metrics, calibration, intervals, averages, comparisons; no torch."""

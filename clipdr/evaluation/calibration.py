@@ -1,9 +1,11 @@
-"""Calibration: whether a probability of 0.8 comes true in 80 of 100 images, per threshold of the scale; and the temperature that helps.
+"""Calibration per threshold of the scale (ECE, Brier score, bias, RPS) and temperature scaling.
 
-Input: grades and probabilities of all images of a test set at once. Output: one number per resample for every name of CALIBRATION, points
-of reliability curves, a temperature. Definitions: gdrbench, "Reporting standard". Threshold k = 1..4: the event is grade >= k, its
-predicted probability q_k = p_k + ... + p_4.
+Input: grades and probabilities of all images of a test set at once. Output: one number per resample
+for every name of CALIBRATION, points of reliability curves, a temperature. Threshold k = 1..4: the
+event is grade >= k, its predicted probability q_k = p_k + ... + p_4.
 """
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -12,51 +14,74 @@ from clipdr.evaluation.metrics import G, blocks, checked
 BINS = 15  # of equal width on [0, 1], closed on the right; the first holds 0 too
 EDGES = np.linspace(0, 1, BINS + 1)
 THRESHOLDS = tuple(range(1, G))
-COOLEST, HOTTEST = 0.05, 20.0  # temperatures searched
+COOLEST, HOTTEST = 0.05, 20.0  # range of temperatures searched
 FIRST, SECOND = 2.0**26, 2.0**53  # see `sums`
 
 # order of `calibration` and of the rows of scores.csv
 CALIBRATION = (*(f"{name}_{k}" for name in ("ece", "brier", "bias") for k in THRESHOLDS), "rps")
 
 
-def cumulative(probability):
-    """q_1 .. q_4. (N, 5) -> (N, 4) float64 in [0, 1]"""
+def cumulative(probability: np.ndarray) -> np.ndarray:
+    """Compute q_1 .. q_4.
+
+    Args:
+        probability: (N, 5).
+
+    Returns:
+        (N, 4) float64 in [0, 1].
+    """
     return np.asarray(probability, dtype=np.float64)[:, ::-1].cumsum(axis=1)[:, -2::-1].clip(0, 1)
 
 
-def exceeds(grade):
-    """Whether the events grade >= 1 .. 4 happened. (N,) -> (N, 4) bool"""
+def exceeds(grade: np.ndarray) -> np.ndarray:
+    """Return whether the events grade >= 1 .. 4 happened: (N,) int -> (N, 4) bool."""
     return np.asarray(grade)[:, None] >= np.array(THRESHOLDS)
 
 
-def sums(values, weight=None):
-    """Weighted sums over images: weight @ values, to the last bit the same whatever the order of rows and the number of threads.
+def sums(values: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Compute weight @ values with bits that depend on neither row order nor number of threads.
 
-    A matrix product adds in an order that depends on both. Here each value is split into whole multiples of 2^-26 and of 2^-53: both parts
-    are added without rounding while a resample draws fewer than 2^27 images.
+    A matrix product adds in an order that depends on both. Here each value is split into whole
+    multiples of 2^-26 and of 2^-53. Both summands are added without rounding while a resample holds
+    fewer than 2^27 images.
 
-    values (N, C) float64 in [-1, 1]; weight (R, N) or None for one resample that draws each image once -> (R, C) float64
+    Args:
+        values: (N, C) float64 in [-1, 1].
+        weight: (R, N), or None for one resample with each image once.
+
+    Returns:
+        (R, C) float64.
     """
     coarse = np.round(values * FIRST) / FIRST
-    parts = np.concatenate([coarse, np.round((values - coarse) * SECOND) / SECOND], axis=1)
-    products = [block @ parts for block in blocks(weight, len(values))]
-    both = np.concatenate(products) if products else np.empty((0, parts.shape[1]))
+    halves = np.concatenate([coarse, np.round((values - coarse) * SECOND) / SECOND], axis=1)
+    products = [block @ halves for block in blocks(weight, len(values))]
+    both = np.concatenate(products) if products else np.empty((0, halves.shape[1]))
     return both[:, : values.shape[1]] + both[:, values.shape[1] :]
 
 
-def _bins(q):
+def _bins(q: np.ndarray) -> np.ndarray:
+    """Index of the bin of each probability."""
     return np.searchsorted(EDGES[1:-1], q, side="left")
 
 
-def calibration(grade, probability, weight=None):
-    """Every name of CALIBRATION on each resample.
+def calibration(
+    grade: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Compute every measure of CALIBRATION on each resample.
 
-    ece_k   : expected calibration error, sum over bins b of n_b / N |mean q_k - share of events| (15 bins); an empty bin adds nothing
-    brier_k : mean (q_k - event)^2 (Brier, 1950)
-    bias_k  : mean q_k - share of events; above 0: the event is predicted too often
-    rps     : ranked probability score, the mean of the four Brier scores
+    - ece_k: expected calibration error, sum over 15 bins b of n_b / N |mean q_k - share of events|.
+      An empty bin adds nothing.
+    - brier_k: mean (q_k - event)^2 (Brier, 1950).
+    - bias_k: mean q_k - share of events. Above 0, the event is predicted too often.
+    - rps: ranked probability score, the mean of the four Brier scores.
 
-    grade (N,) int 0..4, probability (N, 5) float64, weight (R, N) or None for R = 1 -> {name: (R,) float64}; NaN where no image is drawn
+    Args:
+        grade: (N,) int, 0..4.
+        probability: (N, 5) float64.
+        weight: (R, N), how often each resample holds each image, or None for R = 1.
+
+    Returns:
+        {name: (R,) float64}; NaN where a resample is empty.
     """
     grade, probability = checked(grade, probability)
     q = cumulative(probability)
@@ -74,41 +99,63 @@ def calibration(grade, probability, weight=None):
     return dict(zip(CALIBRATION, [*ece.T, *brier.T, *bias.T, brier.mean(axis=1)], strict=True))
 
 
-def reliability(grade, probability, k):
-    """Points of the reliability curve of threshold k, empty bins left out.
+def reliability(grade: np.ndarray, probability: np.ndarray, k: int) -> np.ndarray:
+    """Compute the points of the reliability curve of a threshold, without empty bins.
 
-    grade (N,) int 0..4, probability (N, 5) float64, k 1..4 -> (B, 3) float64: mean q_k, share of events, number of images of each bin
+    Args:
+        grade: (N,) int, 0..4.
+        probability: (N, 5) float64.
+        k: Threshold, 1..4.
+
+    Returns:
+        (B, 3) float64: mean q_k, share of events and number of images of each bin.
     """
     grade, probability = checked(grade, probability)
     q = cumulative(probability)[:, k - 1]
     bins, event = _bins(q), exceeds(grade)[:, k - 1]
     count = np.bincount(bins, minlength=BINS)
-    seen = count > 0
-    columns = [np.bincount(bins, values, BINS)[seen] / count[seen] for values in (q, event)]
-    return np.stack([*columns, count[seen].astype(np.float64)], axis=1)
+    filled = count > 0
+    columns = [np.bincount(bins, values, BINS)[filled] / count[filled] for values in (q, event)]
+    return np.stack([*columns, count[filled].astype(np.float64)], axis=1)
 
 
-def _logits(probability):
-    """log p with a largest value of 0 in each row: rows without a preference become exact zeros. A p of 0 counts as the smallest float."""
+def _logits(probability: np.ndarray) -> np.ndarray:
+    """Log p with a maximum of 0 per row, so that uniform rows are exact zeros.
+
+    A p of 0 counts as the smallest positive float.
+    """
     logits = np.log(
         np.maximum(np.asarray(probability, dtype=np.float64), np.finfo(np.float64).tiny)
     )
     return logits - logits.max(axis=1, keepdims=True)
 
 
-def temper(probability, temperature):
-    """Probabilities at another temperature T, p^(1/T) normalised: equal to softmax(logits / T). (N, 5), T > 0 -> (N, 5) float64"""
+def temper(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Apply a temperature T: p^(1/T) normalised, equal to softmax(logits / T).
+
+    Args:
+        probability: (N, 5).
+        temperature: T > 0.
+
+    Returns:
+        (N, 5) float64.
+    """
     power = np.exp(_logits(probability) / temperature)
     return power / power.sum(axis=1, keepdims=True)
 
 
-def temperature(grade, probability):
-    """The T in [0.05, 20] with the least mean negative log-likelihood of the grades (Guo et al., 2017).
+def temperature(grade: np.ndarray, probability: np.ndarray) -> float:
+    """Fit the T in [0.05, 20] with the least mean negative log-likelihood (Guo et al., 2017).
 
-    The likelihood is convex in 1/T, so T is the root of its slope, or the end of the range that the slope points to.
+    The likelihood is convex in 1/T, so T is the root of its slope, or the end of the range that the
+    slope points to.
 
-    grade (N,) int 0..4, probability (N, 5) float64: the source validation images -> float; NaN without images, 1 where no T makes a
-    difference (no row prefers a grade)
+    Args:
+        grade: (N,) int, 0..4, of the source validation images.
+        probability: (N, 5) float64.
+
+    Returns:
+        T; NaN without images, 1 where no T makes a difference because no row prefers a grade.
     """
     from scipy.optimize import brentq
 
@@ -118,7 +165,8 @@ def temperature(grade, probability):
     logits = _logits(probability)
     wanted = logits[np.arange(len(grade)), grade]
 
-    def slope(inverse):
+    def slope(inverse: float) -> float:
+        """Slope of the mean negative log-likelihood in 1/T, negated."""
         power = np.exp(inverse * logits)
         return float(((power * logits).sum(axis=1) / power.sum(axis=1) - wanted).mean())
 

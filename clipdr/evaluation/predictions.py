@@ -1,80 +1,122 @@
-"""predictions.parquet: its columns, and the check that nothing is scored that is not complete, unique, finite and about a known image.
+"""Reads, makes and checks predictions.parquet: one row per image, selection and split of a run.
 
-Input: the file a run wrote, one row per image, selection and split. Output: the same rows, or a DataError naming the file and the row.
+The columns are those of `clipdr.evaluation.schema`. Nothing is scored that is not complete, unique,
+finite and about a known image.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from clipdr import GRADES, DataError
-from clipdr.evaluation.schema import AS_HEADLINE, COLUMNS, HEADLINE, LOGITS, PROBABILITIES, RUN
+from clipdr.evaluation.schema import COLUMNS, HEADLINE, LOGITS, PROBABILITIES, RUN, rules_of
 
 
-def probabilities(logits):
-    """(N, 5) float32 logits -> (N, 5) float64 probabilities, rows sum to 1."""
-    import torch  # here: scoring and the report import this module and need no torch
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Compute the softmax in float64.
+
+    Args:
+        logits: (N, 5) float32.
+
+    Returns:
+        (N, 5) float64, rows sum to 1.
+    """
+    import torch  # here, because scoring and the report import this module and need no torch
 
     return torch.from_numpy(logits).double().softmax(1).numpy()
 
 
-def table(key, selection, split, part, logits, scale):
-    """Rows of predictions.parquet: one per image of a part. logits: (N, 5) float32."""
+def table(
+    key: Mapping[str, Any],
+    selection: str,
+    split: str,
+    images: pd.DataFrame,
+    logits: np.ndarray,
+    scale: float,
+) -> pd.DataFrame:
+    """Make rows of predictions.parquet, one per image.
+
+    Args:
+        key: {column of RUN: value} of the run.
+        selection: Rule of model selection.
+        split: "val" or "test".
+        images: Manifest rows of the images; image, domain and grade are read.
+        logits: (N, 5) float32.
+        scale: Multiplier of the cosine in the logits; NaN for a method without text.
+
+    Returns:
+        Columns COLUMNS.
+    """
     probability = probabilities(logits)
     frame = pd.DataFrame(
-        {name: [value] * len(part) for name, value in key.items()}
+        {name: [value] * len(images) for name, value in key.items()}
         | {"selection": selection, "split": split}
     )
     frame["seed"] = frame["seed"].astype("int32")
     for name in ("image", "domain"):
-        frame[name] = part[name].to_numpy()
-    frame["grade"] = part["grade"].to_numpy().astype("int8")
-    grades = range(len(GRADES))
-    frame[[f"logit_{k}" for k in grades]] = logits
-    frame[[f"p{k}" for k in grades]] = probability
+        frame[name] = images[name].to_numpy()
+    frame["grade"] = images["grade"].to_numpy().astype("int8")
+    frame[LOGITS] = logits
+    frame[PROBABILITIES] = probability
     frame["expected_grade"] = probability @ np.arange(len(GRADES), dtype=np.float64)
     frame["scale"] = np.float32(scale)
     return frame
 
 
-def tested(predictions):
-    """Rows of the test images under the headline's rule of selection."""
+def tested(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of test images under the headline's rule of selection."""
     return predictions[
-        (predictions["split"] == "test") & predictions["selection"].isin(AS_HEADLINE[HEADLINE])
+        (predictions["split"] == "test") & predictions["selection"].isin(rules_of(HEADLINE))
     ]
 
 
-def read(path, columns=None):
-    """predictions.parquet -> frame (only `columns`, or all); DataError if there is no such file or it is torn."""
+def read(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read predictions.parquet.
+
+    Args:
+        path: The file.
+        columns: Columns to read. None: all.
+
+    Raises:
+        DataError: If there is no such file or it is incomplete.
+    """
     if not Path(path).is_file():
-        raise DataError(f"{path}: missing; train that run first")
+        raise DataError(f"{path}: missing. Train that run first.")
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path}: not a whole parquet file ({str(error).splitlines()[0]}); train that run again"
+            f"{path}: not a whole parquet file ({str(error).splitlines()[0]}). "
+            "Train that run again."
         ) from error
 
 
-def check(predictions, manifest, name="predictions"):
-    """Raises DataError, naming the row, unless the predictions are complete, unique, finite and about images of the manifest."""
+def check(predictions: pd.DataFrame, manifest: pd.DataFrame, name: str = "predictions") -> None:
+    """Refuse predictions that must not be scored.
 
-    def refuse(bad, what, advice="train the run again"):
+    Args:
+        predictions: Rows of one run.
+        manifest: Rows of the manifest (image, grade, domain) for every image predicted.
+        name: File, for messages.
+
+    Raises:
+        DataError: If the predictions are not complete, unique, finite and about images of the
+            manifest. The message names the row.
+    """
+
+    def refuse(bad: np.ndarray, what: str, advice: str = "Train the run again.") -> None:
+        """Raise DataError about the first bad row, if there is one."""
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise DataError(
-                f"{name}: row {row} ({predictions['image'].iloc[row]}): {what}; {advice}"
-            )
+            image = predictions["image"].iloc[row]
+            raise DataError(f"{name}: row {row} ({image}): {what}. {advice}")
 
-    missing = [column for column in COLUMNS if column not in predictions]
-    if missing or predictions.empty:
-        raise DataError(
-            f"{name}: {'no column ' + ', '.join(missing) if missing else 'no rows'}; train the run again"
-        )
-    for column in RUN:
-        if predictions[column].nunique(dropna=False) != 1:
-            raise DataError(f"{name}: more than one {column}; score one run at a time")
+    _check_columns(predictions, name)
     probability = predictions[PROBABILITIES].to_numpy(np.float64)
     refuse(
         predictions[[*LOGITS, *PROBABILITIES, "expected_grade"]].isna().any(axis=1).to_numpy(),
@@ -91,21 +133,29 @@ def check(predictions, manifest, name="predictions"):
         "second prediction for this image",
     )
     if manifest["image"].duplicated().any():
-        raise DataError(
-            f"manifest: {manifest['image'][manifest['image'].duplicated()].iloc[0]} is listed twice; prepare its domain again"
-        )
-    known = manifest.set_index("image")
+        image = manifest["image"][manifest["image"].duplicated()].iloc[0]
+        raise DataError(f"manifest: {image} is listed twice. Prepare its domain again.")
+    by_image = manifest.set_index("image")
     refuse(
-        ~predictions["image"].isin(known.index).to_numpy(),
+        ~predictions["image"].isin(by_image.index).to_numpy(),
         "not in the manifest",
-        "prepare its domain, then train again",
+        "Prepare its domain, then train again.",
     )
     for column in ("grade", "domain"):
-        differs = (
-            predictions[column].to_numpy() != known[column].reindex(predictions["image"]).to_numpy()
-        )
+        expected = by_image[column].reindex(predictions["image"]).to_numpy()
         refuse(
-            differs,
+            predictions[column].to_numpy() != expected,
             f"its {column} differs from the manifest's",
-            "the manifest has changed: train again",
+            "Train again, because the manifest has changed.",
         )
+
+
+def _check_columns(predictions: pd.DataFrame, name: str) -> None:
+    """Refuse missing columns, no rows, and rows of several runs."""
+    missing = [column for column in COLUMNS if column not in predictions]
+    if missing or predictions.empty:
+        what = f"no column {', '.join(missing)}" if missing else "no rows"
+        raise DataError(f"{name}: {what}. Train the run again.")
+    for column in RUN:
+        if predictions[column].nunique(dropna=False) != 1:
+            raise DataError(f"{name}: more than one {column}. Score one run at a time.")

@@ -1,10 +1,12 @@
-"""From predictions to scores: every number of the project is a pure function of predictions.parquet and the manifests.
+"""Scores of one run: every metric on every test domain and source validation set, with intervals.
 
-Input: predictions of one run and manifests (image -> patient). Output: scores.csv, draws.npz and operating.json of the run. Intervals are
-for the test split only; validation rows carry NaN there.
+Every number is a pure function of predictions.parquet and the manifests (image -> patient). Output:
+scores.csv, draws.npz and operating.json of the run. Intervals are for the test split only.
+Validation rows hold NaN there.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,31 +24,47 @@ from clipdr.evaluation.predictions import check
 from clipdr.evaluation.schema import DTYPES, POOLED, PROBABILITIES, RUN, SCORES
 from clipdr.evaluation.statistics import interval, resample
 
-TOLERANCE = 1e-12  # our metric at weights of one against scikit-learn
+TOLERANCE = 1e-12  # largest difference of a metric at weights of one from scikit-learn's
 WEIGHTS_AT_ONCE = 2**25  # (resamples x images) uint16 held at a time: 64 MiB
 
 
 class Scores(NamedTuple):
-    scores: pd.DataFrame  # one row per selection, split, domain and metric, columns SCORES
-    draws: dict[
-        str, np.ndarray
-    ]  # "selection/domain" of the test split -> (metrics, R) float64, rows in the order of MEASURES
-    operating: dict[str, Point]  # selection -> what its source validation fixes
+    """Scores of one run.
+
+    Attributes:
+        scores: One row per selection, split, domain and metric; columns SCORES.
+        draws: {"selection/domain" of the test split: (metrics, R) float64}, rows in the order of
+            MEASURES.
+        operating: {selection: operating point of its source validation}.
+    """
+
+    scores: pd.DataFrame
+    draws: dict[str, np.ndarray]
+    operating: dict[str, Point]
 
 
-def score(predictions, manifest, resamples, name="predictions"):
-    """Scores of one run: each metric of each selection on the test domains and on the source validation sets.
+def score(
+    predictions: pd.DataFrame,
+    manifest: pd.DataFrame,
+    resamples: int,
+    name: str = "predictions",
+) -> Scores:
+    """Compute each metric of each selection on the test domains and source validation sets.
 
-    test: the pool of the test domains if there are several, and each of them; val: the pool of the sources, and each of them.
-    Metrics: operating.MEASURES; those with a threshold or a temperature take it from the pooled source validation of the same selection.
-    `value` is scikit-learn's, and asserted equal to METRICS to 1e-12 (tests do so for the other measures).
-    `low`, `high`, `undefined`: bootstrap over patients, test only.
+    Test: the pool of the test domains if there are several, and each of them. Validation: the pool
+    of the sources, and each of them. Metrics: `operating_point.MEASURES`. Those with a threshold or
+    a temperature take it from the pooled source validation of the same selection. `value` is
+    scikit-learn's, and asserted equal to METRICS to 1e-12 (tests do so for the other measures).
+    `low`, `high` and `undefined` come from a bootstrap over patients, test only.
 
-    predictions : one run, columns predictions.COLUMNS, rows in any order
-    manifest    : image, patient ("" unknown), grade, domain of every image predicted
-    resamples   : number of resamples R, >= 0
-    name        : file, for messages
-    returns       Scores; DataError where `check` refuses
+    Args:
+        predictions: One run, columns `schema.COLUMNS`, rows in any order.
+        manifest: image, patient ("": unknown), grade and domain of every image predicted.
+        resamples: Number of resamples R, >= 0.
+        name: File, for messages.
+
+    Raises:
+        DataError: If `predictions.check` refuses the predictions.
     """
     check(predictions, manifest, name)
     run = predictions[RUN].iloc[0].to_dict()
@@ -57,59 +75,69 @@ def score(predictions, manifest, resamples, name="predictions"):
         patient=(cluster + patient.astype(str)).where(patient != "", "")
     )
 
-    rows, draws, fixed = [], {}, points(predictions)
-    parts, console = list(_parts(predictions)), Console(stderr=True)
-    for selection, split, domain, part in track(
-        parts, "score", console=console, transient=True, disable=not console.is_terminal
+    rows, draws, operating = [], {}, points(predictions)
+    image_sets, console = list(_image_sets(predictions)), Console(stderr=True)
+    for selection, split, domain, images in track(
+        image_sets, "score", console=console, transient=True, disable=not console.is_terminal
     ):
-        grade, probability = (
-            part["grade"].to_numpy(np.int64),
-            part[PROBABILITIES].to_numpy(np.float64),
-        )
-        patients = part["patient"].to_numpy(object)
-        key = part["domain"].replace(SAME_PATIENTS if domain == POOLED else {}).to_numpy(object)
-        drawn = _draw(
-            grade, probability, patients, resamples if split == "test" else 0, key, fixed[selection]
-        )
+        point = operating[selection]
+        grade = images["grade"].to_numpy(np.int64)
+        probability = images[PROBABILITIES].to_numpy(np.float64)
+        patients = images["patient"].to_numpy(object)
+        key = images["domain"].replace(SAME_PATIENTS if domain == POOLED else {}).to_numpy(object)
+        count = resamples if split == "test" else 0
+        over_resamples = _draw(grade, probability, patients, count, key, point)
         if split == "test":
-            draws[f"{selection}/{domain}"] = drawn
+            draws[f"{selection}/{domain}"] = over_resamples
         group = {"selection": selection, "split": split, "domain": domain, "stratum": "all"}
-        count = {
-            "n": len(part),
+        facts = {
+            "n": len(images),
             "clusters": len(np.unique(clusters(patients))),
             "unit": "patient" if (patients != "").all() else "image",
         }
-        for (metric, value), over_resamples in zip(
-            _values(grade, probability, fixed[selection]).items(), drawn, strict=True
-        ):
-            low, high, undefined = interval(over_resamples)
-            numbers = {
-                "metric": metric,
-                "value": value,
-                "low": low,
-                "high": high,
-                "undefined": undefined,
-            }
-            rows.append(run | group | numbers | count)
-    return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws, fixed)
+        values = _values(grade, probability, point)
+        for (metric, value), of_metric in zip(values.items(), over_resamples, strict=True):
+            bounds = dict(zip(("low", "high", "undefined"), interval(of_metric), strict=True))
+            rows.append(run | group | {"metric": metric, "value": value} | bounds | facts)
+    return Scores(pd.DataFrame(rows, columns=SCORES).astype(DTYPES), draws, operating)
 
 
-def _parts(predictions):
-    """Yields selection, split, domain or POOLED, rows: in the order of scores.csv."""
+def write(scores: Scores, folder: str | Path) -> None:
+    """Write scores.csv, draws.npz and operating.json into a run folder, each file atomically."""
+    write_text(Path(folder) / "scores.csv", scores.scores.to_csv(index=False, lineterminator="\n"))
+    with replacing(Path(folder) / "draws.npz") as path:
+        # The stub of savez takes every keyword for allow_pickle.
+        np.savez(path, **scores.draws)  # pyright: ignore[reportArgumentType]
+    write_text(
+        Path(folder) / "operating.json",
+        json.dumps(document(scores.operating), indent=1, allow_nan=False) + "\n",
+    )
+
+
+def _image_sets(predictions: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Yield selection, split, domain or POOLED, and rows, in the order of scores.csv."""
     for (selection, split), group in predictions.groupby(["selection", "split"], sort=True):
         by_domain = list(group.groupby("domain", sort=True))
         if split == "val" or len(by_domain) > 1:
             yield selection, split, POOLED, group
-        for domain, part in by_domain:
-            yield selection, split, domain, part
+        for domain, rows in by_domain:
+            yield selection, split, domain, rows
 
 
-def _draw(grade, probability, patient, resamples, key, point):
-    """(metrics, R) float64: every one of MEASURES on every resample, a block of resamples at a time.
+def _draw(
+    grade: np.ndarray,
+    probability: np.ndarray,
+    patient: np.ndarray,
+    resamples: int,
+    key: np.ndarray,
+    point: Point,
+) -> np.ndarray:
+    """Every one of MEASURES on every resample, a block at a time: (metrics, R) float64.
 
-    key: (N,) str, domain of each image, in a pool one name for domains that share patients. Each is drawn by itself, so that a photograph
-    weighs the same in every pool that holds it (under esdg the pools of two sources overlap: their mean must not count it twice). Where
-    only some pools hold both of two such domains, these are drawn anew.
+    key: (N,) str, domain of each image; in a pool one name for domains that share patients. Each
+    name is resampled by itself, so that an image weighs the same in every pool that holds it. Under
+    esdg the pools of two sources overlap, and their mean must not count it twice. Where only some
+    pools hold both of two such domains, these are resampled anew.
     """
     size = max(1, WEIGHTS_AT_ONCE // len(grade))
     blocks = [np.empty((len(MEASURES), 0))]
@@ -122,14 +150,14 @@ def _draw(grade, probability, patient, resamples, key, point):
     return np.concatenate(blocks, axis=1)
 
 
-def _values(grade, probability, point):
+def _values(grade: np.ndarray, probability: np.ndarray, point: Point) -> dict[str, float]:
     """{name: value} of every one of MEASURES on the images as they are."""
     further = {name: float(value[0]) for name, value in clinical(point, grade, probability).items()}
     return {metric: _value(metric, grade, probability) for metric in METRICS} | further
 
 
-def _value(metric, grade, probability):
-    """scikit-learn's value, NaN where the metric is undefined; AssertionError if our form differs by more than 1e-12."""
+def _value(metric: str, grade: np.ndarray, probability: np.ndarray) -> float:
+    """scikit-learn's value, NaN where undefined; AssertionError if METRICS differs from it."""
     ours = float(METRICS[metric](grade, probability)[0])
     if np.isnan(ours):
         return ours
@@ -137,14 +165,3 @@ def _value(metric, grade, probability):
     if not abs(ours - theirs) <= TOLERANCE:
         raise AssertionError(f"{metric}: METRICS gives {ours!r}, scikit-learn {theirs!r}")
     return theirs
-
-
-def write(result, folder):
-    """Writes Scores as scores.csv, draws.npz and operating.json into the run folder, each beside its final name first."""
-    write_text(Path(folder) / "scores.csv", result.scores.to_csv(index=False, lineterminator="\n"))
-    with replacing(Path(folder) / "draws.npz") as path:
-        np.savez(path, **result.draws)
-    write_text(
-        Path(folder) / "operating.json",
-        json.dumps(document(result.operating), indent=1, allow_nan=False) + "\n",
-    )

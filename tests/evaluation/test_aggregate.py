@@ -185,11 +185,9 @@ def test_several_test_domains_are_pooled_and_single(manifest):
         f"{s}/{d}" for s in ("last", "source_val") for d in ("pooled", "SIM_APTOS", "SIM_IDRID")
     }
     pool = scores[(scores["split"] == "test") & (scores["domain"] == "pooled")]
-    assert (
-        set(pool["n"]) == {200}
-        and set(pool["unit"]) == {"image"}
-        and set(pool["clusters"]) == {140}
-    )
+    assert set(pool["n"]) == {200}
+    assert set(pool["unit"]) == {"image"}
+    assert set(pool["clusters"]) == {140}
     cells = average(scores, {("esdg", "clip_dr", "all_but_SIM_RLDR", 0): draws})
     assert set(cells["n"]) == {200}
     np.testing.assert_array_equal(
@@ -220,7 +218,8 @@ def test_undefined_stays_undefined(manifest):
         average(scores).set_index(["held_out", "metric"]).loc[("average", "auc"), "mean"]
     )
     entry = summary(scores)["dg"]["clip_dr"]
-    assert entry["auc"] is None and entry["accuracy"] > 0.5
+    assert entry["auc"] is None
+    assert entry["accuracy"] > 0.5
     json.dumps(entry, allow_nan=False)
 
 
@@ -391,7 +390,8 @@ def test_swad_stands_in_the_headlines_place(manifest, tmp_path):
     }
     assert averages["low"].notna().all()
     last = average(collect(folders), collect_draws(folders, "last"), "last")
-    assert set(last["selection"]) == {"last"} and set(last["method"]) == {"erm", "drgen"}
+    assert set(last["selection"]) == {"last"}
+    assert set(last["method"]) == {"erm", "drgen"}
 
 
 def test_runs_that_cannot_be_compared_are_refused(study, manifest):
@@ -400,7 +400,7 @@ def test_runs_that_cannot_be_compared_are_refused(study, manifest):
         average(pd.concat([scores, scores]))
     with pytest.raises(DataError, match="different test images"):
         average(scores.assign(n=scores["n"].where(scores["method"] == "erm", 7)))
-    with pytest.raises(DataError, match="draws: none of dg/erm/SIM_APTOS/0"):
+    with pytest.raises(DataError, match="draws: dg/erm/SIM_APTOS/0 has none for"):
         average(scores, {})
     with pytest.raises(DataError, match="numbers of resamples"):
         average(

@@ -60,10 +60,8 @@ def simulated(n=400, seed=0, sharpness=3.0):
 def test_names():
     assert len(MEASURES) == len(set(MEASURES)) == 61
     assert list(clinical(fit(GRADE, PROBABILITY), GRADE, PROBABILITY)) == list(MEASURES[11:])
-    assert (
-        tuple(calibration(GRADE, PROBABILITY)) == CALIBRATION
-        and tuple(referable(GRADE, PROBABILITY, 0.5)) == REFERABLES
-    )
+    assert tuple(calibration(GRADE, PROBABILITY)) == CALIBRATION
+    assert tuple(referable(GRADE, PROBABILITY, 0.5)) == REFERABLES
 
 
 def test_oracle_2():
@@ -127,10 +125,8 @@ def test_referable_equals_scikit_learn_and_counts(table, threshold):
         assert ours["sensitivity"] == pytest.approx(sk.recall_score(event, hit), abs=1e-12)
     if not event.all():
         assert ours["specificity"] == pytest.approx(sk.recall_score(~event, ~hit), abs=1e-12)
-    assert (
-        np.isnan(ours["sensitivity"]) == (not event.any())
-        and np.isnan(ours["specificity"]) == event.all()
-    )
+    assert np.isnan(ours["sensitivity"]) == (not event.any())
+    assert np.isnan(ours["specificity"]) == event.all()
     if event.any() and not event.all():
         assert ours["referable_auc"] == pytest.approx(sk.roc_auc_score(event, score), abs=1e-12)
         _, sensitivity, cut = sk.roc_curve(event, score, drop_intermediate=False)
@@ -139,7 +135,8 @@ def test_referable_equals_scikit_learn_and_counts(table, threshold):
         ]
         assert ours["sensitivity_at_spec90"] == pytest.approx(sensitivity[allowed].max(), abs=1e-12)
     else:
-        assert np.isnan(ours["referable_auc"]) and np.isnan(ours["sensitivity_at_spec90"])
+        assert np.isnan(ours["referable_auc"])
+        assert np.isnan(ours["sensitivity_at_spec90"])
     for k in (1, 2, 3, 4):
         event, hit = grade >= k, cumulative(probability)[:, k - 1] >= 0.5
         for name, kind, called in (("sensitivity", event, hit), ("specificity", ~event, ~hit)):
@@ -215,7 +212,8 @@ def test_no_image_is_undefined():
 
 def test_a_point_without_validation_images_leaves_what_needs_it_undefined():
     point = fit(np.array([], int), np.empty((0, 5)))
-    assert np.isnan([point.temperature, point.threshold, point.threshold_t]).all() and (
+    assert np.isnan([point.temperature, point.threshold, point.threshold_t]).all()
+    assert (
         point.n,
         point.referable,
     ) == (0, 0)
@@ -230,7 +228,9 @@ def test_a_point_without_validation_images_leaves_what_needs_it_undefined():
 def test_validation_without_a_referable_image_has_a_temperature_and_no_threshold():
     few = GRADE < 2
     point = fit(GRADE[few], PROBABILITY[few])
-    assert point.temperature > 0 and np.isnan(point.threshold) and np.isnan(point.threshold_t)
+    assert point.temperature > 0
+    assert np.isnan(point.threshold)
+    assert np.isnan(point.threshold_t)
 
 
 @settings(max_examples=200, deadline=None)
@@ -300,7 +300,8 @@ def test_tempering():
     logits = np.random.default_rng(0).normal(size=(20, 5)) * 8
     softmax = [np.exp(logits / t) / np.exp(logits / t).sum(axis=1, keepdims=True) for t in (1, 2.5)]
     np.testing.assert_allclose(temper(softmax[0], 2.5), softmax[1], rtol=1e-12)
-    assert np.isfinite(temper(np.eye(5), 20)).all() and (temper(np.eye(5), 0.05) == np.eye(5)).all()
+    assert np.isfinite(temper(np.eye(5), 20)).all()
+    assert (temper(np.eye(5), 0.05) == np.eye(5)).all()
 
 
 def test_tempering_improves_an_overconfident_model():
@@ -309,9 +310,8 @@ def test_tempering_improves_an_overconfident_model():
     point = fit(grade, sharp)
     value = {name: float(one[0]) for name, one in clinical(point, grade, sharp).items()}
     assert point.temperature > 2
-    assert value["rps_t"] < value["rps"] and all(
-        value[f"ece_{k}_t"] < value[f"ece_{k}"] for k in (1, 2, 3, 4)
-    )
+    assert value["rps_t"] < value["rps"]
+    assert all(value[f"ece_{k}_t"] < value[f"ece_{k}"] for k in (1, 2, 3, 4))
 
 
 def test_points_are_fixed_on_validation_alone():
@@ -334,7 +334,8 @@ def test_points_are_fixed_on_validation_alone():
 def test_cumulative_and_events():
     np.testing.assert_allclose(cumulative(PROBABILITY)[1], [0.65, 0.35, 0.10, 0.05])
     assert exceeds([0, 2, 4]).tolist() == [[False] * 4, [True, True, False, False], [True] * 4]
-    assert (cumulative(np.full((1, 5), 0.2 + 1e-12)) <= 1).all() and module.EDGES[-1] == 1
+    assert (cumulative(np.full((1, 5), 0.2 + 1e-12)) <= 1).all()
+    assert module.EDGES[-1] == 1
 
 
 def test_after_the_temperature_each_measure_is_that_of_the_tempered_probabilities_at_their_own_threshold():
@@ -349,4 +350,5 @@ def test_after_the_temperature_each_measure_is_that_of_the_tempered_probabilitie
     assert {name: value[f"{name}_t"] for name in CLINICAL} == {
         name: one[0] for name, one in expected.items()
     }
-    assert value["sensitivity"] > 0.8 and value["sensitivity_t"] > 0.8
+    assert value["sensitivity"] > 0.8
+    assert value["sensitivity_t"] > 0.8

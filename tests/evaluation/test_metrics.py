@@ -122,7 +122,8 @@ def test_equals_exact_fractions_and_scikit_learn(table):
     truth = {"auc": exact_auc(grade, probability), **exact(grade, probability)}
     for name, metric in METRICS.items():
         value = metric(grade, probability)
-        assert value.shape == (1,) and value.dtype == np.float64
+        assert value.shape == (1,)
+        assert value.dtype == np.float64
         if name in truth and truth[name] is None:
             assert np.isnan(value[0]), name
         else:

@@ -52,10 +52,12 @@ def test_the_ceiling_is_reached_by_a_perfect_reader_and_by_no_other():
     content = r.contents(["a", "b", "a", "a", "c", "b"])
     perfect = (content[:, None] == content).astype(float)
     for k in r.K:
-        assert r.ceiling(content, k) == pytest.approx(r.recall(perfect, k).mean(), abs=1e-12)
-        assert r.ceiling(content, k) == pytest.approx(sum(min(k, size) for size in (3, 2, 1)) / 6)
+        assert r.upper_bound(content, k) == pytest.approx(r.recall(perfect, k).mean(), abs=1e-12)
+        assert r.upper_bound(content, k) == pytest.approx(
+            sum(min(k, size) for size in (3, 2, 1)) / 6
+        )
     # image -> text: expected ties give the same, lost ties leave the texts that occur once
-    assert r.recall(perfect.T, 1).mean() == r.ceiling(content, 1)
+    assert r.recall(perfect.T, 1).mean() == r.upper_bound(content, 1)
     assert r.pessimistic(perfect.T, 1).mean() == 1 / 6
 
 
@@ -83,7 +85,7 @@ def test_the_null_band_is_that_of_all_pairings():
     score, content = matrix(3, 6), np.array([0, 0, 1, 1, 1, 2])
     strict, equal = [], []
     for partner in itertools.permutations(range(6)):
-        strict.append(r.expected_hits(r.places(score), 1)[np.arange(6), list(partner)].mean())
+        strict.append(r.expected_hits(r.positions(score), 1)[np.arange(6), list(partner)].mean())
         gallery = np.empty(6, int)
         gallery[list(partner)] = content
         equal.append((r.equivalent_rank(score, content, gallery) <= 1).mean())
@@ -94,7 +96,7 @@ def test_the_null_band_is_that_of_all_pairings():
 
 def test_scores_that_have_seen_the_answer_are_stopped_at_the_ceiling():
     content = np.zeros(6, dtype=np.int64)  # all texts say the same, yet each finds its own image
-    with pytest.raises(DataError, match=r"R@1 1.0000 passes its ceiling 0.1667"):
+    with pytest.raises(DataError, match=r"R@1 1.0000 exceeds its upper bound 0.1667"):
         r.judge(np.eye(6), content, [str(i) for i in range(6)], resamples=10)
 
 
@@ -112,7 +114,8 @@ def test_the_interval_draws_patients_and_keeps_the_gallery():
     score[:20] = 0
     score[:20, 39] = 1  # the first twenty queries miss, and they are one patient
     row = r.judge(score, np.arange(40), ["x"] * 20 + [str(i) for i in range(20)])
-    assert row["recall_1"] == 0.5 and row["patients"] == 21
+    assert row["recall_1"] == 0.5
+    assert row["patients"] == 21
     one_patient_each = r.judge(score, np.arange(40), [str(i) for i in range(40)])
     assert row["recall_1_high"] - row["recall_1_low"] > 1.5 * (
         one_patient_each["recall_1_high"] - one_patient_each["recall_1_low"]
@@ -122,9 +125,9 @@ def test_the_interval_draws_patients_and_keeps_the_gallery():
 @pytest.mark.parametrize(
     ("score", "message"),
     [
-        (np.ones((2, 3)), "not queries x as many items"),
+        (np.ones((2, 3)), "not \\(N, N\\)"),
         (np.full((2, 2), np.nan), "not finite"),
-        (np.ones((0, 0)), "not queries"),
+        (np.ones((0, 0)), "not \\(N, N\\)"),
     ],
 )
 def test_bad_scores_get_one_clear_line(score, message):

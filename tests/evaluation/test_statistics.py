@@ -2,6 +2,7 @@
 
 import math
 import runpy
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -14,14 +15,16 @@ from clipdr import DataError
 from clipdr.data.manifest import clusters
 from clipdr.evaluation.statistics import delong, holm, interval, paired, resample, standard_error
 
-SIMULATION = runpy.run_path(str(ROOT / "benchmarks" / "intervals.py"))
+sys.path.insert(0, str(ROOT / "benchmarks"))  # for its `from _harness import`
+SIMULATION = runpy.run_path(str(ROOT / "benchmarks" / "bench_intervals.py"))
 
 PATIENTS = np.array([f"p{i // 2}" for i in range(40)] + ["", "", "p3"])
 
 
 def test_rows_of_a_patient_are_drawn_together_and_unknown_patients_alone():
     weight = resample(PATIENTS, 300, "APTOS")
-    assert weight.shape == (300, 43) and weight.dtype == np.uint16
+    assert weight.shape == (300, 43)
+    assert weight.dtype == np.uint16
     for patient in set(PATIENTS) - {""}:
         rows = np.flatnonzero(patient == PATIENTS)
         assert (weight[:, rows] == weight[:, rows[:1]]).all(), patient
@@ -70,23 +73,24 @@ def test_undefined_resamples_are_left_out_and_counted(count, undefined, seed):
     low, high, counted = interval(draws)
     assert counted == undefined
     if undefined > 0.05 * count:
-        assert np.isnan(low) and np.isnan(high)
+        assert np.isnan(low)
+        assert np.isnan(high)
     else:
         assert (low, high) == tuple(np.nanpercentile(draws, [2.5, 97.5]))
 
 
 def test_no_draws_no_interval():
     low, high, undefined = interval(np.array([]))
-    assert np.isnan(low) and np.isnan(high) and undefined == 0
+    assert np.isnan(low)
+    assert np.isnan(high)
+    assert undefined == 0
 
 
 def test_standard_error():
     assert standard_error([1.0, 2.0, 4.0]) == pytest.approx(np.sqrt(7 / 3) / np.sqrt(3))
-    assert (
-        np.isnan(standard_error([1.0]))
-        and np.isnan(standard_error([]))
-        and np.isnan(standard_error([1.0, np.nan]))
-    )
+    assert np.isnan(standard_error([1.0]))
+    assert np.isnan(standard_error([]))
+    assert np.isnan(standard_error([1.0, np.nan]))
 
 
 def test_paired_by_hand():
@@ -128,7 +132,8 @@ def test_undefined_draws_of_a_pair():
     a[:3], b[2:5] = np.nan, np.nan
     assert paired(a, b) == (1, 1, 1, 2 / 96, 5)
     b[50] = np.nan
-    assert paired(a, b)[4] == 6 and np.isnan(paired(a, b)[:4]).all()
+    assert paired(a, b)[4] == 6
+    assert np.isnan(paired(a, b)[:4]).all()
     assert np.isnan(paired([], [])[:4]).all()
     with pytest.raises(DataError, match="cannot be paired"):
         paired(a, b[:50])
@@ -138,7 +143,8 @@ def test_holm_by_hand():
     """Holm (1979): the smallest of m is multiplied by m, the next by m - 1, and no p overtakes a smaller one."""
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02, 0.9]), [0.03, np.nan, 0.04, 0.9])
-    assert holm([0.7, 0.8]).tolist() == [1, 1] and holm([]).shape == (0,)
+    assert holm([0.7, 0.8]).tolist() == [1, 1]
+    assert holm([]).shape == (0,)
 
 
 @settings(max_examples=100, deadline=None)
@@ -190,9 +196,12 @@ def test_delong_equals_the_double_loop(count, levels, seed):
 def test_delong_undefined():
     event, score = np.array([True, False, True, False]), np.array([0.9, 0.2, 0.4, 0.3])
     same = delong(event, score, score)
-    assert same.auc_a == same.auc_b == 1 and np.isnan(same.p)
+    assert same.auc_a == same.auc_b == 1
+    assert np.isnan(same.p)
     alone = delong(event[:2], score[:2], score[:2])
-    assert alone.auc_a == 1 and np.isnan(alone.covariance).all() and np.isnan(alone.p)
+    assert alone.auc_a == 1
+    assert np.isnan(alone.covariance).all()
+    assert np.isnan(alone.p)
     assert np.isnan(delong(np.array([True, True]), score[:2], score[:2])[0])
     with pytest.raises(DataError, match="finite"):
         delong(event, score, np.full(4, np.nan))

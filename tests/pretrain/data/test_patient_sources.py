@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from clipdr.data.sources.odir import keywords
-from clipdr.evaluation.retrieval import ceiling, contents
+from clipdr.evaluation.retrieval import contents, upper_bound
 from clipdr.pretrain.data import patient_sources, patients_table
 
 
@@ -26,7 +26,7 @@ def test_recall_upper_bounds_of_odir_have_the_known_values(realdata):
     for values, distinct, expected in rows.values():
         content = contents(values)
         assert content.max() + 1 == distinct
-        assert [100 * ceiling(content, k) for k in (1, 5, 10)] == pytest.approx(expected, abs=0.06)
+        assert [100 * upper_bound(content, k) for k in (1, 5, 10)] == pytest.approx(expected, abs=0.06)
 
 
 @pytest.mark.realdata
