@@ -1,11 +1,15 @@
-"""RET-CLIP (Du et al., 2024): one image tower for both eyes, three image heads, three text heads, three contrastive losses.
+"""RET-CLIP (Du et al., 2024): one image encoder for both eyes, three image and three text heads.
 
-Input: a batch of patients (both eyes, which are there, the tokens of the report). Output: unit vectors per level, and the loss.
-A raw image vector v is never compared with text: it is not in the trained space (the released single-image path did that).
+Input: a batch of patients (images of both eyes, which of them are present, tokens of the report).
+Output: unit vectors at three levels, and three contrastive losses. Raw image features are never
+compared with text, because they are not in the trained space. (The released single-image path did.)
 """
 
+from __future__ import annotations
+
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,24 +19,38 @@ from torch import nn
 
 from clipdr import DataError
 
+if TYPE_CHECKING:
+    from clipdr.models.report_encoder import HuggingFaceReportEncoder, SmallReportEncoder
+
 LEVELS = ("left", "right", "patient")
-LARGEST = math.log(100)  # of the temperatures t_x
+LARGEST = math.log(100)  # of the log temperatures t_x
 
 
 class Aligned(NamedTuple):
-    """Unit vectors in the trained space of one level: what may be compared with text of the same level."""
+    """Unit vectors in the trained space of one level; they may be compared with its texts."""
 
     level: str
     vector: torch.Tensor  # (N, E)
 
 
 class RetClip(nn.Module):
-    """image : tower (N, 3, S, S) -> (N, E), called once for both eyes;  text : encoder (N, L) tokens -> (N, width) (clipdr.models.report_encoder)
+    """Image and text encoder with a pair of heads per level.
 
-    start : first value of the three t_x; the cosine is multiplied by exp(t_x)
+    Args:
+        image: Image encoder, (N, 3, S, S) -> (N, E); called once for both eyes.
+        text: Report encoder, (N, L) tokens -> (N, width).
+        width: E.
+        start: First value of the three t_x; cosines are multiplied by exp(t_x).
     """
 
-    def __init__(self, image, text, width, start):
+    def __init__(
+        self,
+        image: nn.Module,
+        text: SmallReportEncoder | HuggingFaceReportEncoder,
+        width: int,
+        start: float,
+    ) -> None:
+        """Create the heads with random weights."""
         super().__init__()
         self.image, self.text, self.width = image, text, width
         self.image_heads = nn.ModuleDict(
@@ -44,15 +62,33 @@ class RetClip(nn.Module):
         self.text_heads = nn.ModuleDict({level: text_head(text.width, width) for level in LEVELS})
         self.log_scale = nn.Parameter(torch.full((len(LEVELS),), float(start)))
 
-    def raw(self, image, present):
-        """v of both eyes, (B, 2, E), zeros where absent. Only photographs that are there are read: none of the rest is in BatchNorm."""
-        seen = self.image(image[present])
-        out = seen.new_zeros(*present.shape, self.width)
-        out[present] = seen
+    def raw(self, image: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Encode the images of both eyes.
+
+        Only present images pass through the encoder, so that absent ones do not enter BatchNorm.
+
+        Args:
+            image: (B, 2, 3, S, S) float32 in [0, 1].
+            present: (B, 2) bool.
+
+        Returns:
+            (B, 2, E) raw features v, zeros where absent.
+        """
+        features = self.image(image[present])
+        out = features.new_zeros(*present.shape, self.width)
+        out[present] = features
         return out
 
-    def project(self, raw, present):
-        """(B, 2, E) raw v, (B, 2) bool -> unit vectors (3, B, E). One eye alone fills both halves of the patient's head."""
+    def project(self, raw: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Project raw features into the trained spaces.
+
+        Args:
+            raw: (B, 2, E) raw features.
+            present: (B, 2) bool. One eye alone fills both halves of the patient's head.
+
+        Returns:
+            (3, B, E) unit vectors.
+        """
         left, right = raw.unbind(1)
         both = torch.cat(
             [torch.where(present[:, :1], left, right), torch.where(present[:, 1:], right, left)], 1
@@ -62,8 +98,8 @@ class RetClip(nn.Module):
             [F.normalize(self.image_heads[level](vectors[level]), dim=-1) for level in LEVELS]
         )
 
-    def report(self, token):
-        """(B, T, L) -> unit vectors (3, B, E)."""
+    def report(self, token: torch.Tensor) -> torch.Tensor:
+        """Encode reports, (B, T, L) int64 tokens -> (3, B, E) unit vectors; T is 1 or 3."""
         hidden = self.text(token.flatten(0, 1)).unflatten(0, token.shape[:2])  # (B, T, width)
         return torch.stack(
             [
@@ -74,8 +110,19 @@ class RetClip(nn.Module):
             ]
         )
 
-    def forward(self, image, present, token):
-        """Unit vectors of images and texts, both (3, B, E), and the multipliers T_x, (3,)."""
+    def forward(
+        self, image: torch.Tensor, present: torch.Tensor, token: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Encode a batch.
+
+        Args:
+            image: (B, 2, 3, S, S) float32 in [0, 1].
+            present: (B, 2) bool.
+            token: (B, T, L) int64.
+
+        Returns:
+            Unit vectors of images and of texts, both (3, B, E), and the multipliers T_x, (3,).
+        """
         return (
             self.project(self.raw(image, present), present),
             self.report(token),
@@ -83,17 +130,23 @@ class RetClip(nn.Module):
         )
 
     @torch.no_grad()
-    def clamp(self):
-        """After each step: t_x in [0, log 100]."""
+    def clamp(self) -> None:
+        """Clamp the t_x to [0, log 100], after each step."""
         self.log_scale.clamp_(0, LARGEST)
 
-    def eyes(self, image, side="unknown"):
-        """Single photographs -> Aligned: by the head of their side, or, side unknown, by the patient's head with the eye in both halves.
+    def eyes(self, image: torch.Tensor, side: str = "unknown") -> Aligned:
+        """Encode single eyes.
 
-        image : (N, 3, S, S) float32 in [0, 1];  side : "left" | "right" | "unknown"
+        Args:
+            image: (N, 3, S, S) float32 in [0, 1].
+            side: "left" or "right": the head of the side; "unknown": the patient's head, with the
+                eye in both halves.
+
+        Raises:
+            DataError: If the side is another word.
         """
         if side not in (*LEVELS[:2], "unknown"):
-            raise DataError(f"ret_clip: side {side!r}; use left, right or unknown")
+            raise DataError(f"ret_clip: side is {side!r}. Use left, right or unknown.")
         slot = int(side == "right")
         level = "patient" if side == "unknown" else side
         present = torch.zeros(len(image), 2, dtype=torch.bool, device=image.device)
@@ -103,53 +156,104 @@ class RetClip(nn.Module):
         return Aligned(level, self.project(self.raw(pair, present), present)[LEVELS.index(level)])
 
 
-def text_head(width, out):
-    """MLP of one level: Linear, ReLU, Linear; weights N(0, width ** -0.5), biases 0."""
-    head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, out))
-    for layer in (head[0], head[2]):
+def text_head(width: int, out: int) -> nn.Sequential:
+    """Create the text MLP of a level: Linear, ReLU, Linear.
+
+    Weights are N(0, width ** -0.5), biases 0.
+    """
+    first, last = nn.Linear(width, width), nn.Linear(width, out)
+    for layer in (first, last):
         nn.init.normal_(layer.weight, std=width**-0.5)
         nn.init.zeros_(layer.bias)
-    return head
+    return nn.Sequential(first, nn.ReLU(), last)
 
 
-def compare(image, text, scale=1.0):
-    """Cosines of two Aligned of one level, times scale: (N, M). DataError for vectors of two levels, or for raw ones."""
+def compare(
+    image: Aligned | torch.Tensor, text: Aligned | torch.Tensor, scale: float = 1.0
+) -> torch.Tensor:
+    """Compute cosines of image and text vectors of one level.
+
+    Args:
+        image: (N, E) image vectors; a plain tensor is refused.
+        text: (M, E) text vectors; a plain tensor is refused.
+        scale: Multiplier.
+
+    Returns:
+        (N, M) cosines times scale.
+
+    Raises:
+        DataError: If the vectors are of two levels, or not `Aligned`.
+    """
     if not (isinstance(image, Aligned) and isinstance(text, Aligned)) or image.level != text.level:
         raise DataError(
-            "ret_clip: only vectors of one level's trained space are comparable; take RetClip.eyes, project or report"
+            "ret_clip: these vectors are not comparable, they are of two levels or not projected. "
+            "Use RetClip.eyes, project or report."
         )
     return scale * image.vector @ text.vector.T
 
 
-# Loss ------------------------------------------------------------------------------------------------------------------------------------
+def onehot(
+    z: torch.Tensor, u: torch.Tensor, scale: torch.Tensor, _content: torch.Tensor
+) -> torch.Tensor:
+    """Compute the released loss of a level: 1/2 [CE(T Z U^T, I) + CE(T U Z^T, I)].
 
+    Equal texts in a batch are false negatives.
 
-def onehot(z, u, scale, content):
-    """Released loss of a level: 1/2 [CE(T Z U^T, I) + CE(T U Z^T, I)]; equal texts in a batch are false negatives."""
+    Args:
+        z: (n, E) unit image vectors.
+        u: (n, E) unit text vectors.
+        scale: T.
+    """
     return ClipLoss()(z, u, scale)
 
 
-def same_text(z, u, scale, content):
-    """As onehot, with the target spread evenly over all columns that say the same."""
+def same_text(
+    z: torch.Tensor, u: torch.Tensor, scale: torch.Tensor, content: torch.Tensor
+) -> torch.Tensor:
+    """Compute the loss with targets spread evenly over equal texts.
+
+    Args:
+        z: (n, E) unit image vectors.
+        u: (n, E) unit text vectors.
+        scale: T.
+        content: (n,) int64; equal numbers stand for equal texts.
+    """
     target = (content[:, None] == content).to(z.dtype)
     target = target / target.sum(1, keepdim=True)
     logits = scale * z @ u.T
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-TARGETS = {"onehot": onehot, "same_text": same_text}
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+TARGETS: dict[str, Loss] = {"onehot": onehot, "same_text": same_text}
 
 
-def floor(content):
-    """The least that either loss can be: (n,) numbers of texts -> 1/n sum_g n_g log n_g, in nats."""
+def floor(content: torch.Tensor) -> float:
+    """Return the lower bound of either loss: 1/n sum_g n_g log n_g, in nats.
+
+    Args:
+        content: (n,) int64; n_g is the number of texts of each value.
+    """
     count = torch.unique(content, return_counts=True)[1].double()
     return float((count * count.log()).sum() / max(1, len(content)))
 
 
-def gathered(z, u, member, content):
-    """z, u (3, B, E), member and content (3, B) of all processes, in the order of their ranks; gradients flow back to each process.
+def gathered(
+    z: torch.Tensor, u: torch.Tensor, member: torch.Tensor, content: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gather the batches of all processes, in the order of their ranks.
 
-    Every process then has the same loss, and the average over processes that DDP makes is the exact gradient.
+    Gradients flow back to each process. Every process then has the same loss, and the average over
+    processes that DDP takes is the exact gradient.
+
+    Args:
+        z: (3, B, E) unit image vectors of this process.
+        u: (3, B, E) unit text vectors of this process.
+        member: (3, B) bool, rows that take part at each level.
+        content: (3, B) int64; equal numbers stand for equal texts.
+
+    Returns:
+        The same four over all processes.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return z, u, member, content
@@ -165,17 +269,34 @@ def gathered(z, u, member, content):
     for out, tensor in zip(masks, (member.byte().contiguous(), content.contiguous()), strict=True):
         dist.all_gather(out, tensor)
     member, content = (torch.cat(out, 1) for out in masks)
-    return *(torch.stack(part) for part in zip(*pairs, strict=True)), member.bool(), content
+    images, texts = (torch.stack(part) for part in zip(*pairs, strict=True))
+    return images, texts, member.bool(), content
 
 
-def tripartite(z, u, scale, member, content, targets):
-    """L_left, L_right and L_patient over the rows of all processes that take part, (3,); and what is logged of each level.
+def tripartite(
+    z: torch.Tensor,
+    u: torch.Tensor,
+    scale: torch.Tensor,
+    member: torch.Tensor,
+    content: torch.Tensor,
+    targets: str,
+) -> tuple[torch.Tensor, dict[str, dict[str, Any]]]:
+    """Compute L_left, L_right and L_patient over the rows of all processes that take part.
 
-    z, u : (3, B, E) unit vectors of this process;  scale : (3,);  member, content : (3, B);  targets : key of TARGETS
-    returns (losses, seen): seen[level] = {n, floor, image_to_text, text_to_image}: in-batch accuracy, a text that says the same counts
+    Args:
+        z: (3, B, E) unit image vectors of this process.
+        u: (3, B, E) unit text vectors of this process.
+        scale: (3,) multipliers T_x.
+        member: (3, B) bool, rows that take part at each level.
+        content: (3, B) int64; equal numbers stand for equal texts.
+        targets: Key of `TARGETS`.
+
+    Returns:
+        (3,) losses; and per level with rows {n, floor, image_to_text, text_to_image}. The last two
+        are in-batch accuracies, for which an equal text counts as correct.
     """
     z, u, member, content = gathered(z, u, member, content)
-    losses, seen = [], {}
+    losses, log = [], {}
     for number, level in enumerate(LEVELS):
         rows = member[number]
         if not rows.any():  # every parameter stays in the graph, for DDP
@@ -185,9 +306,9 @@ def tripartite(z, u, scale, member, content, targets):
         losses.append(TARGETS[targets](own_z, own_u, scale[number], own))
         with torch.no_grad():
             score = own_z @ own_u.T
-            right = {
+            accuracy = {
                 name: float((own[score.argmax(axis)] == own).float().mean())
                 for name, axis in (("image_to_text", 1), ("text_to_image", 0))
             }
-        seen[level] = {"n": int(rows.sum()), "floor": floor(own)} | right
-    return torch.stack(losses), seen
+        log[level] = {"n": int(rows.sum()), "floor": floor(own)} | accuracy
+    return torch.stack(losses), log
