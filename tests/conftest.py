@@ -1,4 +1,4 @@
-"""Shared fixtures: a toy study with a known answer (the grade is the number of bright spots), and its settings."""
+"""Shared fixtures: a toy study, whose grade is the number of bright bars, and its settings."""
 
 import json
 
@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.paths import REALDATA
-from helpers.toy import DOMAINS, SIDE, draw
+from helpers.toy import DOMAINS, SIDE, render_toy
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """A data folder of three domains, 40 pictures each, patients with two eyes, in the schema of `prepare`."""
+    """A data folder of three domains in the schema of `prepare`.
+
+    Each has 40 images of 20 patients with two eyes.
+    """
     data = tmp_path_factory.mktemp("toy")
     (data / "manifests").mkdir()
     (data / "store").mkdir()
@@ -19,7 +22,9 @@ def toy(tmp_path_factory):
         rng = np.random.default_rng(number)
         grade = np.resize(np.arange(5), 40)
         tint = np.array([90, 60, 40]) + 15 * number
-        np.save(data / "store" / f"{domain}.npy", np.stack([draw(g, tint, rng) for g in grade]))
+        np.save(
+            data / "store" / f"{domain}.npy", np.stack([render_toy(g, tint, rng) for g in grade])
+        )
         frame = pd.DataFrame(
             {
                 "image": [f"{domain}/x/p{i:03d}.png" for i in range(40)],
@@ -51,8 +56,10 @@ def toy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def settings():
-    """Settings of a run on the toy study, as Study.settings gives them; keywords change training, `frozen` and `options` the rest."""
+    """Settings of a run on the toy study, as Study.settings gives them.
 
+    Keywords change the training, `frozen` and `options` the rest.
+    """
     from clipdr.config.job import Training
 
     def make(frozen=False, options=None, **training):
@@ -83,7 +90,10 @@ def settings():
 
 @pytest.fixture(scope="session")
 def small_clips(tmp_path_factory):
-    """Registers two small CLIPs of ours for 64 pixels with open_clip: RN-clipdr-test and ViT64-clipdr-test, random weights."""
+    """Register two small CLIPs for 64 pixels with open_clip, with random weights.
+
+    Their names are RN-clipdr-test and ViT64-clipdr-test.
+    """
     import open_clip
 
     towers = {
@@ -120,7 +130,7 @@ def cached(toy):
 
 @pytest.fixture(scope="session")
 def study(toy, tmp_path_factory):
-    """root and run folders of a finished study, as the page shows it; see reported.build."""
+    """Root and run folders of a finished study; see helpers.finished_study.build."""
     from helpers.finished_study import build
 
     return build(tmp_path_factory.mktemp("study"), toy)
@@ -129,5 +139,5 @@ def study(toy, tmp_path_factory):
 @pytest.fixture
 def realdata():
     if not REALDATA.is_dir():
-        pytest.skip(f"no real photographs at {REALDATA} (CLIPDR_REALDATA names another folder)")
+        pytest.skip(f"no real images at {REALDATA} (CLIPDR_REALDATA names another folder)")
     return REALDATA

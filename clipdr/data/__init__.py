@@ -1,1 +1,1 @@
-"""From image files to batches: domains, splits, leakage checks, preprocessing, augmentation and loading."""
+"""Data: domains, splits, leakage check, preprocessing, augmentation and loading."""

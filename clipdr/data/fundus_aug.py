@@ -5,7 +5,7 @@ Input are images, their retina masks and uniform numbers in [0, 1)
 Below, s is the side of an image in pixels (256 in the paper) and an intensity is a channel's value
 in [0, 1].
 
-Deviations from the released code: parameters are drawn per image and not per batch, and the blur
+Deviations from the released code: parameters are random per image and not per batch, and the blur
 has an effect (the released kernel has a side of 1).
 """
 

@@ -115,7 +115,7 @@ class Rows:
         Without a sampler, rows are those of the epoch's permutation; an incomplete last batch is
         left out. With a sampler, each of its groups has an equal share of the batch. Where the
         groups are more than the images, they take turns: no group comes again before all others
-        have come. Rows of a group follow a permutation of their own, which is drawn anew when it is
+        have come. Rows of a group follow a permutation of their own, which is renewed when it is
         used up, so that rows of small groups are repeated.
 
         Args:

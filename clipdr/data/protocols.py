@@ -1,7 +1,7 @@
 """Names of the evaluation protocols and of what each one holds out.
 
-The module imports nothing, so that the configuration can read the names without pandas. The splits
-themselves are made by clipdr.data.splits.
+The module imports nothing, so that the configuration can read the names without pandas. The
+module clipdr.data.splits makes the splits.
 
 - `dg`: train on all domains but one, test on the whole held-out domain (GDRBench's DG; Che et al.,
   2023).

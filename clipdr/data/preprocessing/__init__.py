@@ -1,1 +1,1 @@
-"""Image file to square uint8 array: decoding, fundus detection, cropping and packing."""
+"""Preprocessing: image files decoded, cropped to the fundus and packed as uint8 arrays."""
