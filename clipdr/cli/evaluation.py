@@ -1,4 +1,4 @@
-"""TODO"""
+"""Commands of the evaluation: score, collect, compare, verify."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ def score(
         list[str] | None,
         typer.Option(help="Further files of predictions in the folder: selected.parquet."),
     ] = None,
-):
+) -> None:
     """Score the predictions of one run: scores.csv, draws.npz and operating.json beside them."""
     import pandas as pd
 
@@ -55,8 +55,11 @@ def collect(
     results: Annotated[
         Path, typer.Option(help="Folder to write scores.csv and summary.json to.")
     ] = Path("results"),
-):
-    """Gather the scores of all runs: RESULTS/scores.csv, and RESULTS/summary.json for `dvc metrics show`."""
+) -> None:
+    """Gather the scores of all runs in RESULTS/scores.csv.
+
+    Also writes RESULTS/summary.json for `dvc metrics show`.
+    """
     from clipdr.artifacts.files import write_text
     from clipdr.evaluation import aggregate
 
@@ -80,41 +83,47 @@ def compare(
     results: Annotated[Path, typer.Option(help="Folder to write comparisons.csv to.")] = Path(
         "results"
     ),
-):
-    """Compare every method with a reference method, paired by resample and corrected for their number: RESULTS/comparisons.csv."""
-    from clipdr.artifacts.files import write_text
-    from clipdr.evaluation import aggregate
-    from clipdr.evaluation import comparison as compare
+) -> None:
+    """Compare every method with a reference method: RESULTS/comparisons.csv.
 
-    comparisons = compare.compare(aggregate.collect(runs), aggregate.collect_draws(runs), reference)
+    Differences are paired by resample, and p-values are corrected for the number of methods.
+    """
+    from clipdr.artifacts.files import write_text
+    from clipdr.evaluation import aggregate, comparison
+
+    comparisons = comparison.compare(
+        aggregate.collect(runs), aggregate.collect_draws(runs), reference
+    )
     write_text(results / "comparisons.csv", comparisons.to_csv(index=False, lineterminator="\n"))
     receipts.write(results / "receipts" / "compare.json", "compare", results, ["comparisons.csv"])
 
 
-@command()
-def verify(
+@command("verify")
+def verify_files(
     data: Data = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
     raw: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the photographs, if it is not the one they were prepared from.",
+            help="Folder of the images, if it is not the one they were prepared from.",
             show_default=False,
         ),
     ] = None,
     with_raw: Annotated[
-        bool, typer.Option("--with-raw/--no-raw", help="Hash the photographs too.")
+        bool, typer.Option("--with-raw/--no-raw", help="Hash the images too.")
     ] = True,
-):
-    """Hash every file again and compare with the receipts: photographs, prepared data, runs, scores, tables, figures.
+) -> None:
+    """Hash every file again and compare it with the receipts.
 
-    One line per damaged, missing or unexpected file; exit status 1 if there is any. DVC and Snakemake trust sizes and times instead.
+    Checks images, prepared data, runs, scores, tables and figures. Prints one line per damaged,
+    missing or unexpected file; the exit status is 1 if there is any. DVC and Snakemake compare
+    sizes and times instead.
 
     Example: clipdr verify --data data/smoke --results results/smoke
     """
-    from clipdr.artifacts import verify as verifying
+    from clipdr.artifacts import verify
 
-    problems, count = verifying.verify(data, results, raw, with_raw)
+    problems, count = verify.verify(data, results, raw, with_raw)
     for problem in problems:
         print(problem)
     print(f"verify: {count} files hashed, {len(problems)} problems", file=sys.stderr)
