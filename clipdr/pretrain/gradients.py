@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from clipdr import DataError
 from clipdr.models.image_tower import PRECISIONS, keep_statistics
-from clipdr.pretrain.model import tripartite
+from clipdr.pretrain.losses import tripartite
 from clipdr.training.checkpoint import random_state, set_random_state
 from clipdr.training.distributed import world
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from clipdr.pretrain.model import RetClip
     from clipdr.pretrain.settings import Rules
 
+BATCHNORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 # Losses (3,) of the levels, and what is logged of each level: {level: {name: number}}
 Losses = tuple[torch.Tensor, dict[str, dict[str, Any]]]
 
@@ -50,13 +50,13 @@ def parameter_groups(model: RetClip, rules: Rules) -> list[dict[str, Any]]:
     ]
 
 
-def prepare_batchnorm(model: nn.Module, rules: Rules, device: torch.device) -> nn.Module:
+def prepare_batchnorm(model: RetClip, rules: Rules, device: torch.device) -> RetClip:
     """Return the model with BatchNorm shared between GPUs where several processes need it.
 
     Raises:
         DataError: If BatchNorm makes exact gradients impossible under these rules.
     """
-    if rules.freeze_norm or not any(isinstance(module, BatchNorm) for module in model.modules()):
+    if rules.freeze_norm or not any(isinstance(module, BATCHNORM) for module in model.modules()):
         return model
     several = world()[1] > 1
     if rules.chunk:
@@ -69,7 +69,8 @@ def prepare_batchnorm(model: nn.Module, rules: Rules, device: torch.device) -> n
             "pretrain: BatchNorm cannot be shared between processes on a CPU. "
             "Set freeze_norm: true or use one process."
         )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model) if several else model
+    shared: Any = nn.SyncBatchNorm.convert_sync_batchnorm(model) if several else model
+    return shared
 
 
 def train_step(
@@ -148,7 +149,8 @@ def _backward_in_chunks(
     random state of dropout.
     """
     chunks = torch.arange(len(batch.image), device=batch.image.device).split(rules.chunk)
-    inner = getattr(model, "module", model)
+    outer: Any = model
+    inner: Any = getattr(model, "module", model)
     states, features = [], []
     for rows in chunks:
         states.append(random_state())
@@ -163,16 +165,18 @@ def _backward_in_chunks(
     losses, logged = tripartite(z, u, scale, batch.member, batch.content, rules.targets)
     scaler.scale(losses.sum()).backward()
     after = random_state()
+    z_grad: Any = z.grad
+    u_grad: Any = u.grad
     for number, (rows, state) in enumerate(zip(chunks, states, strict=True)):
         last = number == len(chunks) - 1
         chunk = batch.part(rows)
         set_random_state(state)
         # DDP averages gradients once, in the last chunk
-        with nullcontext() if last or inner is model else model.no_sync():
+        with nullcontext() if last or inner is outer else outer.no_sync():
             with _autocast(batch, rules):
-                outputs = model(chunk.image, chunk.present, chunk.token)
-            surrogate = (outputs[0].float() * z.grad[:, rows]).sum() + (
-                outputs[1].float() * u.grad[:, rows]
+                outputs = outer(chunk.image, chunk.present, chunk.token)
+            surrogate = (outputs[0].float() * z_grad[:, rows]).sum() + (
+                outputs[1].float() * u_grad[:, rows]
             ).sum()
             (surrogate + last * (outputs[2] * scale.grad).sum()).backward()
     set_random_state(after)

@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from clipdr import DataError
 from clipdr.pretrain.data.loader import plan
 from clipdr.pretrain.gradients import parameter_groups, prepare_batchnorm, train_step
-from clipdr.pretrain.model import LEVELS, TARGETS
+from clipdr.pretrain.losses import TARGETS
+from clipdr.pretrain.model import LEVELS
 from clipdr.training.distributed import world
 from clipdr.training.schedules import warmup_cosine
 from clipdr.training.state import TrainingState, Weights, progress
@@ -88,9 +89,7 @@ def fit(
     size = _checked_size(batches, processes)
     device = torch.device(device)
     inner = prepare_batchnorm(model.to(device), rules, device)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(inner, rules), betas=tuple(rules.betas), eps=rules.eps
-    )
+    optimizer = torch.optim.AdamW(parameter_groups(inner, rules), betas=rules.betas, eps=rules.eps)
     scaler = torch.amp.GradScaler(device.type, enabled=rules.precision == "fp16")
     state = State(inner, optimizer, scaler, resume, digest)
     start = state.load()

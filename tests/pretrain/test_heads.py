@@ -10,7 +10,8 @@ from helpers.pretrain_toy import model_and_visits
 from clipdr import DataError
 from clipdr.models.report_encoder import SmallReportEncoder, tokenize_reports
 from clipdr.pretrain.data import patients_table
-from clipdr.pretrain.model import TARGETS, Aligned, compare, floor, tripartite
+from clipdr.pretrain.losses import TARGETS, floor, tripartite
+from clipdr.pretrain.model import Aligned, compare
 
 
 @pytest.fixture(scope="module")

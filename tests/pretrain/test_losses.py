@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipdr.pretrain.model import floor, onehot, same_text
+from clipdr.pretrain.losses import floor, onehot, same_text
 
 
 def test_loss_floor_equals_hand_computed_values():
