@@ -1,4 +1,4 @@
-"""TODO"""
+"""Commands for trained models: class activation maps."""
 
 from functools import partial
 from pathlib import Path
@@ -23,30 +23,30 @@ def cam(
     raw: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of drawn photographs, whose lesions are known.", show_default=False
+            help="Folder of synthetic images, whose lesions are known.", show_default=False
         ),
     ] = None,
-    size: Annotated[int, typer.Option(help="Size that they were drawn with.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed that they were drawn with.")] = 0,
+    size: Annotated[int, typer.Option(help="Size with which they were generated.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed with which they were generated.")] = 0,
     threads: Threads = 1,
-):
-    """Draw class activation maps of some methods on the domain that they held out: figures/cam.png, .pdf, .svg and cam.csv.
+) -> None:
+    """Plot class activation maps on the held-out domain: figures/cam.png, .pdf, .svg and cam.csv.
 
-    Beside them stands what tells a map from a decoration: its rank correlation with the map of random weights and, on drawn photographs,
-    the share of it that falls on lesions.
+    cam.csv holds two checks of the maps: the rank correlation with the map of random weights and,
+    on synthetic images, the share of the map that falls on lesions.
 
-    Example: clipdr cam results/runs/dg/{ordinal_clip,clip_dr}/APTOS/0 --domains APTOS,IDRID,MESSIDOR
+    Example: clipdr cam results/runs/dg/{ordinal_clip,clip_dr}/APTOS/0 --domains APTOS,IDRID,RLDR
     """
     limit_threads(threads)
     from clipdr.artifacts.files import write_text
-    from clipdr.inference import grad_cam as maps
+    from clipdr.inference import grad_cam
     from clipdr.report.figures import cam as cam_figure
     from clipdr.report.figures import style
 
-    rows, images, found = maps.compute(runs, data, domains.split(","))
-    drawn = maps.lesions(rows, raw, images.shape[-1], size, seed) if raw else None
-    numbers = maps.measure(rows, found, drawn)
-    style.write(cam_figure.plot(rows, images, found, numbers), "cam", results / "figures")
+    rows, images, maps = grad_cam.maps_of_runs(runs, data, domains.split(","))
+    lesions = grad_cam.lesion_masks(rows, raw, images.shape[-1], size, seed) if raw else None
+    numbers = grad_cam.measure(rows, maps, lesions)
+    style.write(cam_figure.plot(rows, images, maps, numbers), "cam", results / "figures")
     write_text(
         results / "figures" / "cam.csv",
         numbers.to_csv(index=False, float_format="%.4f", lineterminator="\n"),

@@ -1,7 +1,4 @@
-"""Verbs of training: a run, the curves and choices of further rules of selection, the search of settings.
-
-Files in, pure function, files out: every rule of the workflow is one of these lines.
-"""
+"""Commands for training: a run, further rules of model selection, hyper-parameter search."""
 
 import json
 from functools import partial
@@ -26,7 +23,7 @@ def train(
     settings: Annotated[
         str,
         typer.Option(
-            help="JSON of backbone, frozen, image, training and options: the whole of what matters."
+            help="JSON of backbone, frozen, image, training and options: all settings of the run."
         ),
     ],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
@@ -34,11 +31,11 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Threads = 1,
     keep: Keep = False,
-):
-    """Train one method with one domain held out, and predict its validation and test images.
+) -> None:
+    """Train one method with one domain held out, and predict validation and test images.
 
-    The folder's name says which: its last four parts are the protocol, the method, the held-out domain and the seed.
-    A run that was cut is resumed.
+    The last four parts of the folder are protocol, method, held-out domain and seed. Rerun the same
+    command to resume an interrupted run; the result is bitwise identical.
     """
     limit_threads(threads)
     from clipdr.training import run
@@ -60,14 +57,14 @@ def curve(
     domains: Annotated[
         str,
         typer.Option(
-            help="The source domains of the run, separated by commas: not the one it holds out."
+            help="Source domains of the run, separated by commas, without the held-out domain."
         ),
     ],
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-):
-    """Train on all source domains of a run but one, and score that one as often as the run scores source validation."""
+) -> None:
+    """Train on all source domains of a run but one, and score that one at every evaluation."""
     limit_threads(threads)
     from clipdr.artifacts.files import write_text
     from clipdr.training import model_selection
@@ -91,8 +88,11 @@ def select(
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-):
-    """Choose among a run's checkpoints by further rules, and predict: selected.parquet beside the predictions. oracle uses test grades."""
+) -> None:
+    """Select among the checkpoints of a run by further rules, and predict: selected.parquet.
+
+    The rule oracle uses the test grades: it is an upper bound, not a result.
+    """
     limit_threads(threads)
     from clipdr.training import model_selection
 
@@ -116,24 +116,29 @@ def search(
     domains: Annotated[
         str,
         typer.Option(
-            help="The source domains of one fold, separated by commas: not the one it holds out."
+            help="Source domains of one fold, separated by commas, without the held-out domain."
         ),
     ],
     trials: Annotated[
         int, typer.Option(min=1, help="Trials; the first is the study's own setting.")
     ] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws and of every training.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the samples and of every training.")
+    ] = 0,
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-):
-    """Try learning rates and one parameter of a method by source validation alone, and write down every trial and the best."""
+) -> None:
+    """Search learning rate and one parameter of a method on source validation.
+
+    The file holds every trial and the best one.
+    """
     limit_threads(threads)
     from clipdr.artifacts.files import write_text
-    from clipdr.training.hparam_search import search as tried
+    from clipdr.training import hparam_search
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
-    result = tried(
+    result = hparam_search.search(
         json.loads(settings), path.stem, seed, trials, manifests=manifests, data=data, device=device
     )
     write_text(path, json.dumps(result, indent=1) + "\n")

@@ -1,1 +1,1 @@
-"""Use of a trained model."""
+"""Use of a trained model: class activation maps."""

@@ -72,7 +72,7 @@ def build_tokenizer(setting: Settings, train: EyeDataset) -> Tokenizer:
     """
     if setting.text_tower != "small":
         return PretrainedTokenizer(text_folder(setting.text_tower))
-    distinct = dict.fromkeys([*train.statements, *(train.history or [])])
+    distinct = list(dict.fromkeys([*train.statements, *(train.history or [])]))
     return WordTokenizer.learn(
         sentence(name, values, wording)
         for statements in distinct

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from clipdr.multimodal.data.loader import EyeDataset
     from clipdr.multimodal.fusion import Multimodal
 
-WRITTEN = ("settings.json", "history.csv", "split.csv", "tokenizer.json")
-WRITTEN += tuple(f"{rule}.safetensors" for rule in CHOICES)
+WRITTEN = (
+    *("settings.json", "history.csv", "split.csv", "tokenizer.json"),
+    *(f"{rule}.safetensors" for rule in CHOICES),
+)
 
 
 def input_digests(data: Path | str, name: str) -> dict[str, str]:

@@ -322,8 +322,8 @@ def embed(
         raw.append(model.raw(batch.image, batch.present))
         image.append(model.project(raw[-1], batch.present))
         text.append(model.report(batch.token))
-    vectors = (
+    v, z, u = (
         torch.cat(parts, axis).float().cpu().numpy()
         for parts, axis in ((raw, 0), (image, 1), (text, 1))
     )
-    return Embedded(*vectors, rows.member.numpy(), rows.present.numpy(), rows.content.numpy())
+    return Embedded(v, z, u, rows.member.numpy(), rows.present.numpy(), rows.content.numpy())

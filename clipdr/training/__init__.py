@@ -1,1 +1,1 @@
-"""One run: training loop, checkpoints, provenance, model selection and hyper-parameter search."""
+"""Training of one run: loop, state, checkpoint, provenance, model selection and search."""

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 GATHER_WARNING = ".*all_gather.*"  # torch's notice about a call in open_clip's gather_features
 
@@ -31,7 +31,7 @@ def world() -> tuple[int, int]:
 
 
 @contextmanager
-def process_group(name: str | torch.device) -> Iterator[torch.device]:
+def process_group(name: str | torch.device) -> Generator[torch.device]:
     """Yield the device of this process; under torchrun the process group exists meanwhile.
 
     Args:

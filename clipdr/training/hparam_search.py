@@ -1,109 +1,145 @@
-"""The same search budget for every method: a few trials of a learning rate and one parameter of its own, by source validation alone.
+"""Hyper-parameter search: a few trials of learning rate and one parameter per method.
 
-Input: manifests and arrays of the source domains of one fold; the held-out domain is not among the arguments.
-Output: a dict, written as results/search/{method}.json: every trial, and the best one as a layer of options.
+Every method has the same budget, and source validation alone decides. Input: manifests and arrays
+of the source domains of one fold, never of the held-out domain. Output: results/search/METHOD.json,
+every trial, and the best one as a layer of options.
 """
+
+from __future__ import annotations
 
 import inspect
 import math
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from clipdr import DataError
 from clipdr.config.search_space import LR_FACTORS, SPACES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-def search(settings, method, seed, trials, *, manifests, data, device="auto"):
-    """Try the study's own setting first, then others drawn with a fixed seed; never the same twice.
+    import pandas as pd
+    import torch
 
-    settings  : of the method, before any search;  trials : the same number for every method, the first is the study's own setting
-    manifests : of the source domains alone
+Settings = dict[str, Any]
 
-    returns a dict: method, seed, domains, trials (each: options, val_auc or null where it diverged), chosen: the options of the best, the
-    earliest on a tie. Raises DataError where no trial has a value.
+
+def search(
+    settings: Settings,
+    method: str,
+    seed: int,
+    trials: int,
+    *,
+    manifests: Iterable[Path],
+    data: Path,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Try the study's own setting first, then others sampled without repetition.
+
+    Args:
+        settings: Settings of the method before any search.
+        method: Method.
+        seed: Seed of the samples and of every training.
+        trials: Number of trials, the same for every method.
+        manifests: Manifests of the source domains alone.
+        data: Folder with store/ and features/.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        A dict of method, seed, domains, trials (each: options, and val_auc or None after a failure)
+        and chosen: the options of the best trial, the earliest on a tie.
+
+    Raises:
+        DataError: If no trial has a defined score.
     """
     import optuna
 
     from clipdr.data.manifest import read_manifests
 
     manifest = read_manifests(manifests)
-    parts = {name: manifest[manifest.split == name] for name in ("train", "val")}
+    splits = {name: manifest[manifest.split == name] for name in ("train", "val")}
     space = space_of(settings, method)
-    said = []
+    records: list[dict[str, Any]] = []
 
-    def objective(trial):
+    def objective(trial: optuna.Trial) -> float:
         values = {
             name: trial.suggest_categorical(name, choices) for name, (_, choices) in space.items()
         }
-        said.append({"options": layer(values), "val_auc": None})
-        said[-1]["val_auc"] = validated(
-            over(settings, said[-1]["options"]), method, seed, manifest, parts, data, device
-        )
-        return said[-1]["val_auc"]
+        options = layer(values)
+        records.append({"options": options, "val_auc": None})
+        score = validated(over(settings, options), method, seed, manifest, splits, data, device)
+        records[-1]["val_auc"] = score
+        return score
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", optuna.exceptions.ExperimentalWarning
-        )  # of the sampler that draws without repetition
+        # the sampler without repetition is experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
             direction="maximize", sampler=optuna.samplers.BruteForceSampler(seed=seed)
         )
     study.enqueue_trial({name: own for name, (own, _) in space.items()})
     study.optimize(objective, n_trials=trials, catch=(DataError,))
     finished = [
-        trial for trial in said if trial["val_auc"] is not None and not math.isnan(trial["val_auc"])
+        record
+        for record in records
+        if record["val_auc"] is not None and not math.isnan(record["val_auc"])
     ]
     if not finished:
         raise DataError(
-            f"search: no trial of {method} has an AUC on source validation; train it once to see why"
+            f"search: no trial of {method} has an AUC on source validation. "
+            f"Train the method once to see the error."
         )
-    best = max(finished, key=lambda trial: trial["val_auc"])
-    domains = list(dict.fromkeys(manifest.domain))
+    best = max(finished, key=lambda record: record["val_auc"])
     return {
         "method": method,
         "seed": seed,
-        "domains": domains,
-        "trials": said,
+        "domains": list(dict.fromkeys(manifest.domain)),
+        "trials": records,
         "chosen": best["options"],
     }
 
 
-def space_of(settings, method):
-    """{name of a parameter: (the study's value, all values tried)}: the learning rate, and the method's own."""
+def space_of(settings: Settings, method: str) -> dict[str, tuple[Any, tuple]]:
+    """Search space of a method: learning rate, and one parameter of its own.
+
+    Returns:
+        {name of a parameter: (value of the study, all values to try)}.
+    """
     from clipdr.training.run import method_class
 
     training = settings["training"]
-    space = {
-        "training.lr": (training["lr"], tuple(training["lr"] * factor for factor in LR_FACTORS))
-    }
+    lr = training["lr"]
+    space = {"training.lr": (lr, tuple(lr * factor for factor in LR_FACTORS))}
     for name, values in SPACES[method].items():
         section, _, key = name.rpartition(".")
-        default = (
-            inspect.signature(method_class(settings, method)).parameters[key].default
-            if not section
-            else None
-        )
-        own = training[key] if section else settings["options"].get(key, default)
+        if section:
+            own = training[key]
+        else:
+            default = inspect.signature(method_class(settings, method)).parameters[key].default
+            own = settings["options"].get(key, default)
         space[name] = (own, tuple(dict.fromkeys([own, *values])))
     return space
 
 
-def layer(values):
-    """{"training.lr": 1, "weight": 2} -> {"training": {"lr": 1}, "weight": 2}: as options of a study."""
-    options = {
-        "training": {
-            name.removeprefix("training."): value
-            for name, value in values.items()
-            if name.startswith("training.")
-        }
-    }
-    return options | {
-        name: value for name, value in values.items() if not name.startswith("training.")
-    }
+def layer(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert parameters to options of a study.
+
+    {"training.lr": 1, "weight": 2} becomes {"training": {"lr": 1}, "weight": 2}.
+    """
+    options: dict[str, Any] = {"training": {}}
+    for name, value in values.items():
+        section, _, key = name.rpartition(".")
+        if section:
+            options["training"][key] = value
+        else:
+            options[name] = value
+    return options
 
 
-def over(settings, options):
-    """Settings with a layer of options on top."""
+def over(settings: Settings, options: Mapping[str, Any]) -> Settings:
+    """Put a layer of options over settings."""
     own = {name: value for name, value in options.items() if name != "training"}
     return settings | {
         "training": settings["training"] | options["training"],
@@ -111,8 +147,29 @@ def over(settings, options):
     }
 
 
-def validated(settings, method, seed, manifest, parts, data, device):
-    """AUC on pooled source validation of the weights that a run under these settings would be judged by."""
+def validated(
+    settings: Settings,
+    method: str,
+    seed: int,
+    manifest: pd.DataFrame,
+    splits: Mapping[str, pd.DataFrame],
+    data: Path,
+    device: str | torch.device,
+) -> float:
+    """Train once and score the selected weights on pooled source validation.
+
+    Args:
+        settings: Settings of the trial.
+        method: Method.
+        seed: Seed of the training.
+        manifest: Rows of the source domains.
+        splits: {"train", "val": manifest rows}.
+        data: Folder with store/ and features/.
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        AUC of the weights that a run under these settings would be judged by.
+    """
     import torch
 
     from clipdr.config.job import Training
@@ -122,14 +179,8 @@ def validated(settings, method, seed, manifest, parts, data, device):
 
     device, settings = resolve_device(device), with_method_rules(settings, method)
     torch.manual_seed(seed)
-    model, rows = build(settings, method, data, manifest, parts, device)
-    result = fit(
-        model,
-        rows["train"],
-        rows["val"],
-        Training(**settings["training"]),
-        seed=seed,
-        device=device,
-    )
+    model, rows = build(settings, method, data, manifest, splits, device)
+    training = Training(**settings["training"])
+    result = fit(model, rows["train"], rows["val"], training, seed=seed, device=device)
     restore(model, next(iter(result.states.values())))
     return validate(model, rows["val"], device)[f"val_{SELECTION}"]

@@ -169,7 +169,8 @@ def train_step(
     for phase, parts in method.phases(batch):
         optimizer = optimizers[phase]
         optimizer.zero_grad(set_to_none=True)
-        sum(parts.values()).backward()
+        loss: Any = sum(parts.values())
+        loss.backward()
         if clip_norm:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, clip_norm)

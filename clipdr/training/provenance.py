@@ -1,4 +1,4 @@
-"""Provenance of a run: its identity, which a resume must share, and a record of its surroundings."""
+"""Provenance of a run: the identity that a resume must share, and a record of its surroundings."""
 
 from __future__ import annotations
 
@@ -67,15 +67,16 @@ def source_digests(command: str, *modules: str, package: Path = PACKAGE) -> dict
     return {file: digest(package / file) for file in sorted(closure(frozenset(files), package))}
 
 
-def array_stamps(arrays: Mapping[Any, np.memmap]) -> dict[str, list]:
+def array_stamps(arrays: Mapping[Any, np.ndarray]) -> dict[str, list]:
     """Shape and modification time of memory-mapped arrays, too large to hash for each run.
 
     Returns:
         {name: [shape, time in ns]}.
     """
+    mapped: Mapping[Any, Any] = arrays
     return {
-        str(name): [list(array.shape), Path(str(array.filename)).stat().st_mtime_ns]
-        for name, array in arrays.items()
+        str(name): [list(array.shape), Path(array.filename).stat().st_mtime_ns]
+        for name, array in mapped.items()
     }
 
 

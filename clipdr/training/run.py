@@ -127,7 +127,7 @@ def train(
     (folder / "resume.pt").unlink(missing_ok=True)
 
 
-def run_identity(job: Job, arrays: Mapping[str, np.memmap], keep: bool) -> str:
+def run_identity(job: Job, arrays: Mapping[str, np.ndarray], keep: bool) -> str:
     """Digest of everything that must be equal for a run to resume.
 
     Args:
@@ -239,7 +239,7 @@ def build(
     manifest: pd.DataFrame,
     splits: Mapping[str, pd.DataFrame],
     device: torch.device,
-) -> tuple[Method, dict[str, Rows]]:
+) -> tuple[Method, Mapping[str, Rows]]:
     """Build a method on its backbone, and the rows of each split of the fold.
 
     Args:

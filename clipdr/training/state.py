@@ -20,7 +20,7 @@ from clipdr.training import checkpoint
 from clipdr.training.distributed import world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from torch import nn
 
@@ -33,7 +33,7 @@ def cpu_copy(tensors: Mapping[str, torch.Tensor]) -> Weights:
 
 
 @contextmanager
-def progress(total: int, start: int, title: str = "training") -> Iterator[Callable[[], None]]:
+def progress(total: int, start: int, title: str = "training") -> Generator[Callable[[], None]]:
     """Show a progress bar on stderr, in a terminal and in the first process only.
 
     Args:

@@ -1,4 +1,4 @@
-"""Class activation maps: the formula by hand, every kind of tower, the photographs chosen, and the two checks."""
+"""Class activation maps: formula by hand, kinds of encoders, selected images, both checks."""
 
 import json
 
@@ -20,7 +20,7 @@ DISC = ["cx", "cy", "r", "w", "h"]
 
 
 class Toy(nn.Module):
-    """A tower of one convolution, then a head: Grad-CAM is known in closed form."""
+    """Encoder of one convolution, then a head: Grad-CAM has a closed form."""
 
     def __init__(self):
         super().__init__()
@@ -33,17 +33,17 @@ class Toy(nn.Module):
         return self.head(self.image.trunk.layer4(image).mean((2, 3)))
 
 
-def test_grad_cam_is_the_formula():
-    """S_y = w_y . mean(A) + b, so dS/dA_c = w_yc / (h w), and the map is ReLU(sum_c w_yc A_c) / (h w)."""
+def test_grad_cam_equals_its_formula():
+    """dS_y/dA_c = w_yc / (h w), so the map is ReLU(sum_c w_yc A_c) / (h w)."""
     torch.manual_seed(0)
     model, image = Toy(), torch.rand(2, 3, 6, 6)
-    found = grad_cam.grad_cam(model, image, torch.tensor([1, 3]))
+    found = grad_cam.activation_maps(model, image, torch.tensor([1, 3]))
     maps = model.image.trunk.layer4(image).detach()
-    for place, grade in enumerate((1, 3)):
+    for index, grade in enumerate((1, 3)):
         expected = torch.relu(
-            (model.head.weight[grade][:, None, None] * maps[place]).sum(0) / 36
+            (model.head.weight[grade][:, None, None] * maps[index]).sum(0) / 36
         ).detach()
-        np.testing.assert_allclose(found[place], expected.numpy(), atol=1e-6)
+        np.testing.assert_allclose(found[index], expected.numpy(), atol=1e-6)
 
 
 TOWERS = {
@@ -56,8 +56,8 @@ TOWERS = {
 
 
 @pytest.mark.parametrize("image", TOWERS)
-def test_every_kind_of_tower_has_a_map(image):
-    """The map is of the network's size and not negative, and reading it changes no output."""
+def test_every_kind_of_encoder_has_a_map(image):
+    """The map has the size of the input and is not negative; outputs stay unchanged."""
     torch.manual_seed(0)
     side = TOWERS[image]
     spec = {
@@ -69,25 +69,27 @@ def test_every_kind_of_tower_has_a_map(image):
     model = nn.Module()
     model.image = Backbone(spec, side).image.eval()
     head = nn.Linear(model.image(torch.rand(1, 3, side, side)).shape[1], 5)
-    model.forward = lambda picture: head(model.image(picture))
-    pictures = torch.rand(1, 3, side, side)
-    before = model.eval()(pictures).detach()
-    found = grad_cam.grad_cam(model, pictures, torch.tensor([2]))
-    assert found.shape == (1, side, side) and found.min() >= 0 and np.isfinite(found).all()
-    torch.testing.assert_close(model(pictures), before)
+    model.forward = lambda image: head(model.image(image))
+    images = torch.rand(1, 3, side, side)
+    before = model.eval()(images).detach()
+    found = grad_cam.activation_maps(model, images, torch.tensor([2]))
+    assert found.shape == (1, side, side)
+    assert found.min() >= 0
+    assert np.isfinite(found).all()
+    torch.testing.assert_close(model(images), before)
 
 
-def test_another_tower_is_refused():
-    with pytest.raises(DataError, match="no map is known"):
-        grad_cam.layer_of(nn.Linear(2, 2))
+def test_another_encoder_is_refused():
+    with pytest.raises(DataError, match="has no known feature map"):
+        grad_cam.target_layer(nn.Linear(2, 2))
 
 
-def test_photographs_are_chosen_by_their_names():
+def test_images_are_selected_by_name():
     names = [f"D/x/{letter}.png" for letter in "cabd"]
     manifest = pd.DataFrame(
         {"image": [*names, "E/x/a.png"], "grade": [0, 0, 1, 1, 0], "domain": ["D"] * 4 + ["E"]}
     )
-    assert list(grad_cam.chosen(manifest)["image"]) == [
+    assert list(grad_cam.select_images(manifest)["image"]) == [
         "D/x/a.png",
         "D/x/c.png",
         "D/x/b.png",
@@ -96,7 +98,7 @@ def test_photographs_are_chosen_by_their_names():
 
 
 def test_the_two_checks_by_hand():
-    """A map on the lesion has all its energy there; a map like the random one correlates by 1; a flat one is undefined."""
+    """Energy of a map on the lesion is 1, correlation of equal maps 1, of constant ones NaN."""
     rows = pd.DataFrame(
         {
             "image": ["a", "b"],
@@ -104,26 +106,24 @@ def test_the_two_checks_by_hand():
             **dict(zip(DISC, (8.0, 8.0, 100.0, 16.0, 16.0), strict=True)),
         }
     )
-    drawn = np.zeros((2, 16, 16), bool)
-    drawn[0, :4, :4] = True
-    trained = np.stack([drawn[0].astype(np.float32), np.zeros((16, 16), np.float32)])
-    numbers = grad_cam.measure(rows, {"clip_dr": grad_cam.Maps(trained, trained)}, drawn)
+    lesions = np.zeros((2, 16, 16), bool)
+    lesions[0, :4, :4] = True
+    trained = np.stack([lesions[0].astype(np.float32), np.zeros((16, 16), np.float32)])
+    numbers = grad_cam.measure(rows, {"clip_dr": grad_cam.Maps(trained, trained)}, lesions)
     first, second = numbers.to_dict("records")
-    assert (
-        first["rank_correlation"] == pytest.approx(1)
-        and first["energy"] == 1
-        and first["area"] == pytest.approx(1 / 16)
-    )
+    assert first["rank_correlation"] == pytest.approx(1)
+    assert first["energy"] == 1
+    assert first["area"] == pytest.approx(1 / 16)
     assert all(np.isnan(second[name]) for name in ("rank_correlation", "energy", "area"))
     even = np.ones_like(trained) + np.linspace(0, 1e-6, 512, dtype=np.float32).reshape(2, 16, 16)
-    assert grad_cam.measure(rows, {"erm": grad_cam.Maps(even, even)}, drawn)["energy"][
+    assert grad_cam.measure(rows, {"erm": grad_cam.Maps(even, even)}, lesions)["energy"][
         0
     ] == pytest.approx(1 / 16, abs=1e-4)
     assert grad_cam.measure(rows, {"erm": grad_cam.Maps(even, even)})["energy"].isna().all()
 
 
-def test_lesions_lie_where_the_photograph_shows_them(tmp_path):
-    """Drawn again, cropped as prepare does: darker or brighter than the retina about them; none at grade 0."""
+def test_lesion_masks_lie_on_the_rendered_lesions(tmp_path):
+    """They are darker or brighter than the retina; there is none at grade 0."""
     from clipdr.data.preprocessing.prepare import prepare
 
     write(tmp_path, ["SIM_IDRID"], 10, 128, 3, 1)
@@ -133,14 +133,12 @@ def test_lesions_lie_where_the_photograph_shows_them(tmp_path):
     rows = manifest.iloc[
         [manifest.index[manifest["grade"] == 0][0], *manifest.index[manifest["grade"] >= 3][:3]]
     ]
-    drawn = grad_cam.lesions(rows, tmp_path, 96, 128, 3)
-    assert (
-        drawn.shape == (len(rows), 96, 96)
-        and not drawn[0].any()
-        and all(one.any() for one in drawn[1:])
-    )
+    lesions = grad_cam.lesion_masks(rows, tmp_path, 96, 128, 3)
+    assert lesions.shape == (len(rows), 96, 96)
+    assert not lesions[0].any()
+    assert all(one.any() for one in lesions[1:])
     contrast = []
-    for one, row in zip(drawn[1:], rows["row"].iloc[1:], strict=True):
+    for one, row in zip(lesions[1:], rows["row"].iloc[1:], strict=True):
         green = store[row][:, :, 1].astype(float)
         inside = green > 0
         contrast.append(
@@ -148,14 +146,14 @@ def test_lesions_lie_where_the_photograph_shows_them(tmp_path):
             / np.abs(green[inside] - np.median(green[inside])).mean()
         )
     assert np.mean(contrast) > 1.3
-    with pytest.raises(DataError, match="not as drawn"):
-        grad_cam.lesions(rows, tmp_path, 96, 160, 3)
+    with pytest.raises(DataError, match="not as generated"):
+        grad_cam.lesion_masks(rows, tmp_path, 96, 160, 3)
     with pytest.raises(DataError, match="--raw"):
-        grad_cam.lesions(rows, tmp_path / "nowhere", 96, 128, 3)
+        grad_cam.lesion_masks(rows, tmp_path / "nowhere", 96, 128, 3)
 
 
 def test_maps_of_a_trained_run(toy, manifests, settings, tmp_path):
-    """From a run folder to the figure: other weights give another map, and every number is of the photographs chosen."""
+    """From a run folder to the figure: random weights give another map."""
     folder = tmp_path / "dg" / "erm" / "SIM_APTOS" / "0"
     run.train(
         settings(epochs=1),
@@ -168,27 +166,24 @@ def test_maps_of_a_trained_run(toy, manifests, settings, tmp_path):
         folder=folder,
         device="cpu",
     )
-    rows, images, maps = grad_cam.compute([folder], toy, ["SIM_APTOS", "SIM_IDRID", "SIM_RLDR"])
-    assert (
-        len(rows) == 40
-        and images.shape == (40, 3, SIDE, SIDE)
-        and set(rows["domain"]) == {"SIM_APTOS"}
+    rows, images, maps = grad_cam.maps_of_runs(
+        [folder], toy, ["SIM_APTOS", "SIM_IDRID", "SIM_RLDR"]
     )
+    assert len(rows) == 40
+    assert images.shape == (40, 3, SIDE, SIDE)
+    assert set(rows["domain"]) == {"SIM_APTOS"}
     assert not np.allclose(maps["erm"].trained, maps["erm"].random)
     numbers = grad_cam.measure(rows, maps)
-    assert len(numbers) == 40 and numbers["rank_correlation"].dropna().between(-1, 1).all()
+    assert len(numbers) == 40
+    assert numbers["rank_correlation"].dropna().between(-1, 1).all()
     figure = plot(rows, images, maps, numbers)
-    assert (
-        figure.get_suptitle().startswith("SYNTHETIC images")
-        and "photographs of SIM_APTOS; numbers: means of 40" in figure.get_suptitle()
-    )
+    assert figure.get_suptitle().startswith("SYNTHETIC images")
+    assert "test images of SIM_APTOS; numbers: means of 40" in figure.get_suptitle()
     label = figure.axes[5].get_ylabel()
-    assert (
-        label.startswith("erm")
-        and f"{numbers['rank_correlation'].mean():.2f}" in label
-        and "lesions" not in label
-    )
+    assert label.startswith("erm")
+    assert f"{numbers['rank_correlation'].mean():.2f}" in label
+    assert "lesions" not in label
     stored = json.loads((folder / "settings.json").read_text())
     (folder / "settings.json").write_text(json.dumps(stored | {"frozen": True}))
-    with pytest.raises(DataError, match="features of a frozen tower"):
-        grad_cam.compute([folder], toy, ["SIM_APTOS", "SIM_IDRID", "SIM_RLDR"])
+    with pytest.raises(DataError, match="features of a frozen image encoder"):
+        grad_cam.maps_of_runs([folder], toy, ["SIM_APTOS", "SIM_IDRID", "SIM_RLDR"])

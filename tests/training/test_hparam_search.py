@@ -1,4 +1,4 @@
-"""The search: the same budget for all, the study's own setting first, nothing twice, nothing of the held-out domain, written as a layer."""
+"""Hyper-parameter search: budget, first trial, isolation of the held-out domain, options."""
 
 import json
 import shutil
@@ -32,7 +32,8 @@ def test_the_search_reads_nothing_of_the_held_out_domain(settings, sources):
     data, manifests = sources
     rules = settings(True, epochs=3)
     result = hparam_search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
-    assert result["domains"] == list(DOMAINS[1:]) and len(result["trials"]) == 3
+    assert result["domains"] == list(DOMAINS[1:])
+    assert len(result["trials"]) == 3
     assert result["trials"][0]["options"] == {
         "training": {"lr": rules["training"]["lr"]},
         "context": 16,
@@ -49,7 +50,7 @@ def test_the_search_reads_nothing_of_the_held_out_domain(settings, sources):
 
 
 def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, manifests, tmp_path):
-    """The first trial's score is the AUC that history.csv marks as selected in a run on the same sources."""
+    """The score of the first trial is the selected AUC in history.csv of a run."""
     import pandas as pd
 
     from clipdr.training import run
@@ -75,7 +76,7 @@ def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, m
     )
 
 
-def test_a_trial_that_diverges_is_written_down_and_never_chosen(settings, sources, monkeypatch):
+def test_a_diverging_trial_is_recorded_and_never_chosen(settings, sources, monkeypatch):
     data, manifests = sources
     rules = settings(True, epochs=2, optimizer="sgd", lr=1e30)
     with pytest.raises(DataError, match="no trial of coop"):
@@ -90,20 +91,23 @@ def test_every_method_with_steps_has_one_parameter_of_its_own(settings):
     assert set(METHODS) - WITHOUT_STEPS <= set(SPACES)
     for method in SPACES:
         space = space_of(settings(), method)
-        assert len(space) == 2 and "training.lr" in space
+        assert len(space) == 2
+        assert "training.lr" in space
         for own, choices in space.values():
-            assert own in choices and 2 <= len(choices) <= 4
+            assert own in choices
+            assert 2 <= len(choices) <= 4
 
 
-def test_layers(settings):
+def test_a_layer_of_options_overrides_settings(settings):
     options = layer({"training.lr": 0.1, "weight": 3})
     assert options == {"training": {"lr": 0.1}, "weight": 3}
     rules = over(settings(options={"start": 5}), options)
-    assert rules["options"] == {"start": 5, "weight": 3} and rules["training"]["lr"] == 0.1
+    assert rules["options"] == {"start": 5, "weight": 3}
+    assert rules["training"]["lr"] == 0.1
     assert settings()["training"]["lr"] != 0.1
 
 
-def test_a_study_reads_what_was_chosen(tmp_path):
+def test_a_study_reads_the_chosen_options(tmp_path):
     (tmp_path / "coop.json").write_text(
         json.dumps({"chosen": {"training": {"lr": 0.25}, "context": 8}})
     )
@@ -113,17 +117,13 @@ def test_a_study_reads_what_was_chosen(tmp_path):
     }
     study = read_study(config(**methods, tuned=str(tmp_path)))
     plain = read_study(config(**methods))
-    assert (
-        study.settings("coop")["options"]["context"] == 8
-        and study.settings("coop")["training"]["lr"] == 0.25
-    )
+    assert study.settings("coop")["options"]["context"] == 8
+    assert study.settings("coop")["training"]["lr"] == 0.25
     assert (
         study.settings("coop")["training"]["epochs"] == plain.settings("coop")["training"]["epochs"]
     )
-    assert (
-        study.settings("short")["options"]["context"] == 4
-        and study.settings("short")["training"]["lr"] == 0.25
-    )
+    assert study.settings("short")["options"]["context"] == 4
+    assert study.settings("short")["training"]["lr"] == 0.25
     assert study.settings("coop", tuned=False) == plain.settings("coop")
     assert StudyPaths(plain).search_files() == ["results/search/coop.json"]
     with pytest.raises(DataError, match=r"erm\.json. Run `snakemake searched`"):

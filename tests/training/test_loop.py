@@ -94,7 +94,9 @@ def test_a_checkpoint_of_other_settings_is_ignored(
     ).read_bytes()
 
 
-def test_grades_of_the_held_out_domain_do_not_change_training(settings, cached, manifests, tmp_path):
+def test_grades_of_the_held_out_domain_do_not_change_training(
+    settings, cached, manifests, tmp_path
+):
     """With its grades replaced by noise, weights and history are the same bytes."""
     noisy = tmp_path / "data"
     shutil.copytree(cached, noisy)
@@ -168,9 +170,7 @@ def test_the_toy_study_is_learned_and_shuffled_grades_are_not(
     assert qwk["shuffled"].high < qwk["true"].low
 
 
-def test_selection_takes_the_best_late_evaluation(
-    settings, cached, manifests, tmp_path
-):
+def test_selection_takes_the_best_late_evaluation(settings, cached, manifests, tmp_path):
     folder = train(settings(evaluations=6), "erm", cached, manifests, tmp_path / "run")
     history = pd.read_csv(folder / "history.csv")
     late = history[history.step > 0.3 * history.step.max()]

@@ -1,4 +1,4 @@
-"""Rules of selection that need more than one run: what they choose, and that only the oracle ever looks at a test grade."""
+"""Model selection: isolation of the held-out domain, choice of the step, resume."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from helpers.toy import DOMAINS
 from clipdr import DataError
 from clipdr.evaluation.metrics import METRICS
 from clipdr.training import model_selection, run
-from clipdr.training.model_selection import best, leave_one_out
+from clipdr.training.model_selection import best_step, leave_one_out
 
 HELD_OUT = DOMAINS[0]
 SOURCES = DOMAINS[1:]
@@ -19,7 +19,7 @@ EVALUATIONS = {"evaluations": 6, "lr": 1e-2}
 
 
 def study(settings, method, data, folder):
-    """A run with its checkpoints, the curves of its left-out sources, and what loso and oracle choose: the run folder."""
+    """Run, its inner runs and the selection by further rules: the run folder."""
     manifests = {domain: data / "manifests" / f"{domain}.csv" for domain in DOMAINS}
     run.train(
         settings,
@@ -68,10 +68,10 @@ def truth(settings, cached, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_noise_instead_of_test_grades_changes_no_honest_choice_but_the_oracles(
+def test_noise_in_test_grades_changes_only_the_choice_of_the_oracle(
     settings, cached, truth, tmp_path
 ):
-    honest, oracles = set(), set()
+    source_only, oracles = set(), set()
     for seed in range(3):
         folder = study(
             settings(**EVALUATIONS),
@@ -84,7 +84,7 @@ def test_noise_instead_of_test_grades_changes_no_honest_choice_but_the_oracles(
         ).read_bytes()
         assert (folder / "history.csv").read_bytes() == (truth / "history.csv").read_bytes()
         chosen = json.loads((folder / "selected.json").read_text())
-        honest.add(chosen["loso"])
+        source_only.add(chosen["loso"])
         oracles.add(chosen["oracle"])
         for name in ("source_val", "last"):
             logits = [
@@ -93,7 +93,7 @@ def test_noise_instead_of_test_grades_changes_no_honest_choice_but_the_oracles(
             ]
             assert np.array_equal(*logits)
     chosen = json.loads((truth / "selected.json").read_text())
-    assert honest == {chosen["loso"]}
+    assert source_only == {chosen["loso"]}
     assert oracles != {chosen["oracle"]}
 
 
@@ -115,10 +115,11 @@ def test_the_oracle_has_the_best_test_auc_of_all_checkpoints(truth):
 
 
 def test_a_choice_is_predicted_with_the_weights_of_its_step(truth):
-    """loso and source_val give the same predictions where they choose the same step, others where not; the last step is `last`."""
+    """Rules that choose the same step give the same predictions, others do not."""
     history = pd.read_csv(truth / "history.csv")
     step = json.loads((truth / "selected.json").read_text())["loso"]
-    assert step in set(history.step) and step > 0.3 * history.step.max()
+    assert step in set(history.step)
+    assert step > 0.3 * history.step.max()
     ours = predictions(truth, "selected.parquet", "loso").filter(like="logit").to_numpy()
     theirs = {
         history.step[history.selected].item(): predictions(
@@ -145,11 +146,11 @@ def test_leave_one_out_takes_the_evaluation_with_the_best_mean():
         leave_one_out(history, inner | {"B": inner["B"].head(3)})
 
 
-def test_best_is_the_earliest_late_one_and_an_undefined_one_is_never_chosen():
-    assert best({10: 0.9, 40: 0.5, 70: 0.7, 100: 0.7}, 100) == 70
-    assert best({40: 0.5, 70: float("nan")}, 100) == 40
+def test_best_step_is_the_earliest_late_and_defined_one():
+    assert best_step({10: 0.9, 40: 0.5, 70: 0.7, 100: 0.7}, 100) == 70
+    assert best_step({40: 0.5, 70: float("nan")}, 100) == 40
     with pytest.raises(DataError, match="every grade"):
-        best({10: 0.9, 40: float("nan")}, 100)
+        best_step({10: 0.9, 40: float("nan")}, 100)
 
 
 def test_a_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path):
@@ -162,11 +163,9 @@ def test_a_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path
     curve = model_selection.curve(
         settings(**EVALUATIONS), "erm", SOURCES[0], 0, manifests=manifests, data=data, device="cpu"
     )
-    assert (
-        len(curve) == 6
-        and f"val_auc_{SOURCES[0]}" in curve
-        and f"val_auc_{SOURCES[1]}" not in curve
-    )
+    assert len(curve) == 6
+    assert f"val_auc_{SOURCES[0]}" in curve
+    assert f"val_auc_{SOURCES[1]}" not in curve
 
 
 def test_a_method_without_steps_has_one_set_of_weights(settings, cached, tmp_path):
@@ -182,7 +181,9 @@ def test_a_method_without_steps_has_one_set_of_weights(settings, cached, tmp_pat
         )
 
 
-def test_checkpoints_survive_a_cut(settings, cached, manifests, tmp_path, monkeypatch):
+def test_checkpoints_are_kept_when_a_run_resumes(
+    settings, cached, manifests, tmp_path, monkeypatch
+):
     from clipdr.training import loop
 
     def keep(folder):

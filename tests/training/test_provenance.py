@@ -12,7 +12,10 @@ from clipdr.training.provenance import array_stamps, identity, source_digests
 COMMANDS = {  # command -> modules imported by name, files behind it
     "train": (("methods/clip_dr",), ("training/loop.py", "methods/clip_dr.py", "data/loader.py")),
     "pretrain train": ((), ("pretrain/loop.py", "pretrain/data/loader.py", "training/state.py")),
-    "multimodal train": ((), ("multimodal/loop.py", "multimodal/data/loader.py", "methods/corn.py")),
+    "multimodal train": (
+        (),
+        ("multimodal/loop.py", "multimodal/data/loader.py", "methods/corn.py"),
+    ),
 }
 UNRELATED = ("report/page/build.py", "inference/grad_cam.py", "methods/ddaig.py")
 

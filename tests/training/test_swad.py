@@ -120,7 +120,9 @@ def train(rules, cached, manifests, folder):
     return folder
 
 
-def test_an_interrupted_run_resumes_with_identical_results(settings, cached, manifests, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_with_identical_results(
+    settings, cached, manifests, tmp_path, monkeypatch
+):
     whole = train(settings(**RULES), cached, manifests, tmp_path / "whole")
     original, count = loop.train_step, [0]
 
@@ -141,7 +143,7 @@ def test_an_interrupted_run_resumes_with_identical_results(settings, cached, man
 
 
 def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, manifests, tmp_path):
-    """The weights after every step, recorded beside the run, averaged by hand over the steps that history.csv marks."""
+    """The weights after every step, averaged by hand over the steps that history.csv marks."""
     seen, original = [], loop.State.add
 
     def recording(state, parts):
