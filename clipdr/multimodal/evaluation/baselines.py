@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FLOOR = 1e-6  # least probability of a grade, so that log-probabilities stay finite
 # Controls whose scores a claim of a multimodal gain needs.
 CONTROLS = ("image_only", "structured_gb", "missingness", "shuffled_at_test")
+STRUCTURED = ("structured_gb", "structured_mlp")  # baselines of the structured row alone
 LOOKUP_COLUMNS = (*eye_table.ANATOMY, *eye_table.FLAGS)  # 16 columns, none of them a grade
 
 
@@ -170,6 +171,20 @@ def fit_baselines(
         name: {split: to_logits(probability) for split, probability in splits.items()}
         for name, splits in predicted.items()
     }
+
+
+def run_name(baseline: str, inputs: str) -> str:
+    """Name a baseline's run folder.
+
+    Args:
+        baseline: A name that `fit_baselines` returns.
+        inputs: The setting `inputs` of the model, which chooses the columns of the structured row.
+
+    Returns:
+        The name; with the inputs where the baseline reads the structured row, so that models with
+        other inputs have other baselines.
+    """
+    return f"{baseline}_{inputs}" if baseline in STRUCTURED else baseline
 
 
 def any_retinopathy(logits: np.ndarray, grade: np.ndarray) -> float:

@@ -202,14 +202,16 @@ def check_model(
         logits = baselines.fit_baselines(datasets, scale, seed)
         grade = datasets["train"].grade[scale].numpy()
         counts = np.bincount(grade[grade >= 0], minlength=5).astype(np.float32)
-        for name, by_split in logits.items():
+        inputs = model.setting.inputs
+        for baseline, by_split in logits.items():
+            name = baselines.run_name(baseline, inputs)
             write_run(
                 results,
                 grading.prediction_table(by_split, datasets, scale, name, held_out, seed),
                 manifest,
                 datasets["test"].eyes,
                 resamples,
-                {"baseline": name, "inputs": model.setting.inputs},
+                {"baseline": baseline} | ({} if name == baseline else {"inputs": inputs}),
                 describe_run(NoNetwork(), {}, resolve_device("cpu"), began),
                 "step\n",
                 {"training_counts": torch.from_numpy(counts)},

@@ -6,13 +6,14 @@ differences. A claim without its four controls is refused.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from clipdr.evaluation import aggregate
-from clipdr.multimodal.evaluation.baselines import CONTROLS, multimodal_gain
+from clipdr.multimodal.evaluation.baselines import CONTROLS, multimodal_gain, run_name
 from clipdr.multimodal.report.tables import Measure, Row
 
 SCALES = {"brset_icdr": "ICDR", "brset_sdrg": "SDRG"}  # protocol -> scale
@@ -37,14 +38,29 @@ def draws_of(results: Path | str, protocol: str, held_out: str) -> dict[str, np.
     return draws
 
 
+def control_runs(method: str, inputs: str) -> dict[str, str]:
+    """Name the runs that are the controls of a model.
+
+    Args:
+        method: The model.
+        inputs: Its setting `inputs`.
+
+    Returns:
+        {name of the run: control of `baselines.CONTROLS`}.
+    """
+    special = {"shuffled_at_test": f"{method}_shuffled_at_test"}
+    return {special.get(name, run_name(name, inputs)): name for name in CONTROLS}
+
+
 def claim(
-    draws: Mapping[str, np.ndarray], method: str, metric: str = "qwk"
+    draws: Mapping[str, np.ndarray], method: str, inputs: str, metric: str = "qwk"
 ) -> tuple[str, list[Row]]:
     """State whether several modalities help one model.
 
     Args:
         draws: As `draws_of` returns them.
         method: The model.
+        inputs: Its setting `inputs`.
         metric: A name of `operating_point.MEASURES`.
 
     Returns:
@@ -53,10 +69,8 @@ def claim(
     Raises:
         DataError: If one of the four controls is absent.
     """
-    named = {
-        name.replace(f"{method}_shuffled_at_test", "shuffled_at_test"): values
-        for name, values in draws.items()
-    }
+    controls = control_runs(method, inputs)
+    named = {controls.get(name, name): values for name, values in draws.items()}
     gain = multimodal_gain(named, method, metric)
     rows: list[Row] = []
     for name, test in gain.items():
@@ -82,14 +96,14 @@ def claims(results: Path, held_out: str, folders: Sequence[Path]) -> list[tuple[
         folders: Model folders.
     """
     statements = []
+    first_seeds: dict[str, Path] = {}
+    for folder in folders:
+        first_seeds.setdefault(folder.parent.name, folder)
     for protocol, scale in SCALES.items():
         draws = draws_of(results, protocol, held_out)
-        for name in dict.fromkeys(folder.parent.name for folder in folders):
-            needed = {
-                control.replace("shuffled_at_test", f"{name}_shuffled_at_test")
-                for control in CONTROLS
-            }
-            if name in draws and needed <= set(draws):
-                sentence, rows = claim(draws, name)
+        for name, folder in first_seeds.items():
+            inputs = json.loads((folder / "settings.json").read_text())["inputs"]
+            if name in draws and set(control_runs(name, inputs)) <= set(draws):
+                sentence, rows = claim(draws, name, inputs)
                 statements.append((f"{scale}: {sentence}", rows))
     return statements

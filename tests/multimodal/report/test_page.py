@@ -1,5 +1,7 @@
 """Report of the multimodal system: one offline file, and claims with all their controls."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -13,16 +15,26 @@ from clipdr.report.page import sections
 @pytest.mark.usefixtures("checks")
 def test_claim_without_the_four_controls_is_refused(results):
     draws = claims.draws_of(results, "brset_icdr", "SYNTHETIC")
-    sentence, rows = claims.claim(draws, "multimodal")
-    named = {
-        name.replace("multimodal_shuffled", "shuffled"): values for name, values in draws.items()
-    }
+    inputs = json.loads((results / "models/multimodal/0/settings.json").read_text())["inputs"]
+    sentence, rows = claims.claim(draws, "multimodal", inputs)
+    controls = claims.control_runs("multimodal", inputs)
+    assert set(controls) <= set(draws)
+    named = {controls.get(name, name): values for name, values in draws.items()}
     helps = baselines.multimodal_gain(named)["helps"]
     assert ("do NOT show" in sentence) != helps
     assert len(rows) == 5
-    for name in ("image_only", "structured_gb", "missingness", "multimodal_shuffled_at_test"):
+    for name in controls:
+        rest = {key: value for key, value in draws.items() if key != name}
         with pytest.raises(DataError, match="needs all of"):
-            claims.claim({key: value for key, value in draws.items() if key != name}, "multimodal")
+            claims.claim(rest, "multimodal", inputs)
+
+
+def test_models_with_other_inputs_have_other_structured_controls():
+    history = claims.control_runs("multimodal", "history")
+    demo = claims.control_runs("retrieval", "demo")
+    assert history["structured_gb_history"] == demo["structured_gb_demo"] == "structured_gb"
+    assert history["missingness"] == demo["missingness"]
+    assert "multimodal_shuffled_at_test" in history
 
 
 @pytest.mark.usefixtures("checks")
