@@ -137,5 +137,5 @@ def test_warm_up_is_a_number_of_steps_or_a_share():
 def test_unknown_settings_are_named_in_the_error():
     with pytest.raises(DataError, match="lr_iamge"):
         rules("small", {"lr_iamge": 1})
-    with pytest.raises(DataError, match="known are paper, small"):
+    with pytest.raises(DataError, match="Use one of paper, small"):
         rules("large", {})

@@ -140,13 +140,13 @@ def resolve(
         DataError: If an image is in no manifest.
     """
     keys = table[["left_image", "right_image"]].to_numpy(object)
-    known: dict[str, tuple[int, str]] = {"": (-1, "")}
+    index: dict[str, tuple[int, str]] = {"": (-1, "")}
     arrays: dict[int, np.ndarray] = {}
     start = 0
     for domain in sorted({key.partition("/")[0] for key in keys.ravel() if key}):
         manifest = read_manifest(Path(data) / "manifests" / f"{domain}.csv")
         arrays[start] = open_store(Path(data) / "store" / f"{domain}.npy", manifest)
-        known |= {
+        index |= {
             image: (start + row, sha)
             for row, (image, sha) in enumerate(
                 zip(manifest["image"], manifest["sha256"], strict=True)
@@ -155,12 +155,12 @@ def resolve(
         start += len(manifest)
     for row, pair in enumerate(keys):
         for key in pair:
-            if key not in known:
+            if key not in index:
                 raise DataError(
                     f"patients table, row {row + 2}: {key} is in no manifest of {data}/manifests. "
                     "Prepare its images."
                 )
-    images = np.array([[known[key] for key in pair] for pair in keys], object)
+    images = np.array([[index[key] for key in pair] for pair in keys], object)
     return images[..., 0].astype(np.int64), arrays, images[..., 1]
 
 

@@ -1,6 +1,6 @@
 """Metrics of several 0/1 findings per patient, for any number of bootstrap resamples at once.
 
-Input: findings (N, C) 0/1, scores (N, C), and how often each row is drawn (R, N). Output: (R,) per
+Input: findings (N, C) 0/1, scores (N, C), and how often each row is sampled (R, N). Output: (R,) per
     metric; an undefined value is NaN.
 """
 
@@ -22,7 +22,7 @@ def auroc(positive: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.nda
     Args:
         positive: (N,) 0 or 1.
         score: (N,) float64.
-        weight: (R, N), how often each row is drawn.
+        weight: (R, N), how often each row is sampled.
 
     Returns:
         (R,) float64, NaN where a resample lacks positives or negatives.
@@ -36,7 +36,7 @@ def average_precision(positive: np.ndarray, score: np.ndarray, weight: np.ndarra
     Args:
         positive: (N,) 0 or 1.
         score: (N,) float64.
-        weight: (R, N), how often each row is drawn.
+        weight: (R, N), how often each row is sampled.
 
     Returns:
         (R,) float64, NaN where a resample lacks positives.
@@ -59,7 +59,7 @@ def macro(
         metric: `auroc` or `average_precision`.
         finding: (N, C) 0 or 1.
         score: (N, C) float64, finite.
-        weight: (R, N), how often each row is drawn; None: each row once, R = 1.
+        weight: (R, N), how often each row is sampled; None: each row once, R = 1.
 
     Returns:
         (R,) float64, the mean over those findings that are defined in the resample; and the number
