@@ -140,9 +140,7 @@ def fold(manifest: pd.DataFrame, protocol: str, held_out: str) -> dict[str, pd.D
         DataError: The protocol is unknown, or a split is empty.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(
-            f"protocol {protocol!r}: unknown protocol. Choose one of {', '.join(PROTOCOLS)}."
-        )
+        raise DataError(f"protocol {protocol!r} is unknown. Choose one of {', '.join(PROTOCOLS)}.")
     splits = leak_free(PROTOCOLS[protocol](manifest, held_out))
     for name, rows in splits.items():
         if rows.empty:

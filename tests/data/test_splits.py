@@ -68,7 +68,7 @@ def test_dg_tests_the_held_out_domain_only(manifest, held_out):
 
 
 def test_unknown_protocol_and_empty_split_are_refused(manifest):
-    with pytest.raises(DataError, match="'lodo': unknown protocol"):
+    with pytest.raises(DataError, match="'lodo' is unknown"):
         fold(manifest, "lodo", "APTOS")
     with pytest.raises(DataError, match="no test image"):
         fold(manifest, "dg", "DDR")

@@ -209,7 +209,7 @@ def test_study_with_leakage_stops_before_training_with_a_message(finished, tmp_p
     replaced.write_bytes(copied.read_bytes())
     shutil.rmtree(folder / "data" / "smoke" / "manifests")
     printed = snakemake(folder, *SMOKE, check=False)
-    assert "leaks: 1 pair (1 exact) between training or validation and test" in printed
+    assert "training or validation and test share 1 pair (1 exact)" in printed
     for held_out in ("SIM_APTOS", "SIM_IDRID"):
         assert not list((folder / "results").glob(f"smoke/runs/dg/*/{held_out}/0/settings.json"))
 
