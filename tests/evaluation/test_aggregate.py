@@ -116,7 +116,7 @@ def test_a_missing_domain_leaves_no_average(study):
 
 
 def test_swad_stands_in_the_headlines_place(manifest, tmp_path):
-    """A run whose weights were averaged has no source_val rows: its own rule enters the headline, and is named."""
+    """A run with averaged weights has no source_val rows: its own rule enters the headline."""
     folders = []
     for method, rule in (("erm", "source_val"), ("drgen", "swad")):
         predictions = predict(manifest, ["SIM_APTOS"], method)
@@ -153,7 +153,7 @@ def test_runs_that_cannot_be_compared_are_refused(study, manifest):
 
 
 def test_image_weighs_the_same_alone_and_in_every_pool(manifest):
-    """Pools of two sources of esdg share domains: their mean must not count a image twice, so each domain has its own draws."""
+    """Pools of two esdg sources share domains, so each domain has its own draws."""
     pool = predict(
         manifest, ["SIM_APTOS", "SIM_IDRID"], protocol="esdg", held_out="all_but_SIM_RLDR"
     )
@@ -166,7 +166,7 @@ def test_image_weighs_the_same_alone_and_in_every_pool(manifest):
 
 
 def test_averages_of_overlapping_pools_count_each_image_once(manifest):
-    """Under esdg every domain is tested once for each other source: n is that of the images, not of the tests."""
+    """Under esdg every domain is tested once per other source; n counts images, not tests."""
     frames, draws = [], {}
     for source in SIZES:
         held_out = f"all_but_{source}"

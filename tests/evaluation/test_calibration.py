@@ -1,4 +1,4 @@
-"""Calibration and referable DR against the worked oracle, scikit-learn and exact counts; what source validation fixes."""
+"""Calibration and referable DR against a worked example, scikit-learn and exact counts."""
 
 import json
 from fractions import Fraction
@@ -40,7 +40,7 @@ from clipdr.evaluation.operating_point import (
 
 @st.composite
 def tables(draw):
-    """Random grades and probabilities, in tenths at times, so that ties and edges of bins are common; at times few grades."""
+    """Random grades and probabilities, some in tenths for ties and bin edges, some of few grades."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     present = rng.choice(5, draw(st.integers(1, 5)), replace=False)
     grade = rng.choice(present, draw(st.integers(1, 60)))
@@ -75,7 +75,8 @@ def test_oracle_2():
         0.0575000,
     ]
     assert value["rps"] == 0.0951786
-    # by hand: q_4 is .05 four times (bin 1), .10, .15 and .40, each alone in its bin; one event, at .40
+    # by hand: q_4 is .05 four times (bin 1), .10, .15 and .40, each alone in its bin; one event,
+    # at .40
     assert value["ece_4"] == round((4 * 0.05 + 0.10 + 0.15 + 0.60) / 7, 7)
     assert value["bias_4"] == round((4 * 0.05 + 0.10 + 0.15 + 0.40 - 1) / 7, 7)
 
@@ -105,7 +106,7 @@ def test_calibration_equals_scikit_learn(table):
 
 
 def test_bins_are_closed_on_the_right():
-    """q on an edge belongs to the bin below it; 0 to the first bin, 1 to the last."""
+    """Q on an edge belongs to the bin below it; 0 to the first bin, 1 to the last."""
     q = np.array([0, 1 / 15, np.nextafter(1 / 15, 1), 14 / 15, 1])
     probability = np.zeros((5, 5))
     probability[:, 0], probability[:, 4] = 1 - q, q
@@ -249,7 +250,7 @@ def test_the_frozen_threshold_is_the_largest_that_is_sensitive_enough(table):
 
 
 def test_nine_of_ten_are_enough():
-    """0.9 in floating point is a little above nine tenths: 9 of 10, 18 of 20 and 27 of 30 must pass."""
+    """0.9 as a float is above nine tenths, but 9 of 10, 18 of 20 and 27 of 30 must pass."""
     for tens in (1, 2, 3, 7):
         probability = np.zeros((10 * tens, 5))
         probability[:, 4] = np.linspace(0.1, 0.9, 10 * tens)
@@ -258,7 +259,7 @@ def test_nine_of_ten_are_enough():
 
 
 def test_the_temperature_undoes_a_known_one():
-    """Grades drawn from p; the model says p at another temperature: T takes it back, within what 40,000 grades tell."""
+    """Grades are sampled from p and the model predicts p at a temperature, which T recovers."""
     rng = np.random.default_rng(0)
     probability = rng.dirichlet(np.ones(5), 40_000)
     grade = (probability.cumsum(axis=1) < rng.random((40_000, 1))).sum(axis=1)
@@ -338,7 +339,7 @@ def test_cumulative_and_events():
     assert module.EDGES[-1] == 1
 
 
-def test_after_the_temperature_each_measure_is_that_of_the_tempered_probabilities_at_their_own_threshold():
+def test_measures_after_the_temperature_use_tempered_probabilities():
     grade, probability = simulated(seed=3, sharpness=1.0)
     point = fit(grade[:200], probability[:200])
     tempered = temper(probability, point.temperature)

@@ -17,7 +17,10 @@ EDGE = {"erm": -0.05, "coop": -0.002, "clip_dr": 0.0}
 
 
 def study(methods=METHODS, seeds=(0, 1), resamples=400, undefined=()):
-    """Scores and draws of a made-up study: draws of one resample share a shift, as shared patients give; undefined: (method, metric)."""
+    """Scores and draws of a simulated study; draws of one resample share a shift.
+
+    undefined: (method, metric).
+    """
     rows, draws = [], {}
     for held_out in DOMAINS:
         shift = np.random.default_rng(len(held_out)).normal(0, 0.03, (len(MEASURES), resamples))

@@ -1,4 +1,4 @@
-"""Metrics against two worked oracles, scikit-learn and exact fractions (R9); weights against copied rows; batches and row order (R10)."""
+"""Metrics against worked examples, scikit-learn and exact fractions; weights and row order."""
 
 import warnings
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Retrieval scores against brute force: every tie-breaking enumerated, every re-pairing counted by hand."""
+"""Retrieval scores against brute force over all tie-breakings and re-pairings."""
 
 import itertools
 
@@ -15,7 +15,7 @@ def matrix(seed, count=5, levels=3):
 
 
 def orders(values):
-    """Every ranking of the items, best first, that agrees with their scores: all ways to break the ties, each equally likely."""
+    """Every ranking of the items that agrees with their scores: all ways to break the ties."""
     groups = [
         [item for item in range(len(values)) if values[item] == level]
         for level in sorted(set(values), reverse=True)

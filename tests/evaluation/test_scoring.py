@@ -42,7 +42,10 @@ def test_scores_of_a_dg_run(manifest):
         .T.to_dict("list")
     )
     assert facts == {
-        "SIM_APTOS": [120, 60, "patient"], "pooled": [180, 130, "image"], "SIM_IDRID": [80, 80, "image"], "SIM_RLDR": [100, 50, "patient"],
+        "SIM_APTOS": [120, 60, "patient"],
+        "pooled": [180, 130, "image"],
+        "SIM_IDRID": [80, 80, "image"],
+        "SIM_RLDR": [100, 50, "patient"],
     }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def test_row_order_and_blocks_do_not_matter(manifest, monkeypatch):
 
 
 def test_methods_share_their_draws(manifest):
-    """The same prediction under two method names has the same draws; a paired difference is then a subtraction."""
+    """The same prediction under two method names has the same draws."""
     predictions = predict(manifest, ["SIM_IDRID"])
     a, b = (
         score(predictions.assign(method=name, seed=np.int32(seed)), manifest, 20).draws

@@ -1,4 +1,4 @@
-"""Resamples of patients, intervals, paired tests, DeLong; whether intervals cover the truth and the paired test is honest (R11)."""
+"""Resamples of patients, intervals, paired tests and DeLong; coverage and size by simulation."""
 
 import math
 import runpy
@@ -140,7 +140,7 @@ def test_undefined_draws_of_a_pair():
 
 
 def test_holm_by_hand():
-    """Holm (1979): the smallest of m is multiplied by m, the next by m - 1, and no p overtakes a smaller one."""
+    """Holm (1979): the smallest of m times m, the next times m - 1, in ascending order."""
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02, 0.9]), [0.03, np.nan, 0.04, 0.9])
     assert holm([0.7, 0.8]).tolist() == [1, 1]
@@ -150,7 +150,7 @@ def test_holm_by_hand():
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0.001, 1), min_size=1, max_size=8))
 def test_holm_is_the_closed_test_of_bonferroni(p):
-    """Independent definition: a hypothesis' adjusted p is the largest Bonferroni p of all sets of hypotheses that hold it."""
+    """Independent definition: the largest Bonferroni p of all sets that contain the hypothesis."""
     sets = [subset for size in range(1, len(p) + 1) for subset in combinations(range(len(p)), size)]
     closed = [
         max(min(1, len(s) * min(p[i] for i in s)) for s in sets if one in s)
@@ -160,7 +160,7 @@ def test_holm_is_the_closed_test_of_bonferroni(p):
 
 
 def placements(event, scores):
-    """DeLong (1988) as printed: AUCs and their covariance by placement values, in a double loop over events and non-events."""
+    """DeLong (1988) as printed: AUCs and covariance by placement values in a double loop."""
     x, y = scores[:, event], scores[:, ~event]
     m, n = x.shape[1], y.shape[1]
     v10, v01 = np.zeros((2, m)), np.zeros((2, n))

@@ -1,4 +1,4 @@
-"""Seven images with grades and probabilities whose metrics were worked out by hand: oracle 2 of the tests of metrics and calibration."""
+"""Seven images with grades and probabilities whose metrics are worked out by hand."""
 
 import numpy as np
 
