@@ -9,6 +9,7 @@ import torch
 from clipdr import DataError
 from clipdr.multimodal.data import splits, structured_data
 from clipdr.multimodal.data.loader import EyeDataset
+from clipdr.multimodal.data.narrative import Statements
 from clipdr.multimodal.data.sentences import WORDINGS, sentence
 from clipdr.multimodal.data.tokenizer import PretrainedTokenizer, Tokenizer, WordTokenizer
 from clipdr.multimodal.fusion import Multimodal
@@ -72,7 +73,7 @@ def build_tokenizer(setting: Settings, train: EyeDataset) -> Tokenizer:
     """
     if setting.text_tower != "small":
         return PretrainedTokenizer(text_folder(setting.text_tower))
-    distinct = list(dict.fromkeys([*train.statements, *(train.history or [])]))
+    distinct: list[Statements] = list(dict.fromkeys([*train.statements, *(train.history or [])]))
     return WordTokenizer.learn(
         sentence(name, values, wording)
         for statements in distinct

@@ -40,7 +40,8 @@ def predict(
         {scale: (N, 5) float32 logits}.
     """
     model.eval()
-    found, start = {name: [] for name in SCALES}, 0
+    outputs: dict[str, list[torch.Tensor]] = {name: [] for name in SCALES}
+    start = 0
     for batch in eyes.chunks():
         batch, size = batch.to(device), len(batch.image)
         present = {name: torch.zeros(size, dtype=torch.bool, device=device) for name in without}
@@ -52,8 +53,8 @@ def predict(
         summary, _ = model.join(model.encode_image(batch.image), text, batch.history, row, present)
         for name, logits in model.grades(summary).items():
             five = log_probability(logits) if model.setting.ordinal else logits
-            found[name].append(five.float().cpu())
-    return {name: torch.cat(logits).numpy() for name, logits in found.items()}
+            outputs[name].append(five.float().cpu())
+    return {name: torch.cat(logits).numpy() for name, logits in outputs.items()}
 
 
 @torch.no_grad()

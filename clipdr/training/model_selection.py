@@ -66,14 +66,14 @@ def curve(
     Returns:
         History, one row per evaluation.
     """
-    place, settings = resolve_device(device), with_method_rules(settings, method)
+    torch_device, settings = resolve_device(device), with_method_rules(settings, method)
     manifest = read_manifests(manifests)
     splits = fold(manifest, "dg", left_out)
     splits = {"train": splits["train"], "val": splits["test"]}
     torch.manual_seed(seed)
-    model, rows = build(settings, method, data, manifest, splits, place)
+    model, rows = build(settings, method, data, manifest, splits, torch_device)
     training = Training(**settings["training"])
-    return fit(model, rows["train"], rows["val"], training, seed=seed, device=place).history
+    return fit(model, rows["train"], rows["val"], training, seed=seed, device=torch_device).history
 
 
 def leave_one_out(history: pd.DataFrame, inner: Mapping[str, pd.DataFrame]) -> int | None:
@@ -147,12 +147,12 @@ def select(
     Raises:
         DataError: If no evaluation can be chosen or the weights do not fit the method.
     """
-    folder, place = Path(folder), resolve_device(device)
+    folder, torch_device = Path(folder), resolve_device(device)
     settings = json.loads((folder / "settings.json").read_text())
     key = {name: settings.pop(name) for name in ("protocol", "method", "held_out", "seed")}
     manifest = read_manifests(manifests)
     splits = fold(manifest, key["protocol"], key["held_out"])
-    model, rows = build(settings, key["method"], data, manifest, splits, place)
+    model, rows = build(settings, key["method"], data, manifest, splits, torch_device)
     # a method creates state for its sources before its weights can be loaded
     model.begin(source_of(rows["train"], rows["val"], Training(**settings["training"])))
     checkpoints = by_step(load_file(folder / "checkpoints.safetensors"))
@@ -162,13 +162,13 @@ def select(
         curves = {name: pd.read_csv(path) for name, path in inner.items()}
         chosen["loso"] = leave_one_out(history, curves)
     if "oracle" in rules:
-        chosen["oracle"] = oracle(model, rows["test"], checkpoints, place)
+        chosen["oracle"] = oracle(model, rows["test"], checkpoints, torch_device)
     tables = []
     for rule, step in chosen.items():
         only = folder / "model.safetensors"
         restore(model, checkpoints[step] if step is not None else load_file(only))
         for split in ("val", "test"):
-            logits = predict(model, rows[split], place)
+            logits = predict(model, rows[split], torch_device)
             tables.append(table(key, rule, split, splits[split], logits, model.scale))
     write_text(folder / "selected.json", json.dumps(chosen, indent=1) + "\n")
     with replacing(folder / "selected.parquet") as path:

@@ -91,7 +91,7 @@ def train(
         DataError: If the settings do not fit the method, the test set overlaps with the
             pre-training data, the loss is not finite, or no checkpoint can be selected.
     """
-    began, folder, device_ = time.monotonic(), Path(folder), resolve_device(device)
+    began, folder, torch_device = time.monotonic(), Path(folder), resolve_device(device)
     manifests = list(manifests)
     settings = with_method_rules(settings, method)
     manifest = read_manifests(manifests)
@@ -100,7 +100,7 @@ def train(
     key = {"protocol": protocol, "method": method, "held_out": held_out, "seed": seed}
     job = Job(settings, key, {str(path): digest(path) for path in manifests})
     torch.manual_seed(seed)
-    model, rows = build(settings, method, data, manifest, splits, device_)
+    model, rows = build(settings, method, data, manifest, splits, torch_device)
     training = Training(**settings["training"])
     result = fit(
         model,
@@ -111,11 +111,11 @@ def train(
         resume=folder / "resume.pt",
         digest=run_identity(job, rows["train"].arrays, keep),
         keep=keep,
-        device=device_,
+        device=torch_device,
     )
-    tables = predict_splits(model, rows, splits, result, key, device_)
+    tables = predict_splits(model, rows, splits, result, key, torch_device)
     write_weights(folder, job, result, keep)
-    facts = describe_run(model, job.inputs, device_, began)
+    facts = describe_run(model, job.inputs, torch_device, began)
     facts |= {"degenerate": model.degenerate(source_of(rows["train"], rows["val"], training))}
     with replacing(folder / "predictions.parquet") as path:
         tables.to_parquet(path, index=False)
