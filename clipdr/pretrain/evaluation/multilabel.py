@@ -1,7 +1,7 @@
 """Metrics of several 0/1 findings per patient, for any number of bootstrap resamples at once.
 
-Input: findings (N, C) 0/1, scores (N, C), and how often each row is sampled (R, N). Output: (R,) per
-    metric; an undefined value is NaN.
+Input: findings (N, C) 0/1, scores (N, C), and how often each row is sampled (R, N). Output: (R,)
+per metric; an undefined value is NaN.
 """
 
 from __future__ import annotations
