@@ -40,7 +40,7 @@ from clipdr.evaluation.operating_point import (
 
 @st.composite
 def tables(draw):
-    """Random grades and probabilities, some in tenths for ties and bin edges, some of few grades."""
+    """Random grades and probabilities, some in tenths for ties and edges, some of few grades."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     present = rng.choice(5, draw(st.integers(1, 5)), replace=False)
     grade = rng.choice(present, draw(st.integers(1, 60)))
