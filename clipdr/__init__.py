@@ -1,4 +1,4 @@
-"""clipdr: CLIP-style grading of diabetic retinopathy, from fundus photographs to the tables of a paper."""
+"""CLIP-style grading of diabetic retinopathy, from fundus images to the tables of a paper."""
 
 __version__ = "0.1.0"
 
@@ -8,4 +8,8 @@ REFERABLE = 2  # referable DR: grade >= 2
 
 
 class DataError(ValueError):
-    """Bad input: the message is one line that says what is wrong, where, and what to do. The command line prints it and exits with 2."""
+    """Bad input.
+
+    The message is one line that states what is wrong, where, and what to do. The command line
+    prints it and exits with status 2.
+    """

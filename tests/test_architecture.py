@@ -1,4 +1,4 @@
-"""The arrows between the rooms of the package: who may import whom, no circles, light modules, one importer of mlflow."""
+"""Who may import whom: rooms, circles, light modules, libraries with one room."""
 
 import ast
 import subprocess

@@ -261,7 +261,8 @@ def gate(
     manifest = read_manifests(
         [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     )
-    report = leakage.check(leakage.read_pairs(results / "leaks.csv"), fold(manifest, protocol, held_out))
+    pairs = leakage.read_pairs(results / "leaks.csv")
+    report = leakage.check(pairs, fold(manifest, protocol, held_out))
     if not allow_leaks:
         leakage.refuse(report, f"{protocol}/{held_out}", results / "leaks.csv")
     name = f"gate/{protocol}/{held_out}.json"

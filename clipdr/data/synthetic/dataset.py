@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -89,19 +89,14 @@ def lesion_mask(image: str, size: int, seed: int) -> np.ndarray:
     Raises:
         DataError: The path is not one of a synthetic image.
     """
-    parts = PurePosixPath(image).parts
-    match = (
-        re.fullmatch(r"p(\d+)_(left|right)\.\w+", parts[-1])
-        if len(parts) == 3 and parts[1] in FOLDERS
-        else None
-    )
-    if match is None:
+    match = re.fullmatch(r"([^/]+)/([^/]+)/p(\d+)_(left|right)\.\w+", image)
+    if match is None or match[2] not in FOLDERS:
         raise DataError(
             f"{image!r}: not the path of a synthetic image. "
             "Give a path such as SIM_IDRID/pdr/p0001_left.jpg."
         )
-    grade = FOLDERS.index(parts[1])
-    return render(eye(parts[0], int(match[1]), match[2], grade, seed), size)[1]
+    domain, folder, number, side = match.groups()
+    return render(eye(domain, int(number), side, FOLDERS.index(folder), seed), size)[1]
 
 
 def encode(image: np.ndarray, suffix: str, quality: int) -> bytes:
