@@ -21,7 +21,7 @@ def start() -> str:
     """Start a fork server that ends with this process.
 
     Returns:
-        Path of its socket. Nobody listens there before the server has imported its libraries.
+        Path of its socket. It answers once the server has imported its libraries.
     """
     address = Path(tempfile.mkdtemp(prefix="clipdr-")) / "socket"  # only this user can enter it
     subprocess.Popen(
