@@ -86,11 +86,11 @@ def test_average_over_seeds_and_domains(study):
     cell = cells.loc[("clip_dr", "average", "auc")]
     assert cell["mean"] == pytest.approx(np.mean(by_seed), abs=1e-15)
     assert cell["se"] == pytest.approx(abs(by_seed[0] - by_seed[1]) / 2, abs=1e-15)
-    drawn = np.mean(
+    resampled = np.mean(
         [draws["dg", "clip_dr", h, s][f"source_val/{h}"][0] for h in SIZES for s in (0, 1)], axis=0
     )
     assert (cell["low"], cell["high"]) == pytest.approx(
-        np.percentile(drawn, [2.5, 97.5]), abs=1e-12
+        np.percentile(resampled, [2.5, 97.5]), abs=1e-12
     )
     assert (cell["unit"], cell["n"], cell["clusters"], cell["n_domains"]) == ("mixed", 300, 190, 3)
 

@@ -28,11 +28,11 @@ def study(methods=METHODS, seeds=(0, 1), resamples=400, undefined=()):
             for seed in seeds:
                 rng = np.random.default_rng((seed, METHODS.index(method), len(held_out)))
                 value = 0.7 + EDGE[method] + 0.001 * rng.normal(size=len(MEASURES))
-                drawn = value[:, None] + shift + rng.normal(0, 0.005, shift.shape)
+                resampled = value[:, None] + shift + rng.normal(0, 0.005, shift.shape)
                 for place, metric in enumerate(MEASURES):
                     if (method, metric) in undefined:
-                        value[place], drawn[place] = np.nan, np.nan
-                draws["dg", method, held_out, seed] = {f"source_val/{held_out}": drawn}
+                        value[place], resampled[place] = np.nan, np.nan
+                draws["dg", method, held_out, seed] = {f"source_val/{held_out}": resampled}
                 run = {
                     "protocol": "dg",
                     "method": method,

@@ -13,7 +13,7 @@ from clipdr import DataError
 from clipdr.evaluation import metrics
 from clipdr.evaluation.metrics import METRICS, confusion, reference
 
-# Oracle 1: grades of the RLDR files (rows) and EyePACS (columns) of the same 1593 photographs.
+# Oracle 1: grades of the RLDR files (rows) and EyePACS (columns) of the same 1593 images.
 ORACLE_1 = np.array(
     [
         [33, 43, 86, 2, 2],
