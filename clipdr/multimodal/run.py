@@ -19,7 +19,7 @@ from clipdr import DataError
 from clipdr.artifacts import receipts
 from clipdr.artifacts.files import as_json, digest, replacing, write_text
 from clipdr.multimodal.assembly import assemble
-from clipdr.multimodal.data import narrative, packing, splits
+from clipdr.multimodal.data import eye_table, narrative, splits
 from clipdr.multimodal.data.tokenizer import tokenize
 from clipdr.multimodal.loop import CHOICES, fit
 from clipdr.multimodal.settings import Settings
@@ -74,7 +74,7 @@ def train(
     """
     began, folder, torch_device = time.monotonic(), Path(folder), resolve_device(device)
     inputs = input_digests(data, name)
-    eyes, store = packing.open_pack(data, name)
+    eyes, store = eye_table.open_pack(data, name)
     model, datasets, constants = assemble(eyes, store, setting, seed)
     resume = folder / "resume.pt"
     result = fit(model, datasets, seed, resume, run_identity(setting, seed, inputs), torch_device)
@@ -140,7 +140,7 @@ def load(
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: not a trained model ({error}). Train it first.") from None
     fields = {key: value for key, value in stored.items() if key in Settings.model_fields}
-    eyes, store = packing.open_pack(data, stored["name"])
+    eyes, store = eye_table.open_pack(data, stored["name"])
     model, datasets, _ = assemble(eyes, store, Settings(**fields), stored["seed"])
     table = pd.concat([dataset.eyes for dataset in datasets.values()])
     if splits.manifest_digest(table) != stored["split_sha256"]:

@@ -180,12 +180,11 @@ def make_settings(changes: Mapping[str, Any], preset: str = "small") -> Settings
             the key.
     """
     if preset not in PRESETS:
-        raise DataError(f"preset {preset!r}: is unknown. Choose {', '.join(PRESETS)}.")
+        raise DataError(f"preset {preset!r} is unknown. Choose {', '.join(PRESETS)}.")
     try:
         return Settings(**{**PRESETS[preset], **changes})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise DataError(
-            f"settings: {key}: {first['msg']}. Correct this value of the settings."
-        ) from None
+        where = "".join(f"{key}: " for key in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise DataError(f"multimodal settings: {where}{reason}.") from None

@@ -4,7 +4,7 @@ import numpy as np
 
 from clipdr.multimodal import losses
 from clipdr.multimodal.assembly import assemble
-from clipdr.multimodal.data import packing, splits, synthetic_eyes
+from clipdr.multimodal.data import eye_table, packing, splits, synthetic_eyes
 from clipdr.multimodal.settings import make_settings
 
 TINY = {
@@ -45,7 +45,7 @@ def pack(folder):
 
 def built(packed, seed=0, **changes):
     """Model and datasets of the packed table under tiny settings with some changes."""
-    eyes, store = packing.open_pack(packed, "tiny")
+    eyes, store = eye_table.open_pack(packed, "tiny")
     return assemble(eyes, store, make_settings(TINY | changes), seed)[:2]
 
 

@@ -26,18 +26,19 @@ if MULTIMODAL:
             table=f"{MM_DATA}/{MM_NAME}.csv",
             store=f"{MM_DATA}/{MM_NAME}.npy",
             rejected=f"{MM_DATA}/{MM_NAME}_rejected.csv",
+            receipt=f"{MM_DATA}/receipts/{MM_NAME}.json",
         log:
             f"{MM_RESULTS}/logs/prepare.log",
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: 4
         params:
             name=MM_NAME,
             data=lambda wildcards: MM_DATA,
             options=MULTIMODAL["prepare"],
         shell:
             "python -m clipdr multimodal prepare {params.name} {params.options} --data"
-            " {params.data:q} > {log} 2>&1"
+            " {params.data:q} --processes {threads} > {log} 2>&1"
 
     rule mm_train:
         input:

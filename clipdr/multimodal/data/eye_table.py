@@ -189,3 +189,32 @@ def read(path: str | Path) -> pd.DataFrame:
             f"{path}: is no eye table ({error}). Run `clipdr multimodal prepare`."
         ) from None
     return check_table(eyes.astype(dict.fromkeys(RANGES, "float64")), path)
+
+
+def open_pack(data: Path | str, name: str) -> tuple[pd.DataFrame, np.memmap]:
+    """Open a packed eye table.
+
+    Args:
+        data: Folder of packed eye tables.
+        name: Name of the table.
+
+    Returns:
+        The eye table, and its images (N, S, S, 3) uint8, memory-mapped.
+
+    Raises:
+        DataError: If a file is missing or they do not belong together.
+    """
+    path = Path(data) / f"{name}.npy"
+    eyes = read(path.with_suffix(".csv"))
+    try:
+        store = np.lib.format.open_memmap(path, mode="c")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: no packed images ({error}). Run `clipdr multimodal prepare`."
+        ) from None
+    packed = store.dtype == np.uint8 and store.ndim == 4
+    if not packed or eyes["row"].min() < 0 or eyes["row"].max() >= len(store):
+        raise DataError(
+            f"{path}: does not belong to {name}.csv. Run `clipdr multimodal prepare` again."
+        )
+    return eyes, store

@@ -19,7 +19,6 @@ from clipdr import DataError
 from clipdr.artifacts import receipts
 from clipdr.artifacts.files import replacing, write_text
 from clipdr.data.preprocessing.image_array import ImageArrayWriter, map_in_processes
-from clipdr.multimodal.data import eye_table
 from clipdr.multimodal.data.planted_faults import FAULTS
 from clipdr.multimodal.data.synthetic_eyes import synthetic
 
@@ -204,32 +203,3 @@ def pack_synthetic(
     eyes = pd.concat(tables, ignore_index=True)
     eyes = FAULTS[fault](eyes, np.random.default_rng(seed)) if fault else eyes
     return pack(eyes, synthetic_images(domains, patients, seed, size, processes), data, name)
-
-
-def open_pack(data: Path | str, name: str) -> tuple[pd.DataFrame, np.memmap]:
-    """Open a packed eye table.
-
-    Args:
-        data: Folder of packed eye tables.
-        name: Name of the table.
-
-    Returns:
-        The eye table, and its images (N, S, S, 3) uint8, memory-mapped.
-
-    Raises:
-        DataError: If a file is missing or they do not belong together.
-    """
-    path = Path(data) / f"{name}.npy"
-    eyes = eye_table.read(path.with_suffix(".csv"))
-    try:
-        store = np.lib.format.open_memmap(path, mode="c")
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: no packed images ({error}). Run `clipdr multimodal prepare`."
-        ) from None
-    packed = store.dtype == np.uint8 and store.ndim == 4
-    if not packed or eyes["row"].min() < 0 or eyes["row"].max() >= len(store):
-        raise DataError(
-            f"{path}: does not belong to {name}.csv. Run `clipdr multimodal prepare` again."
-        )
-    return eyes, store

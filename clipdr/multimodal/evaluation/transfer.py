@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from clipdr.artifacts.files import as_csv, write_text
-from clipdr.multimodal.data import packing, structured_data
+from clipdr.multimodal.data import eye_table, structured_data
 from clipdr.multimodal.data.loader import EyeDataset
 from clipdr.multimodal.evaluation import leaky_protocol, retrieval
 from clipdr.multimodal.prediction import embed
@@ -49,7 +49,7 @@ def transfer(
     """
     model, datasets, stored, torch_device = load(folder, data, "retrieval", device)
     leaky_protocol.refuse_leaky(model, "transfer")
-    eyes, store = packing.open_pack(data, other)
+    eyes, store = eye_table.open_pack(data, other)
     eyes = eyes[eyes["split"] == "test"] if (eyes["split"] == "test").any() else eyes
     grey = np.array([near_grey(store[row]) for row in eyes["row"]])
     write_text(Path(folder) / f"grey_{other}.csv", as_csv({"image": eyes["image"][grey]}))

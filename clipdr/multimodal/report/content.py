@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from clipdr.multimodal.data import packing
+from clipdr.multimodal.data import eye_table
 from clipdr.multimodal.report.claims import SCALES, claims
 from clipdr.multimodal.report.figures import curve_figure, recall_figure
 from clipdr.multimodal.report.tables import (
@@ -113,7 +113,7 @@ def examples(folders: Sequence[Path], data: Path, with_images: bool) -> list[dic
         if path.is_file():
             queries = json.loads(path.read_text())
             name = json.loads((folder / "settings.json").read_text())["name"]
-            store = packing.open_pack(data, name)[1] if with_images else None
+            store = eye_table.open_pack(data, name)[1] if with_images else None
             for item in (item for query in queries for item in query["items"]):
                 item["source"] = (
                     "" if store is None else html.thumbnail_uri(store[item["row"]], THUMBNAIL)

@@ -12,7 +12,7 @@ from clipdr.artifacts import receipts
 from clipdr.data.preprocessing import fundus
 from clipdr.data.preprocessing.prepare import prepare_image
 from clipdr.data.synthetic import patients, renderer
-from clipdr.multimodal.data import packing
+from clipdr.multimodal.data import eye_table, packing
 from clipdr.multimodal.data.synthetic_eyes import synthetic
 
 DOMAIN, SIDE = "SIM_DEEPDR", 48
@@ -77,7 +77,7 @@ def test_array_of_files_equals_the_stacked_images(eyes, folder, tmp_path, proces
     assert rejected[1]["reason"] == "no such file"
     written = pd.read_csv(tmp_path / "files_rejected.csv")
     assert written.to_dict("records") == rejected
-    opened, store = packing.open_pack(tmp_path, "files")
+    opened, store = eye_table.open_pack(tmp_path, "files")
     assert len(opened) == len(store) == len(names)
 
 
