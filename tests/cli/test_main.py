@@ -74,7 +74,7 @@ def test_every_command_has_a_help(command):
         (["multimodal", "ceilings"], ["multimodal", "upper-bounds"]),
     ],
 )
-def test_an_old_name_works_and_is_hidden(old, new):
+def test_old_command_name_works_and_is_hidden(old, new):
     texts = [re.sub(r"Usage: .*", "", help_of(*command)) for command in (old, new)]
     assert texts[0] == texts[1]
     listed = re.findall(r"^│ ([\w-]+) ", help_of(*new[:-1]), re.M)

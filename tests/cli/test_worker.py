@@ -43,7 +43,7 @@ def command(arguments, address, folder, **options):
     )
 
 
-def test_a_command_in_the_server_prints_and_ends_as_outside(address, tmp_path):
+def test_command_in_the_server_prints_and_ends_as_outside(address, tmp_path):
     """Help and wrong input: same output, same status, same stream."""
     for arguments in (
         ["train", "--help"],
@@ -65,7 +65,7 @@ def write_for_a_while(descriptor):
         time.sleep(0.1)
 
 
-def test_the_child_ends_with_its_client(address, tmp_path):
+def test_child_ends_with_its_client(address, tmp_path):
     """A command waits at a pipe. When its client is killed, the pipe loses its reader."""
     pipe = tmp_path / "data" / "manifests" / "SIM_APTOS.csv"
     pipe.parent.mkdir(parents=True)
@@ -83,7 +83,7 @@ def test_the_child_ends_with_its_client(address, tmp_path):
     os.close(writer)
 
 
-def test_the_client_answers_only_for_its_commands_and_a_live_server(address, monkeypatch):
+def test_client_answers_only_for_its_commands_and_live_server(address, monkeypatch):
     monkeypatch.setenv(worker_client.ADDRESS, address)
     assert worker_client.ask(["train", "--help"]) == 0
     assert worker_client.ask(["train", "--no-such-option"]) == 2
@@ -93,7 +93,7 @@ def test_the_client_answers_only_for_its_commands_and_a_live_server(address, mon
     assert worker_client.ask(["train", "--help"]) is None
 
 
-def test_the_server_ends_with_the_process_that_started_it(tmp_path):
+def test_server_ends_with_the_process_that_started_it(tmp_path):
     """Neither a process nor a folder is left when the workflow was killed."""
     code = (
         "import time; from clipdr.cli import worker_client; "

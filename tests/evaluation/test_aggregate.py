@@ -104,7 +104,7 @@ def test_average_uses_the_seeds_that_have_all_domains(study):
     assert cells["low"].isna().all()
 
 
-def test_a_missing_domain_leaves_no_average(study):
+def test_missing_domain_leaves_no_average(study):
     scores = collect([folder for folder in study if folder.parts[-3:-1] != ("erm", "SIM_RLDR")])
     cells = average(scores)
     assert "average" not in set(cells.loc[cells["method"] == "erm", "held_out"])
@@ -115,7 +115,7 @@ def test_a_missing_domain_leaves_no_average(study):
     )
 
 
-def test_swad_stands_in_the_headlines_place(manifest, tmp_path):
+def test_headline_of_a_swad_run_is_its_own_rule(manifest, tmp_path):
     """A run with averaged weights has no source_val rows: its own rule enters the headline."""
     folders = []
     for method, rule in (("erm", "source_val"), ("drgen", "swad")):

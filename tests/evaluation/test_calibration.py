@@ -57,14 +57,14 @@ def simulated(n=400, seed=0, sharpness=3.0):
     return grade, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def test_names():
+def test_measures_have_unique_names_in_order():
     assert len(MEASURES) == len(set(MEASURES)) == 61
     assert list(clinical(fit(GRADE, PROBABILITY), GRADE, PROBABILITY)) == list(MEASURES[11:])
     assert tuple(calibration(GRADE, PROBABILITY)) == CALIBRATION
     assert tuple(referable(GRADE, PROBABILITY, 0.5)) == REFERABLES
 
 
-def test_oracle_2():
+def test_calibration_of_seven_images_equals_values_by_hand():
     value = {
         name: round(float(number[0]), 7) for name, number in calibration(GRADE, PROBABILITY).items()
     }
@@ -182,7 +182,7 @@ def test_order_of_rows_and_batches_do_not_matter_to_the_last_bit(batch):
         np.testing.assert_array_equal(whole[name], mixed[name], err_msg=name)
 
 
-def test_sums_are_those_of_fractions():
+def test_sums_equal_those_of_exact_fractions():
     """A plain product of the same numbers differs in its last bits, and with the order of rows."""
     rng = np.random.default_rng(0)
     values, weight = rng.uniform(-1, 1, (300, 4)), rng.integers(0, 5, (3, 300)).astype(np.uint16)
@@ -211,7 +211,7 @@ def test_no_image_is_undefined():
         assert np.isnan(value).tolist() == [True, True]
 
 
-def test_a_point_without_validation_images_leaves_what_needs_it_undefined():
+def test_operating_point_without_validation_images_is_undefined():
     point = fit(np.array([], int), np.empty((0, 5)))
     assert np.isnan([point.temperature, point.threshold, point.threshold_t]).all()
     assert (
@@ -226,7 +226,7 @@ def test_a_point_without_validation_images_leaves_what_needs_it_undefined():
     json.dumps(document({"last": point}), allow_nan=False)
 
 
-def test_validation_without_a_referable_image_has_a_temperature_and_no_threshold():
+def test_operating_point_without_referable_images_has_no_threshold():
     few = GRADE < 2
     point = fit(GRADE[few], PROBABILITY[few])
     assert point.temperature > 0
@@ -236,7 +236,7 @@ def test_validation_without_a_referable_image_has_a_temperature_and_no_threshold
 
 @settings(max_examples=200, deadline=None)
 @given(tables())
-def test_the_frozen_threshold_is_the_largest_that_is_sensitive_enough(table):
+def test_frozen_threshold_is_the_largest_that_is_sensitive_enough(table):
     """By trying every score; the next larger score misses more than a tenth."""
     grade, probability = table
     assume((grade >= 2).any())
@@ -249,7 +249,7 @@ def test_the_frozen_threshold_is_the_largest_that_is_sensitive_enough(table):
     assert referable(grade, probability, threshold)["sensitivity"][0] >= 0.9 - 1e-12
 
 
-def test_nine_of_ten_are_enough():
+def test_frozen_threshold_with_nine_of_ten_detected_is_accepted():
     """0.9 as a float is above nine tenths, but 9 of 10, 18 of 20 and 27 of 30 must pass."""
     for tens in (1, 2, 3, 7):
         probability = np.zeros((10 * tens, 5))
@@ -258,7 +258,7 @@ def test_nine_of_ten_are_enough():
         assert frozen_threshold(np.full(10 * tens, 3), probability) == probability[tens, 4]
 
 
-def test_the_temperature_undoes_a_known_one():
+def test_temperature_recovers_a_known_one():
     """Grades are sampled from p and the model predicts p at a temperature, which T recovers."""
     rng = np.random.default_rng(0)
     probability = rng.dirichlet(np.ones(5), 40_000)
@@ -271,7 +271,7 @@ def test_the_temperature_undoes_a_known_one():
 
 @settings(max_examples=60, deadline=None)
 @given(tables())
-def test_no_temperature_of_the_range_is_better(table):
+def test_temperature_has_the_least_loss_of_the_range(table):
     grade, probability = table
     best = temperature(grade, probability)
     assert 0.05 <= best <= 20
@@ -284,14 +284,14 @@ def test_no_temperature_of_the_range_is_better(table):
     assert loss(best) <= tried + 1e-9 * max(1, abs(tried))
 
 
-def test_ends_of_the_range():
+def test_temperature_of_extreme_predictions_is_an_end_of_the_range():
     certain = np.eye(5)[GRADE] * 0.9 + 0.02
     assert temperature(GRADE, certain) == 0.05
     assert temperature(GRADE, np.roll(certain, 1, axis=1)) == 20
     assert temperature(GRADE, np.full((7, 5), 0.2)) == 1
 
 
-def test_tempering():
+def test_tempering_equals_softmax_of_scaled_logits():
     np.testing.assert_allclose(temper(PROBABILITY, 1), PROBABILITY, atol=1e-15)
     np.testing.assert_allclose(
         temper(PROBABILITY, 0.5),
@@ -332,7 +332,7 @@ def test_points_are_fixed_on_validation_alone():
     assert points(noise) == found
 
 
-def test_cumulative_and_events():
+def test_cumulative_probabilities_and_events_equal_values_by_hand():
     np.testing.assert_allclose(cumulative(PROBABILITY)[1], [0.65, 0.35, 0.10, 0.05])
     assert exceeds([0, 2, 4]).tolist() == [[False] * 4, [True, True, False, False], [True] * 4]
     assert (cumulative(np.full((1, 5), 0.2 + 1e-12)) <= 1).all()

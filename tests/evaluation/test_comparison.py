@@ -62,7 +62,7 @@ def made():
     return scores, draws, compare(scores, draws, "clip_dr")
 
 
-def test_columns_and_rows(made):
+def test_comparison_has_the_expected_columns_and_rows(made):
     table = made[2]
     assert list(table.columns) == COMPARISONS
     assert set(table["method"]) == {"erm", "coop"}
@@ -74,7 +74,7 @@ def test_columns_and_rows(made):
     assert set(table["n_seeds"]) == set(table["n_seeds_reference"]) == {2}
 
 
-def test_a_difference_is_that_of_two_cells_of_the_tables(made):
+def test_difference_is_that_of_two_cells_of_the_tables(made):
     scores, draws, table = made
     cells = average(scores, draws).set_index(["held_out", "method", "metric"])["mean"]
     for row in table.itertuples():
@@ -84,7 +84,7 @@ def test_a_difference_is_that_of_two_cells_of_the_tables(made):
         assert row.difference == pytest.approx(expected, abs=1e-15)
 
 
-def test_interval_and_p_come_from_the_shared_draws_averaged_over_seeds_and_domains(made):
+def test_interval_and_p_come_from_averages_of_shared_draws(made):
     _, draws, table = made
     table = table.set_index(["held_out", "method", "metric"])
     place = MEASURES.index("qwk")

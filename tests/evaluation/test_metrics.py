@@ -82,7 +82,7 @@ def exact(grade, probability):
     }
 
 
-def test_names_and_order():
+def test_metrics_have_their_names_in_order():
     assert list(METRICS) == [
         "auc",
         "accuracy",
@@ -94,7 +94,7 @@ def test_names_and_order():
     ]
 
 
-def test_oracle_1():
+def test_metrics_of_a_confusion_matrix_equal_known_values():
     grade, probability = from_matrix(ORACLE_1)
     assert len(grade) == 1593
     assert (confusion(grade, probability)[0] == ORACLE_1).all()
@@ -102,7 +102,7 @@ def test_oracle_1():
     assert {name: round(METRICS[name](grade, probability)[0], 7) for name in printed} == printed
 
 
-def test_oracle_2():
+def test_metrics_of_seven_images_equal_values_by_hand():
     value = {name: metric(GRADE, PROBABILITY)[0] for name, metric in METRICS.items()}
     assert value["auc"] == pytest.approx(0.80625, abs=1e-15)
     assert value["accuracy"] == pytest.approx(3 / 7, abs=1e-15)
@@ -117,7 +117,7 @@ def test_oracle_2():
 
 @settings(max_examples=500, deadline=None)
 @given(tables())
-def test_equals_exact_fractions_and_scikit_learn(table):
+def test_metrics_equal_exact_fractions_and_scikit_learn(table):
     grade, probability = table
     truth = {"auc": exact_auc(grade, probability), **exact(grade, probability)}
     for name, metric in METRICS.items():
@@ -162,7 +162,7 @@ def test_no_image_is_undefined():
         assert np.isnan(metric(GRADE, PROBABILITY, np.zeros((2, 7), np.uint16))).all(), name
 
 
-def test_undefined_in_the_resample_that_lacks_a_grade_only():
+def test_metric_is_undefined_only_in_resamples_that_lack_a_grade():
     weight = np.ones((3, 7), np.uint16)
     weight[1, 4] = 0  # the only image of grade 4, and the only one predicted so
     assert np.isnan(METRICS["auc"](GRADE, PROBABILITY, weight)).tolist() == [False, True, False]
@@ -179,7 +179,7 @@ def test_undefined_in_the_resample_that_lacks_a_grade_only():
     assert not np.isnan(METRICS["qwk"](GRADE, PROBABILITY, weight)).any()
 
 
-def test_single_grade():
+def test_images_of_a_single_grade_leave_most_metrics_undefined():
     grade, probability = np.full(9, 2), np.eye(5)[np.full(9, 2)]
     value = {name: metric(grade, probability)[0] for name, metric in METRICS.items()}
     assert {name for name in value if np.isnan(value[name])} == {

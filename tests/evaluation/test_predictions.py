@@ -43,6 +43,6 @@ def test_broken_predictions_are_refused_by_row(manifest, damage, message):
         score(damage(predictions), manifest, 1, name="runs/p.parquet")
 
 
-def test_a_manifest_that_lists_an_image_twice_is_refused(manifest):
+def test_manifest_that_lists_an_image_twice_is_refused(manifest):
     with pytest.raises(DataError, match="listed twice"):
         score(predict(manifest, ["SIM_APTOS"]), pd.concat([manifest, manifest.iloc[:1]]), 1)

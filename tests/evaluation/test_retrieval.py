@@ -38,7 +38,7 @@ def test_recall_and_rank_are_the_means_over_all_ways_to_break_ties(seed, k):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_an_equivalent_hit_is_a_same_content_item_that_no_tie_can_push_out(seed):
+def test_equivalent_hit_is_an_equal_item_that_no_tie_can_push_out(seed):
     score, content = matrix(seed), np.random.default_rng(seed).integers(0, 3, 5)
     for k, query in itertools.product((1, 2, 5), range(5)):
         worst = all(
@@ -48,7 +48,7 @@ def test_an_equivalent_hit_is_a_same_content_item_that_no_tie_can_push_out(seed)
         assert (r.equivalent_rank(score, content)[query] <= k) == worst
 
 
-def test_the_ceiling_is_reached_by_a_perfect_reader_and_by_no_other():
+def test_upper_bound_is_the_recall_of_perfect_scores():
     content = r.contents(["a", "b", "a", "a", "c", "b"])
     perfect = (content[:, None] == content).astype(float)
     for k in r.K:
@@ -81,7 +81,7 @@ def test_equal_vectors_tie_bit_for_bit():
     )
 
 
-def test_the_null_band_is_that_of_all_pairings():
+def test_null_band_is_that_of_all_pairings():
     score, content = matrix(3, 6), np.array([0, 0, 1, 1, 1, 2])
     strict, equal = [], []
     for partner in itertools.permutations(range(6)):
@@ -94,7 +94,7 @@ def test_the_null_band_is_that_of_all_pairings():
     np.testing.assert_allclose(r.null_band(score, content, draws=4000)[:, 0], by_hand, atol=0.06)
 
 
-def test_scores_that_have_seen_the_answer_are_stopped_at_the_ceiling():
+def test_recall_above_its_upper_bound_is_refused():
     content = np.zeros(6, dtype=np.int64)  # all texts say the same, yet each finds its own image
     with pytest.raises(DataError, match=r"R@1 1.0000 exceeds its upper bound 0.1667"):
         r.judge(np.eye(6), content, [str(i) for i in range(6)], resamples=10)
@@ -109,7 +109,7 @@ def test_misses_on_the_same_patient_are_counted():
     assert np.isnan(r.same_patient(np.eye(3), ["a", "b", "c"]))
 
 
-def test_the_interval_draws_patients_and_keeps_the_gallery():
+def test_interval_resamples_patients_and_keeps_the_gallery():
     score = np.eye(40)
     score[:20] = 0
     score[:20, 39] = 1  # the first twenty queries miss, and they are one patient

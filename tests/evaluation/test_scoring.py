@@ -16,7 +16,7 @@ from clipdr.evaluation.scoring import score
 from clipdr.evaluation.statistics import interval, resample
 
 
-def test_scores_of_a_dg_run(manifest):
+def test_scores_of_a_dg_run_have_the_expected_rows(manifest):
     predictions = predict(manifest, ["SIM_APTOS"])
     scores, draws, _ = score(predictions, manifest, 50)
     assert list(scores.columns) == SCORES
@@ -123,7 +123,7 @@ def test_equal_patients_of_two_domains_differ_except_rldr_and_eyepacs():
         ) == {expected}
 
 
-def test_undefined_stays_undefined(manifest):
+def test_undefined_metric_stays_undefined(manifest):
     few = manifest[(manifest["domain"] != "SIM_IDRID") | (manifest["grade"] != 4)]
     scores, *_ = score(predict(few, ["SIM_IDRID"]), few, 20)
     test = scores[(scores["split"] == "test") & (scores["selection"] == "last")].set_index("metric")
@@ -139,7 +139,7 @@ def test_undefined_stays_undefined(manifest):
     json.dumps(entry, allow_nan=False)
 
 
-def test_a_difference_to_scikit_learn_stops(manifest, monkeypatch):
+def test_difference_to_scikit_learn_is_an_error(manifest, monkeypatch):
     monkeypatch.setitem(
         scoring.METRICS,
         "mae",

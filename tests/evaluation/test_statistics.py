@@ -21,7 +21,7 @@ SIMULATION = runpy.run_path(str(ROOT / "benchmarks" / "bench_intervals.py"))
 PATIENTS = np.array([f"p{i // 2}" for i in range(40)] + ["", "", "p3"])
 
 
-def test_rows_of_a_patient_are_drawn_together_and_unknown_patients_alone():
+def test_resample_keeps_rows_of_a_patient_together():
     weight = resample(PATIENTS, 300, "APTOS")
     assert weight.shape == (300, 43)
     assert weight.dtype == np.uint16
@@ -31,7 +31,7 @@ def test_rows_of_a_patient_are_drawn_together_and_unknown_patients_alone():
     assert (weight[:, 40] != weight[:, 41]).any()
 
 
-def test_as_many_clusters_are_drawn_as_there_are():
+def test_resample_has_as_many_clusters_as_there_are():
     cluster = clusters(PATIENTS)
     assert cluster.max() + 1 == 22
     first = [np.flatnonzero(cluster == c)[0] for c in range(22)]
@@ -58,7 +58,7 @@ def test_draws_do_not_change_between_versions():
     ]
 
 
-def test_nothing_to_resample():
+def test_resample_of_nothing_is_refused():
     with pytest.raises(DataError, match="APTOS"):
         resample(np.array([], dtype=str), 3, "APTOS")
 
@@ -79,21 +79,21 @@ def test_undefined_resamples_are_left_out_and_counted(count, undefined, seed):
         assert (low, high) == tuple(np.nanpercentile(draws, [2.5, 97.5]))
 
 
-def test_no_draws_no_interval():
+def test_interval_without_draws_is_undefined():
     low, high, undefined = interval(np.array([]))
     assert np.isnan(low)
     assert np.isnan(high)
     assert undefined == 0
 
 
-def test_standard_error():
+def test_standard_error_equals_values_by_hand():
     assert standard_error([1.0, 2.0, 4.0]) == pytest.approx(np.sqrt(7 / 3) / np.sqrt(3))
     assert np.isnan(standard_error([1.0]))
     assert np.isnan(standard_error([]))
     assert np.isnan(standard_error([1.0, np.nan]))
 
 
-def test_paired_by_hand():
+def test_paired_difference_and_p_equal_values_by_hand():
     a = np.array([0.5, 0.6, 0.7, 0.8, 0.9])
     b = np.array(
         [0.4, 0.6, 0.5, 0.9, 0.5]
@@ -112,7 +112,7 @@ def test_paired_by_hand():
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(20, 300), st.floats(-3, 3), st.integers(0, 2**32 - 1))
-def test_p_falls_below_5_percent_where_the_interval_leaves_zero(count, shift, seed):
+def test_p_below_five_percent_means_an_interval_without_zero(count, shift, seed):
     """The test inverts the interval: they disagree at most where the added ones decide."""
     draws = np.random.default_rng(seed).normal(shift, 1, count)
     result = paired(draws, np.zeros(count))
@@ -122,12 +122,12 @@ def test_p_falls_below_5_percent_where_the_interval_leaves_zero(count, shift, se
         assert result.low > 0 or result.high < 0
 
 
-def test_a_method_does_not_differ_from_itself():
+def test_paired_with_equal_draws_has_no_difference():
     draws = np.random.default_rng(0).normal(size=100)
     assert paired(draws, draws) == (0, 0, 0, 1, 0)
 
 
-def test_undefined_draws_of_a_pair():
+def test_paired_leaves_out_and_counts_undefined_draws():
     a, b = np.ones(100), np.zeros(100)
     a[:3], b[2:5] = np.nan, np.nan
     assert paired(a, b) == (1, 1, 1, 2 / 96, 5)
@@ -139,7 +139,7 @@ def test_undefined_draws_of_a_pair():
         paired(a, b[:50])
 
 
-def test_holm_by_hand():
+def test_holm_equals_values_by_hand():
     """Holm (1979): the smallest of m times m, the next times m - 1, in ascending order."""
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02, 0.9]), [0.03, np.nan, 0.04, 0.9])
@@ -193,7 +193,7 @@ def test_delong_equals_the_double_loop(count, levels, seed):
         assert result.p == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=1e-10)
 
 
-def test_delong_undefined():
+def test_delong_with_one_class_or_equal_scores_is_undefined():
     event, score = np.array([True, False, True, False]), np.array([0.9, 0.2, 0.4, 0.3])
     same = delong(event, score, score)
     assert same.auc_a == same.auc_b == 1
@@ -207,7 +207,7 @@ def test_delong_undefined():
         delong(event, score, np.full(4, np.nan))
 
 
-def test_delong_and_the_paired_bootstrap_agree_where_images_are_independent():
+def test_delong_agrees_with_bootstrap_on_independent_images():
     from clipdr.evaluation.calibration import cumulative
     from clipdr.evaluation.operating_point import referable
 
@@ -245,14 +245,14 @@ def test_intervals_by_patient_cover_better_than_by_image_at_length():
     assert_patients_cover_better(sets=2000, resamples=1000, low=0.93, high=0.97)
 
 
-def test_the_paired_test_rejects_equal_methods_seldom():
+def test_paired_test_seldom_rejects_equal_methods():
     share = SIMULATION["false_positives"](sets=120, resamples=200)
     for name in ("auc", "qwk", "accuracy", "macro_f1"):
         assert share[name, "patient"] <= 0.1, share
 
 
 @pytest.mark.nightly
-def test_the_paired_test_is_honest_at_length():
+def test_paired_test_has_its_nominal_size_at_length():
     share = SIMULATION["false_positives"](sets=2000, resamples=1000)
     for name in ("auc", "qwk", "accuracy", "macro_f1"):
         assert 0.04 <= share[name, "patient"] <= 0.06, share

@@ -47,7 +47,7 @@ def test_extract_volumes_are_read_without_joining(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("zip"), reason="needs the zip program")
-def test_extract_z01_set_of_the_zip_program(tmp_path):
+def test_extract_split_zip_of_the_zip_program_is_equal(tmp_path):
     source = tmp_path / "source"
     for name, content in FILES.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def test_extract_z01_set_of_the_zip_program(tmp_path):
     assert tree(tmp_path / "out") == FILES
 
 
-def test_extract_z01_set_made_by_hand(tmp_path):
+def test_extract_split_zip_built_by_hand_is_equal(tmp_path):
     """The second member starts in the second volume, the list of members is in the third."""
     data = make_zip(
         tmp_path / "x.zip", {"a": b"a" * 100, "b": b"b" * 100}, zipfile.ZIP_STORED
