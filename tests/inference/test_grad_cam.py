@@ -97,7 +97,7 @@ def test_images_are_selected_by_name():
     ]
 
 
-def test_the_two_checks_by_hand():
+def test_energy_and_correlation_equal_values_by_hand():
     """Energy of a map on the lesion is 1, correlation of equal maps 1, of constant ones NaN."""
     rows = pd.DataFrame(
         {

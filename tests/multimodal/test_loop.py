@@ -24,7 +24,7 @@ class CutError(Exception):
 
 
 @pytest.mark.parametrize("steps", [3, 4, 7])
-def test_an_interrupted_run_resumes_with_identical_results(packed, tmp_path, steps):
+def test_interrupted_run_resumes_with_identical_results(packed, tmp_path, steps):
     """Interrupted in the middle of an epoch, after one and near the end, with dropout.
 
     A run has 8 steps and evaluations at 3, 5 and 8.
@@ -117,7 +117,7 @@ def test_two_processes_equal_one(packed, tmp_path):
         ), part
 
 
-def test_a_checkpoint_of_other_settings_is_ignored(packed, tmp_path, monkeypatch, capsys):
+def test_checkpoint_of_other_settings_is_ignored(packed, tmp_path, monkeypatch, capsys):
     def cut(self, step):
         save(self, step)
         raise CutError
@@ -154,7 +154,7 @@ def test_identity_follows_settings_seed_inputs_and_code(packed, monkeypatch):
     assert run.run_identity(make_settings(TINY), 0, inputs) != before
 
 
-def test_a_rule_without_defined_scores_keeps_the_first_weights(packed):
+def test_rule_without_defined_scores_keeps_the_first_weights(packed):
     model, _ = built(packed)
     state = loop.State(model, {}, None, "")
     first = state.weights()["log_scale"].clone()

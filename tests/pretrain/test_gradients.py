@@ -150,7 +150,7 @@ def test_accumulation_with_trained_batchnorm_is_refused(table, data):
 
 
 @pytest.mark.parametrize("monocular", ["duplicate", "skip"])
-def test_a_batch_of_left_eyes_has_finite_gradients(table, data, monocular):
+def test_batch_of_left_eyes_has_finite_gradients(table, data, monocular):
     """L_right is 0, and every parameter has a finite gradient, for which DDP waits."""
     model, train, settings = model_and_visits(table, data, monocular=monocular)
     rows = np.flatnonzero(~train.present[:, 1].numpy())

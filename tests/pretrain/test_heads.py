@@ -74,7 +74,7 @@ def test_eyes_of_each_side_pass_through_their_heads(table, data):
 
 
 @pytest.mark.parametrize("targets", TARGETS)
-def test_the_loss_of_one_process_is_that_of_its_levels(targets):
+def test_loss_of_one_process_is_that_of_its_levels(targets):
     z, u = (F.normalize(torch.randn(3, 6, 8), dim=-1) for _ in range(2))
     member = torch.ones(3, 6, dtype=torch.bool)
     member[0, 2:] = False
@@ -88,7 +88,7 @@ def test_the_loss_of_one_process_is_that_of_its_levels(targets):
     assert seen["patient"]["floor"] == floor(content[0])
 
 
-def test_a_small_text_encoder_ignores_padding():
+def test_small_text_encoder_ignores_padding():
     torch.manual_seed(0)
     encoder = SmallReportEncoder(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "左"], 12).eval()
     token, cut = tokenize_reports(encoder, ["a b 左 c", "a"])

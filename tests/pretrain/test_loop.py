@@ -54,7 +54,7 @@ class CutError(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 2, 3, 4])
-def test_an_interrupted_run_resumes_with_identical_results(data, tmp_path, monkeypatch, after):
+def test_interrupted_run_resumes_with_identical_results(data, tmp_path, monkeypatch, after):
     """Interrupted after 1 to 4 of 4 steps, two per epoch, saved at every step.
 
     The encoder has BatchNorm, and images are augmented.
@@ -100,7 +100,7 @@ def equal(one, other):
     return one == other or (one != one and other != other)
 
 
-def test_a_checkpoint_of_other_settings_is_ignored(data, tmp_path, monkeypatch, capsys):
+def test_checkpoint_of_other_settings_is_ignored(data, tmp_path, monkeypatch, capsys):
     path = data / "patients" / "toy.csv"
     with monkeypatch.context() as patch:
         patch.setattr(loop.State, "end_epoch", lambda *arguments: (_ for _ in ()).throw(CutError))

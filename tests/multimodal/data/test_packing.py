@@ -110,7 +110,7 @@ def test_no_usable_image_is_an_error_and_writes_nothing(eyes, tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_an_interrupted_packing_leaves_no_file(eyes, tmp_path):
+def test_interrupted_packing_leaves_no_file(eyes, tmp_path):
     def broken():
         yield np.zeros((8, 8, 3), np.uint8)
         raise RuntimeError("stopped")

@@ -30,7 +30,7 @@ def test_inputs_denied_cells_changed_stay_byte_identical(eyes):
         assert before.shape[1] == {"demo": 8, "history": 18}[inputs]
 
 
-def test_columns_every_one_is_classified_and_a_new_one_is_refused(eyes):
+def test_every_column_is_classified_and_a_new_one_is_refused(eyes):
     classified = set(eye_table.ALLOWED["history"]) | set(eye_table.DENIED)
     assert set(eye_table.COLUMNS) == classified
     with pytest.raises(DataError, match="classify them"):

@@ -21,7 +21,7 @@ def test_unimodal_modes_pass_every_sanity_check(results, checks):
     assert 0 <= missingness["icdr"]["auroc_any_retinopathy"] <= 1
 
 
-def test_leaky_protocol_fails_sanity_checks_1_to_3(checks):
+def test_leaky_protocol_fails_the_first_three_sanity_checks(checks):
     """It retrieves pairs that were wrong from the start, and noise."""
     rows = checks["fused"]
     failed = {row["check"]: row["passed"] for row in rows}

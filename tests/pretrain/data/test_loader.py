@@ -84,13 +84,13 @@ def test_mirror_swap_without_texts_per_eye_is_refused(table, data):
         model_and_visits(table.assign(text_left=""), data, flip="mirror_swap")
 
 
-def test_an_eye_of_unknown_side_takes_part_at_patient_level_only(table, data):
+def test_eye_of_unknown_side_takes_part_at_patient_level_only(table, data):
     _, train, _ = model_and_visits(table.assign(side_known="0"), data)
     assert not train.member[:2].any()
     assert train.member[2].all()
 
 
-def test_an_empty_report_takes_part_at_no_level(table, data):
+def test_empty_report_takes_part_at_no_level(table, data):
     _, train, _ = model_and_visits(table.assign(text=""), data)
     assert not train.member.any()
 
@@ -108,7 +108,7 @@ def test_no_patient_is_twice_in_a_batch():
     ]
 
 
-def test_a_batch_is_a_function_of_seed_epoch_and_row(table, data):
+def test_batch_is_a_function_of_seed_epoch_and_row(table, data):
     _, train, _ = model_and_visits(table, data, crop=0.7, jitter=0.3, rotate=10, erase=0.5)
     whole, part = train.batch(np.array([3, 8, 5]), 1, 0), train.batch(np.array([8]), 1, 0)
     assert torch.equal(whole.image[1], part.image[0])

@@ -97,7 +97,7 @@ def test_gallery_zero_leaves_every_image_out(study, report):
     assert 'alt="Grad-CAM' not in write(study, "bare.html", figures=["cam"], gallery=0).read_text()
 
 
-def test_the_worst_errors_are_the_worst(study):
+def test_gallery_holds_the_worst_errors(study):
     root, runs = study
     part = [run_folder.read_run(folder) for folder in runs if folder.parts[-3] == "clip_dr"]
     worst = error_gallery.errors(part, manifests(root), root / "data" / "store", 3)

@@ -40,6 +40,6 @@ def test_requested_sections_are_those_of_the_catalogues():
     assert not {"data", "environment", "tripod"} & requested
 
 
-def test_titles_of_sections():
+def test_sections_have_their_titles():
     assert layout.SECTIONS["selection"].title == "Model selection"
     assert layout.SECTIONS["leaks"].title == "Leakage"
