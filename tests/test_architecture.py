@@ -139,7 +139,7 @@ def below(module, names):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_imports_only_what_its_room_may(file):
+def test_file_imports_only_what_its_room_may(file):
     module = module_of(file)
     room = module.partition(".")[0]
     for other in map(module_of, imports(file)):
@@ -156,7 +156,7 @@ def test_a_file_imports_only_what_its_room_may(file):
                 )
 
 
-def test_no_circle_of_files():
+def test_imports_have_no_circle_of_files():
     done, path = set(), []
 
     def visit(file):
@@ -172,19 +172,19 @@ def test_no_circle_of_files():
         visit(file)
 
 
-def test_nobody_imports_the_command_line():
+def test_command_line_is_imported_by_no_other_room():
     for file in FILES:
         if not file.startswith(("clipdr/cli/", "clipdr/__main__")):
             assert not [other for other in imports(file) if other.startswith("clipdr/cli/")], file
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_a_light_module_imports_neither_torch_nor_pandas(module):
+def test_light_module_imports_neither_torch_nor_pandas(module):
     assert loaded(module, [*HEAVY, "pandas", "matplotlib", "sklearn"]) == "[]"
 
 
 @pytest.mark.parametrize("module", WITHOUT_TORCH)
-def test_a_module_of_data_evaluation_or_report_imports_no_torch(module):
+def test_module_of_data_evaluation_or_report_imports_no_torch(module):
     assert loaded(module, HEAVY) == "[]"
 
 
@@ -198,7 +198,7 @@ def loaded(module, names):
 @pytest.mark.parametrize(
     ("library", "room"), [("mlflow", "clipdr/report/tracking.py"), ("typer", "clipdr/cli/")]
 )
-def test_a_library_is_imported_in_its_room_alone(library, room):
+def test_library_is_imported_in_its_room_alone(library, room):
     for file in FILES:
         nodes = [
             node
@@ -211,7 +211,7 @@ def test_a_library_is_imported_in_its_room_alone(library, room):
         ], file
 
 
-def test_the_top_has_at_most_fourteen_entries_and_no_folder_more_than_fourteen_modules():
+def test_folders_have_at_most_fourteen_modules():
     assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 14
     for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "methods"}:
         assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 14, (
@@ -219,14 +219,14 @@ def test_the_top_has_at_most_fourteen_entries_and_no_folder_more_than_fourteen_m
         )
 
 
-def test_a_run_is_decoded_from_its_path_in_one_place():
+def test_run_is_decoded_from_its_path_in_one_module():
     for file in FILES:
         assert (
             file == "clipdr/artifacts/run_folder.py" or "parts[-" not in (ROOT / file).read_text()
         ), file
 
 
-def test_an_init_file_holds_its_docstring_alone():
+def test_init_file_holds_its_docstring_alone():
     for file in FILES:
         if file.endswith("__init__.py") and file not in (
             "clipdr/__init__.py",

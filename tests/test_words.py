@@ -75,12 +75,12 @@ def test_documents_use_the_words_of_the_glossary(path):
     assert not list(findings(path, enumerate(path.read_text().splitlines(), 1)))
 
 
-def test_the_search_finds_a_word_to_avoid_and_no_identifier():
+def test_search_finds_a_word_to_avoid_and_no_identifier():
     lines = [(1, "A photograph is drawn."), (2, "see photo_path or `picture`"), (3, "an image")]
     assert [text.split(":")[1] for text in findings(ROOT / "x.py", lines)] == ["1", "1"]
 
 
-def test_a_docstring_begins_with_a_noun_or_a_verb():
+def test_docstring_begins_with_a_noun_or_an_imperative():
     """No module begins with "What", "Whether", "How" or "Which" as a whole sentence."""
     for path in CODE:
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""

@@ -10,11 +10,11 @@ from clipdr.report.page import layout
 SECTIONS = {"summary", *layout.SECTIONS}
 
 
-def test_claim_has_its_44_items_in_order():
+def test_claim_has_all_items_in_order():
     assert [item.number for item in CLAIM] == [str(number) for number in range(1, 45)]
 
 
-def test_tripod_has_its_27_items_in_52_parts():
+def test_tripod_has_all_items_and_parts():
     """Collins et al. 2024: items 3, 5, 6, 8, 9, 12, 18, 20, 23 and 27 have parts."""
     parts = {
         3: "abc",
@@ -34,7 +34,7 @@ def test_tripod_has_its_27_items_in_52_parts():
 
 
 @pytest.mark.parametrize("items", [TRIPOD, CLAIM], ids=["tripod", "claim"])
-def test_no_item_is_there_twice(items):
+def test_items_are_unique(items):
     assert len({item.number for item in items}) == len({item.words for item in items}) == len(items)
 
 
@@ -57,7 +57,7 @@ def test_item_needs_all_its_facts_to_be_answered():
     assert counted(answers) == {"answered": 1, "in part": 2, AUTHOR: 2}
 
 
-def test_the_words_are_short():
+def test_wording_of_items_is_short():
     """Our own words, not the published ones."""
     assert all(
         len(item.words) < 75 and not re.search(r"[<>]", item.words.replace(">=", ""))

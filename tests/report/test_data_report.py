@@ -170,7 +170,7 @@ def test_custom_dataset_has_no_official_counts():
     assert summary(clinic).facts == ["A custom dataset."]
 
 
-def test_the_files_of_the_toy_study(report):
+def test_report_of_the_toy_study_has_its_files(report):
     folder, _ = report
     counted = pd.read_csv(folder / "counts.csv")
     assert len(counted) == 3 * 2 * 5
@@ -233,7 +233,7 @@ class Loaded(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing(report):
+def test_report_needs_nothing_else_and_runs_nothing(report):
     folder, _ = report
     text = (folder / "index.html").read_text()
     page = Loaded()
@@ -249,7 +249,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing(report):
     assert "SYNTHETIC" in text
 
 
-def test_the_fragment_stands_in_another_page(report):
+def test_fragment_fits_into_another_page(report):
     folder, data = report
     parts = [data_report.read(name, data) for name in NAMES]
     table = count_table(counts(parts))
@@ -259,7 +259,7 @@ def test_the_fragment_stands_in_another_page(report):
     assert fragment in (folder / "index.html").read_text()
 
 
-def test_the_report_of_the_same_data_is_the_same(report, tmp_path):
+def test_report_of_the_same_data_is_the_same(report, tmp_path):
     folder, data = report
     data_report.write(NAMES, data, tmp_path)
     for path in folder.iterdir():
@@ -275,7 +275,7 @@ def test_names_that_a_spreadsheet_would_run_are_disarmed():
     ]
 
 
-def test_a_missing_list_of_rejected_files_is_one_line(toy, tmp_path):
+def test_missing_list_of_rejected_files_is_one_line(toy, tmp_path):
     for folder in ("manifests", "store"):
         shutil.copytree(toy / folder, tmp_path / folder)
     with pytest.raises(DataError, match=r"rejected/SIM_APTOS.csv.*prepare") as error:

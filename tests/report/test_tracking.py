@@ -143,7 +143,7 @@ def test_run_has_tags_params_and_metrics(published):
     ]  # undefined at step 10
 
 
-def test_an_undefined_value_is_no_number(published):
+def test_undefined_value_is_no_number(published):
     run = active(published[1])[1]["dg/clip_dr/SIM_APTOS/0"]
     assert not {name for name in run.data.metrics if "qwk" in name}
     assert run.data.tags["undefined"] == "test/qwk, test/qwk_low, test/qwk_high"
@@ -207,14 +207,14 @@ def test_publishing_twice_changes_nothing(study):
     assert {name: run.info.run_id for name, run in active(store)[1].items()} == before
 
 
-def test_a_touched_file_is_not_a_change(study):
+def test_touched_file_is_not_a_change(study):
     results, store = study
     for path in (results / "runs").rglob("*"):
         os.utime(path, (1, 1))
     assert publish(results / "runs", store, "clipdr")["unchanged"] == 4
 
 
-def test_a_changed_run_replaces_the_old_one(study):
+def test_changed_run_replaces_the_old_one(study):
     results, store = study
     old = active(store)[1]["dg/clip_dr/SIM_APTOS/0"]
     scores = results / "runs/dg/clip_dr/SIM_APTOS/0/scores.csv"
@@ -235,7 +235,7 @@ def test_a_changed_run_replaces_the_old_one(study):
     ).exists()
 
 
-def test_a_run_cut_short_is_published_anew(study):
+def test_interrupted_publication_of_a_run_is_repeated(study):
     """A process killed while it fills a run leaves it without a digest."""
     results, store = study
     client, runs, _ = active(store)
@@ -271,7 +271,7 @@ def test_other_store_and_broken_run_are_refused(tmp_path):
         tracking._run(files, tmp_path / "runs")
 
 
-def test_a_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
+def test_second_writer_waits_and_a_dead_one_does_not_block(tmp_path):
     """Another process holds the lock until it is killed; only then does this one get it."""
     lock = tmp_path / "mlflow.db.lock"
     holder = "import sys, time; from pathlib import Path\n"
@@ -312,7 +312,7 @@ def test_only_tracking_imports_mlflow():
 
 
 @pytest.mark.slow
-def test_the_ui_serves_runs_and_artifacts_on_loopback(study):
+def test_ui_serves_runs_and_artifacts_on_loopback(study):
     """The command of `make ui`, in the folder that holds results/, after a move."""
     results, _ = study
     with socket.socket() as free:

@@ -28,7 +28,7 @@ def sources(cached, tmp_path):
     return data, [data / "manifests" / f"{domain}.csv" for domain in DOMAINS[1:]]
 
 
-def test_the_search_reads_nothing_of_the_held_out_domain(settings, sources):
+def test_search_reads_nothing_of_the_held_out_domain(settings, sources):
     data, manifests = sources
     rules = settings(True, epochs=3)
     result = hparam_search.search(rules, "coop", 0, 3, manifests=manifests, data=data, device="cpu")
@@ -49,7 +49,7 @@ def test_the_search_reads_nothing_of_the_held_out_domain(settings, sources):
     assert again == result
 
 
-def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, manifests, tmp_path):
+def test_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, manifests, tmp_path):
     """The score of the first trial is the selected AUC in history.csv of a run."""
     import pandas as pd
 
@@ -76,7 +76,7 @@ def test_a_trial_is_scored_by_the_weights_a_run_would_select(settings, cached, m
     )
 
 
-def test_a_diverging_trial_is_recorded_and_never_chosen(settings, sources, monkeypatch):
+def test_diverging_trial_is_recorded_and_never_chosen(settings, sources, monkeypatch):
     data, manifests = sources
     rules = settings(True, epochs=2, optimizer="sgd", lr=1e30)
     with pytest.raises(DataError, match="no trial of coop"):
@@ -98,7 +98,7 @@ def test_every_method_with_steps_has_one_parameter_of_its_own(settings):
             assert 2 <= len(choices) <= 4
 
 
-def test_a_layer_of_options_overrides_settings(settings):
+def test_layer_of_options_overrides_settings(settings):
     options = layer({"training.lr": 0.1, "weight": 3})
     assert options == {"training": {"lr": 0.1}, "weight": 3}
     rules = over(settings(options={"start": 5}), options)
@@ -107,7 +107,7 @@ def test_a_layer_of_options_overrides_settings(settings):
     assert settings()["training"]["lr"] != 0.1
 
 
-def test_a_study_reads_the_chosen_options(tmp_path):
+def test_study_reads_the_chosen_options(tmp_path):
     (tmp_path / "coop.json").write_text(
         json.dumps({"chosen": {"training": {"lr": 0.25}, "context": 8}})
     )

@@ -55,7 +55,7 @@ def stopped(monkeypatch):
 
 @pytest.mark.parametrize("method", ["clip_dr", "erm"])
 @pytest.mark.parametrize("step", [7, 12])
-def test_an_interrupted_run_resumes_with_identical_results(
+def test_interrupted_run_resumes_with_identical_results(
     settings, cached, manifests, tmp_path, monkeypatch, stopped, method, step
 ):
     rules = settings(evaluations=6)
@@ -73,7 +73,7 @@ def test_an_interrupted_run_resumes_with_identical_results(
     assert not (cut / "resume.pt").exists()
 
 
-def test_a_checkpoint_of_other_settings_is_ignored(
+def test_checkpoint_of_other_settings_is_ignored(
     settings, cached, manifests, tmp_path, monkeypatch, stopped, capsys
 ):
     with monkeypatch.context():
@@ -139,7 +139,7 @@ def test_fit_has_no_argument_for_a_test_set():
 
 
 @pytest.mark.parametrize("method", ["erm", "clip_dr"])
-def test_the_toy_study_is_learned_and_shuffled_grades_are_not(
+def test_toy_study_is_learned_and_shuffled_grades_are_not(
     settings, cached, manifests, tmp_path, method
 ):
     """Intervals of QWK with true and with shuffled training grades are disjoint."""
@@ -182,13 +182,13 @@ def test_selection_takes_the_best_late_evaluation(settings, cached, manifests, t
     assert again == pytest.approx(history.val_auc[history.selected].item(), abs=1e-12)
 
 
-def test_a_non_finite_loss_stops_the_run(settings, cached, manifests, tmp_path):
+def test_non_finite_loss_stops_the_run(settings, cached, manifests, tmp_path):
     with pytest.raises(DataError, match="not finite"):
         train(settings(lr=1e30, optimizer="sgd"), "erm", cached, manifests, tmp_path / "run")
     assert not (tmp_path / "run" / "predictions.parquet").exists()
 
 
-def test_a_run_folder_has_its_schema(settings, cached, manifests, tmp_path):
+def test_run_folder_has_its_schema(settings, cached, manifests, tmp_path):
     """Schema of every file; the saved weights give the saved predictions."""
     rules = settings(True)
     folder = train(rules, "coop", cached, manifests, tmp_path / "run", seed=3)
@@ -210,7 +210,7 @@ def test_a_run_folder_has_its_schema(settings, cached, manifests, tmp_path):
     assert np.abs(logits - saved[[f"logit_{k}" for k in range(5)]].to_numpy()).max() < 1e-5
 
 
-def test_the_learning_rate_follows_schedule_and_warm_up():
+def test_learning_rate_follows_schedule_and_warm_up():
     rules = {
         "epochs": 10,
         "batch_size": 2,

@@ -102,7 +102,7 @@ def predictions(folder, name, rule, split="test"):
     return frame[(frame["selection"] == rule) & (frame["split"] == split)]
 
 
-def test_the_oracle_has_the_best_test_auc_of_all_checkpoints(truth):
+def test_oracle_has_the_best_test_auc_of_all_checkpoints(truth):
     def auc(frame):
         return METRICS["auc"](
             frame["grade"].to_numpy(), frame[[f"p{k}" for k in range(5)]].to_numpy()
@@ -114,7 +114,7 @@ def test_the_oracle_has_the_best_test_auc_of_all_checkpoints(truth):
     assert all(oracle >= auc(frame) for frame in others)
 
 
-def test_a_choice_is_predicted_with_the_weights_of_its_step(truth):
+def test_choice_is_predicted_with_the_weights_of_its_step(truth):
     """Rules that choose the same step give the same predictions, others do not."""
     history = pd.read_csv(truth / "history.csv")
     step = json.loads((truth / "selected.json").read_text())["loso"]
@@ -153,7 +153,7 @@ def test_best_step_is_the_earliest_late_and_defined_one():
         best_step({10: 0.9, 40: float("nan")}, 100)
 
 
-def test_a_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path):
+def test_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path):
     """With its manifest, store and features gone, the curve is the same."""
     data = tmp_path / "data"
     shutil.copytree(cached, data)
@@ -168,7 +168,7 @@ def test_a_curve_needs_nothing_of_the_held_out_domain(settings, cached, tmp_path
     assert f"val_auc_{SOURCES[1]}" not in curve
 
 
-def test_a_method_without_steps_has_one_set_of_weights(settings, cached, tmp_path):
+def test_method_without_steps_has_one_set_of_weights(settings, cached, tmp_path):
     folder = study(settings(True), "zero_shot", cached, tmp_path / "run")
     assert json.loads((folder / "selected.json").read_text()) == {"loso": None, "oracle": None}
     for rule in ("loso", "oracle"):

@@ -79,7 +79,7 @@ def test_section_without_images_names_what_is_left_out(study, probes):
     assert "Four images" not in outline.text
 
 
-def test_a_section_changes_with_every_file_that_it_shows(probes):
+def test_section_changes_with_every_file_that_it_shows(probes):
     """A file that changed since is refused."""
     before = (probes / "section.json").read_text()
     (probes / "figures" / "curve.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")

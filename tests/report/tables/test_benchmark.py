@@ -25,7 +25,7 @@ from clipdr.report.tables.notes import Remarks
 from clipdr.report.tables.writers import to_csv, to_latex, to_markdown
 
 
-def test_names():
+def test_catalogue_names_every_benchmark_table():
     protocols = ("dg", "esdg", "lodo_crossval", "within")
     by_metric = (
         "",
@@ -69,7 +69,7 @@ def test_mae_lowest_is_best_with_three_decimals():
     assert "lower is better" in table.caption
 
 
-def test_what_prints_alike_is_marked_alike():
+def test_values_that_print_alike_are_marked_alike():
     table = TABLES["dg_auc"](
         averages({"erm": (0.90004, 0.5), "ordinal_clip": (0.89996, 0.4), "clip_dr": (0.8, 0.4)}),
         METHODS,
@@ -111,7 +111,7 @@ def test_missing_is_x_undefined_is_na_neither_ranked():
     assert frame["clip_dr", "SIM_APTOS"] == "90.0000"
 
 
-def test_a_method_that_never_ran_is_a_row_of_x():
+def test_method_that_never_ran_is_a_row_of_x():
     table = TABLES["dg"](averages(), [*METHODS, "coop"], DOMAINS)
     assert set(table.cells.loc[table.cells["method"] == "coop", "text"]) == {"X"}
 
@@ -218,7 +218,7 @@ def test_other_protocols_are_left_out():
     assert "trained on one domain, the column" in table.caption
 
 
-def test_synthetic_names():
+def test_synthetic_domains_are_recognised_by_name():
     assert is_synthetic("SIM_RLDR")
     assert is_synthetic("all_but_SIM_RLDR")
     assert not is_synthetic("RLDR")

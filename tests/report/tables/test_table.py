@@ -91,7 +91,7 @@ def test_read_damaged_file_is_refused_in_one_line(tmp_path, text):
         (np.nan, 1, 1, "", "n/a"),
     ],
 )
-def test_interval_text(low, high, decimals, sign, text):
+def test_interval_text_has_its_decimals_and_sign(low, high, decimals, sign, text):
     assert interval_text(low, high, decimals, sign) == text
 
 
