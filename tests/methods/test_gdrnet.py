@@ -138,7 +138,7 @@ def test_first_epoch_trains_the_encoder_alone(prepared_source):
         prepared_source("gdrnet", steps_per_epoch=4, steps=4)
 
 
-def test_gdrnet_ablations(prepared_source):
+def test_gdrnet_without_its_parts_is_plain_cross_entropy(prepared_source):
     """No DCR: equal weights. No L_unsup: L_sup alone. No FundusAug: two plain views."""
     method, rows, _ = prepared_source("gdrnet", balanced=False, unsupervised=False, augment="flip")
     batch = rows["train"].batch(0, 10, 0)

@@ -24,7 +24,7 @@ def test_padding_to_the_full_context_changes_nothing(tower, mode):
     assert torch.allclose(prompts(), tower.encode(padded, prompts.length), atol=1e-5)
 
 
-def test_token_layout(tower):
+def test_tokens_are_start_context_name_stop_end(tower):
     prompts = Prompts(tower, "names", context=10, bank="A")
     assert tower.stop == [269]
     assert prompts.length.tolist() == [1 + 10 + m + 2 for m in (2, 1, 1, 1, 2)]
@@ -45,7 +45,7 @@ def test_mode_decides_what_is_trained(tower, mode, trained):
     )
 
 
-def test_context_from_text_and_per_class(tower):
+def test_context_from_a_text_is_its_tokens_per_class(tower):
     prompts = Prompts(tower, "names", context_init="This image is", per_class=True)
     assert prompts.context.shape == (5, 3, tower.width)
     assert torch.equal(
@@ -53,7 +53,7 @@ def test_context_from_text_and_per_class(tower):
     )
 
 
-def test_interpolation_weights():
+def test_interpolation_weights_equal_values_by_hand():
     rows = torch.tensor(
         [
             [2 / 3, 1 / 3, 0],

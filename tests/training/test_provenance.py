@@ -29,7 +29,7 @@ def package(tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_edit_behind_a_training_changes_its_identity(package, command):
+def test_edit_behind_a_training_changes_its_identity(package, command):
     modules, behind = COMMANDS[command]
 
     def current():

@@ -29,7 +29,7 @@ def test_warmup_as_long_as_the_training_never_divides_by_zero():
     assert [schedules.warmup_cosine(step, 2, 2) for step in range(3)] == [0.5, 1.0, 1.0]
 
 
-def test_factor_of_each_schedule():
+def test_factor_of_each_schedule_equals_values_by_hand():
     assert schedules.factor("constant", 0.9, 0.5) == 1.0
     assert [schedules.factor("step", done, 0.6) for done in (0.59, 0.6)] == [1.0, 0.1]
     assert schedules.factor("cosine", 0.5, 0.6) == pytest.approx(0.5)

@@ -46,7 +46,7 @@ def test_means_of_a_term_that_is_absent_from_some_steps():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_non_finite_loss_is_an_error_at_the_evaluation(value):
+def test_non_finite_loss_is_an_error_at_the_evaluation(value):
     state = build()
     state.add({"ce": torch.tensor(1.0)})
     state.add({"ce": torch.tensor(value)})
@@ -54,7 +54,7 @@ def test_a_non_finite_loss_is_an_error_at_the_evaluation(value):
         state.means(7)
 
 
-def test_a_non_finite_loss_is_never_written_to_a_checkpoint(tmp_path):
+def test_non_finite_loss_is_never_written_to_a_checkpoint(tmp_path):
     state = build(tmp_path / "resume.pt")
     state.add({"ce": torch.tensor(math.nan)})
     with pytest.raises(DataError, match="not finite"):
@@ -80,7 +80,7 @@ def test_weights_are_copies_on_the_cpu():
     assert not copy["weight"].requires_grad
 
 
-def test_a_resumed_state_continues_with_identical_results(tmp_path):
+def test_resumed_state_continues_with_identical_results(tmp_path):
     """Interrupted in the middle of an evaluation interval: sums and generators are restored."""
     path = tmp_path / "resume.pt"
     state = build(path)
@@ -106,7 +106,7 @@ def test_a_resumed_state_continues_with_identical_results(tmp_path):
     assert torch.equal(resumed.selected["val"]["weight"], whole[4]["val"]["weight"])
 
 
-def test_a_checkpoint_of_another_digest_is_ignored_and_said_so(tmp_path, capsys):
+def test_checkpoint_of_another_digest_is_ignored_with_a_message(tmp_path, capsys):
     path = tmp_path / "resume.pt"
     state = build(path)
     step(state)
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_digest_is_ignored_and_said_so(tmp_path, capsys)
     assert path.is_file()
 
 
-def test_a_checkpoint_of_other_processes_is_ignored(tmp_path, capsys, monkeypatch):
+def test_checkpoint_of_other_processes_is_ignored(tmp_path, capsys, monkeypatch):
     path = tmp_path / "resume.pt"
     state = build(path)
     state.save(1)
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_other_processes_is_ignored(tmp_path, capsys, monkeypatc
     assert capsys.readouterr().err == ""
 
 
-def test_a_training_without_a_checkpoint_starts_silently(tmp_path, capsys):
+def test_training_without_a_checkpoint_starts_silently(tmp_path, capsys):
     assert build().load() == 0
     build().save(1)
     assert build(tmp_path / "resume.pt").load() == 0

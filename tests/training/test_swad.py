@@ -44,7 +44,7 @@ def by_hand(losses, steps, weights):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_average_equals_the_mean_by_hand(seed):
+def test_average_equals_the_mean_by_hand(seed):
     rng = np.random.default_rng(seed)
     steps = rng.integers(1, 4, 20).tolist()
     shape = rng.choice(["noise", "valley", "rising"])
@@ -61,7 +61,7 @@ def test_the_average_equals_the_mean_by_hand(seed):
     assert np.allclose(ours.numpy(), theirs, atol=1e-5)
 
 
-def test_a_valley_ends_where_the_loss_stays_above_the_limit():
+def test_valley_ends_where_the_loss_stays_above_the_limit():
     losses = [3, 2, 1, 1, 1, 1] + [2.0] * 8  # limit 1.3: the six from index 6 on are above it
     weights = [torch.full((1,), float(j)) for j in range(14)]
     value, inside = averaged(losses, [1] * 14, weights)
@@ -69,7 +69,7 @@ def test_a_valley_ends_where_the_loss_stays_above_the_limit():
     assert value.item() == pytest.approx(3.5)
 
 
-def test_a_valley_without_an_end_lasts_to_the_last_step():
+def test_valley_without_an_end_lasts_to_the_last_step():
     value, inside = averaged(
         [3, 2, 1, 1, 1, 1.2], [2] * 6, [torch.full((1,), float(step)) for step in range(12)]
     )
@@ -77,7 +77,7 @@ def test_a_valley_without_an_end_lasts_to_the_last_step():
     assert value.item() == pytest.approx(np.mean(range(4, 12)))
 
 
-def test_a_valley_that_never_starts_is_the_last_segment():
+def test_valley_that_never_starts_is_the_last_segment():
     value, inside = averaged(
         [5, 4, 3, 2], [2] * 4, [torch.full((1,), float(step)) for step in range(8)]
     )
@@ -120,7 +120,7 @@ def train(rules, cached, manifests, folder):
     return folder
 
 
-def test_an_interrupted_run_resumes_with_identical_results(
+def test_interrupted_run_resumes_with_identical_results(
     settings, cached, manifests, tmp_path, monkeypatch
 ):
     whole = train(settings(**RULES), cached, manifests, tmp_path / "whole")
@@ -142,7 +142,7 @@ def test_an_interrupted_run_resumes_with_identical_results(
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
-def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, manifests, tmp_path):
+def test_averaged_weights_are_saved_and_predicted_with(settings, cached, manifests, tmp_path):
     """The weights after every step, averaged by hand over the steps that history.csv marks."""
     seen, original = [], loop.State.add
 
@@ -186,7 +186,7 @@ def test_the_averaged_weights_are_saved_and_predicted_with(settings, cached, man
     )
 
 
-def test_a_method_requires_an_average_and_a_sampler(settings, monkeypatch):
+def test_method_requires_an_average_and_a_sampler(settings, monkeypatch):
     needy = type("Needy", (Erm,), {"sampler": "domain", "average": "swad"})
     monkeypatch.setattr(run, "load", {"needy": needy}.get)
     rules = run.with_method_rules(settings(), "needy")["training"]

@@ -150,7 +150,7 @@ def checkout(origin, tmp_path):
     return Checkout(tmp_path / "copy")
 
 
-def test_the_stages_name_what_is_there():
+def test_stages_name_existing_files():
     dependencies = {dependency for stage in STAGES.values() for dependency in stage["deps"]}
     assert [
         name for name in dependencies if not (ROOT / name).exists() and name not in DATA_OUTS
@@ -192,7 +192,7 @@ def test_repro_runs_once_and_leaves_a_clean_tree(origin):
     assert "benchmark" in origin.dvc("dag")
 
 
-def test_a_changed_config_keeps_the_trained_runs(checkout):
+def test_changed_config_keeps_the_trained_runs(checkout):
     """Without `persist` DVC would erase results/runs before the second run."""
     (checkout.root / "config.yaml").write_text("two")
     checkout.dvc("repro")
@@ -284,7 +284,7 @@ def test_images_of_the_user_are_tracked_by_a_pointer_in_git(checkout):
 
 
 @pytest.mark.nightly
-def test_a_clone_that_pulled_has_nothing_to_run(tmp_path):
+def test_clone_that_pulled_has_nothing_to_run(tmp_path):
     """The real workflow, small: after repro, push, clone and `make pull` there is nothing to do."""
     origin = tmp_path / "origin"
     listed = subprocess.run(

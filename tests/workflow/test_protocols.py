@@ -155,7 +155,7 @@ def test_esdg_by_target_is_the_mean_over_the_other_sources(finished):
         assert cells[domain] == pytest.approx(100 * values.mean(), abs=1e-3)
 
 
-def test_degenerate_cells_and_balanced_batches_are_said(finished):
+def test_degenerate_cells_and_balanced_batches_are_noted(finished):
     esdg = (finished / "tables" / "esdg_auc.md").read_text()
     assert "† drgen is degenerate here" in esdg
     assert "† drgen" not in (finished / "tables" / "dg_auc.md").read_text()
@@ -174,7 +174,7 @@ def test_degenerate_cells_and_balanced_batches_are_said(finished):
         assert "erm " not in note.replace("erm\\_class", "")
 
 
-def test_the_selection_table_has_every_rule_and_the_gap(finished):
+def test_selection_table_has_every_rule_and_the_gap(finished):
     head = next(
         line
         for line in (finished / "tables" / "selection.md").read_text().splitlines()
@@ -210,7 +210,7 @@ def test_the_selection_table_has_every_rule_and_the_gap(finished):
     assert "UPPER BOUND" in (finished / "tables" / "selection.md").read_text()
 
 
-def test_a_variant_says_whose_it_is(finished):
+def test_variant_names_its_method_in_its_settings(finished):
     said = json.loads(
         (finished / "runs" / "dg" / "erm_class" / DOMAINS[0] / "0" / "settings.json").read_text()
     )

@@ -43,14 +43,14 @@ def test_environment_yml_pins_the_locked_versions_of_the_jobs():
 
 
 @pytest.mark.parametrize("requirement", RANGES, ids=lambda requirement: requirement.name)
-def test_a_range_holds_the_locked_version_and_it_is_installed(requirement):
+def test_range_of_requirement_holds_the_installed_locked_version(requirement):
     version = LOCK[canonicalize_name(requirement.name)]
     assert version in requirement.specifier
     # torch adds its CUDA version behind a +
     assert importlib.metadata.version(requirement.name).split("+")[0] == version
 
 
-def test_what_is_locked_is_what_is_installed():
+def test_installed_packages_have_the_locked_versions():
     """Every locked package that is installed has the locked version."""
     for name, version in LOCK.items():
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -74,7 +74,7 @@ def make(*arguments, cwd=ROOT, **variables):
     )
 
 
-def test_make_alone_says_what_there_is():
+def test_make_without_a_target_lists_the_targets():
     answer = make()
     assert answer.returncode == 0
     assert [line.split()[1] for line in answer.stdout.splitlines()] == [
@@ -160,7 +160,7 @@ def test_install_without_ensurepip_takes_the_pip_of_the_system(checkout):
     ]
 
 
-def test_an_old_python_gives_one_clear_line(checkout):
+def test_old_python_gives_one_clear_line(checkout):
     answer, calls = install(checkout, version="3, 10")
     assert answer.returncode != 0
     assert not calls
@@ -172,7 +172,7 @@ def test_an_old_python_gives_one_clear_line(checkout):
     ]
 
 
-def test_clean_keeps_what_the_user_brought(checkout):
+def test_clean_keeps_files_of_the_user(checkout):
     kept = [
         "data/raw/APTOS/a.png",
         "data/splits/APTOS_train.txt",
@@ -210,7 +210,7 @@ def test_ci_calls_make_test_from_any_folder(tmp_path):
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-def test_the_default_profile_ignores_the_software_environment():
+def test_default_profile_ignores_the_software_environment():
     """Otherwise a run with --use-conda after one without it would repeat everything."""
     for name in ("default", "slurm"):
         profile = yaml.safe_load((ROOT / "workflow/profiles" / name / "config.yaml").read_text())
@@ -242,7 +242,7 @@ rule train:
 
 
 @pytest.mark.slow
-def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
+def test_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
     """Three jobs that ask for a GPU reach sbatch at once; all scores go as one job.
 
     The default profile, which is read too, allows one GPU job at a time.
@@ -279,7 +279,7 @@ def test_the_slurm_profile_submits_gpu_jobs_side_by_side(tmp_path):
 
 
 @pytest.mark.slow
-def test_dry_run_of_the_slurm_profile():
+def test_dry_run_of_the_slurm_profile_requests_gpus_for_training():
     """The project's workflow: every training job asks for a GPU, and few other rules do."""
     command = [
         sys.executable,
