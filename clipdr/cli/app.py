@@ -31,21 +31,20 @@ app = application(
     "clipdr",
     "CLIP-style grading of diabetic retinopathy, from fundus images to the tables of a paper.\n\n"
     "The whole study runs with `snakemake --cores all`. These commands are its steps, "
-    "to be used one at a time.",
+    "to be used one at a time. CONTRIBUTING.md explains the words (run, fold, domain, ...).",
 )
 pretrain_app = application(
     "pretrain",
     "RET-CLIP: pre-train an image and a text encoder on both eyes of a patient and the report, "
     "then evaluate them.\n\n"
-    "`pairs` writes the patients table, `train` trains, `export` writes a backbone for every "
-    "grading method. The other commands evaluate.",
+    "Order: `pairs` (patients table), `train`, `export` (a backbone that every grading method can "
+    "use). `report` collects what the other commands evaluate.",
 )
 multimodal_app = application(
     "multimodal",
-    "Image, clinical text and structured data of an eye in one transformer: two grading scales "
-    "and cross-modal retrieval with its upper bound.\n\n"
-    "`prepare` packs eyes, `train` trains. The other commands evaluate, each with its sanity "
-    "checks.",
+    "Multimodal transformer: grade DR on two scales and retrieve, from image, clinical text and "
+    "structured data of an eye.\n\n"
+    "Order: `prepare`, `train`, then the evaluations. `report` collects them.",
 )
 
 Domain = Annotated[

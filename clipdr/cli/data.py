@@ -204,7 +204,7 @@ def leaks(
     data: Data = Path("data"),
     results: Annotated[Path, typer.Option(help="Folder to write leaks.csv to.")] = Path("results"),
 ) -> None:
-    """List duplicate images and shared patients across splits and data sets.
+    """List images and patients that occur in more than one split or data set.
 
     Writes RESULTS/leaks.csv and prints a summary.
 
@@ -245,9 +245,9 @@ def gate(
         typer.Option("--allow-leaks", help="Accept a leaking fold. Its tables are marked LEAKY."),
     ] = False,
 ) -> None:
-    """Leakage check of one fold: refuse it if its test set shares images or patients.
+    """Leakage check of one fold: stop if its test split shares images or patients.
 
-    Training and validation must share neither with the test set.
+    Neither training nor validation may share an image or a patient with the test split.
 
     Writes RESULTS/gate/PROTOCOL/HELD_OUT.json.
 

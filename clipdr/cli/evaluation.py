@@ -56,7 +56,7 @@ def collect(
         Path, typer.Option(help="Folder to write scores.csv and summary.json to.")
     ] = Path("results"),
 ) -> None:
-    """Gather the scores of all runs in RESULTS/scores.csv.
+    """Collect the scores of all runs into RESULTS/scores.csv.
 
     Also writes RESULTS/summary.json for `dvc metrics show`.
     """
@@ -113,7 +113,7 @@ def verify_files(
         bool, typer.Option("--with-raw/--no-raw", help="Hash the images too.")
     ] = True,
 ) -> None:
-    """Hash every file again and compare it with the receipts.
+    """Hash every file again and compare with the sha256 in the receipts.
 
     Checks images, prepared data, runs, scores, tables and figures. Prints one line per damaged,
     missing or unexpected file; the exit status is 1 if there is any. DVC and Snakemake compare

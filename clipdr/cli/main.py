@@ -25,8 +25,8 @@ PANELS = ("Data", "Training", "Evaluation", "Report", "Trained models")  # in th
 app.registered_commands.sort(
     key=lambda command: PANELS.index(str(command.rich_help_panel or PANELS[0]))
 )
-app.add_typer(pretrain_app, name="pretrain", rich_help_panel="Sister systems")
-app.add_typer(multimodal_app, name="multimodal", rich_help_panel="Sister systems")
+app.add_typer(pretrain_app, name="pretrain", rich_help_panel="Other systems")
+app.add_typer(multimodal_app, name="multimodal", rich_help_panel="Other systems")
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def train(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Train one model. The last two parts of the folder are its name and its seed.
+    """Train one model into RESULTS/models/NAME/SEED.
 
     Run the same command again to resume an interrupted training; the result is bitwise identical.
 
@@ -160,7 +160,9 @@ def classify(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Grade the test eyes on both scales: run folders RESULTS/runs/brset_icdr and brset_sdrg.
+    """Grade the test eyes on the scales ICDR and SDRG.
+
+    Writes run folders below RESULTS/runs/brset_icdr and brset_sdrg, for every data set.
 
     The model folder gets curves.csv (a modality absent) and attribution.csv. A model that reads
     structured data is also scored with that of random other patients (NAME_shuffled_at_test).
@@ -212,7 +214,7 @@ def noise(
     batch: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 128,
     threads: Threads = 1,
 ) -> None:
-    """Demonstrate that the fused protocol retrieves independent Gaussian noise (4 CPU minutes).
+    """Show that the leaky fused protocol retrieves even random noise (4 CPU-minutes).
 
     Two encoders of the same blocks stay at chance.
     """
@@ -265,7 +267,7 @@ def upper_bounds(
         int, typer.Option(help="Seed of a split by patient where the table has none.")
     ] = 0,
 ) -> None:
-    """Compute the upper bound of strict recall for any scorer of (text, image), by text content.
+    """Compute the largest strict recall that any method can reach, given equal texts.
 
     Writes RESULTS/upper_bounds_NAME.csv.
     """

@@ -39,7 +39,7 @@ def pairs(
     out: Annotated[Path, typer.Option(help="Table to write, for example data/patients/odir.csv.")],
     data: Data = Path("data"),
     size: Annotated[int, typer.Option(min=32, help="Side of the packed square in pixels.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
     name: Annotated[
         str,
         typer.Option(
@@ -55,10 +55,10 @@ def pairs(
         bool, typer.Option("--allow-identifiers", help="Keep reports with a possible identifier.")
     ] = False,
     processes: Annotated[
-        int, typer.Option(min=1, help="Worker processes. The result does not depend on it.")
+        int, typer.Option(min=1, help="Worker processes. They do not change the result.")
     ] = 1,
 ) -> None:
-    """Write a patients table: two eyes and a report per row, split by patient, images packed.
+    """Write the patients table: one visit per row (two eyes, report), split by patient.
 
     Example: clipdr pretrain pairs odir --raw data/raw/ODIR --size 96 --out data/patients/odir.csv
     """
@@ -192,7 +192,7 @@ def finetune(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Fine-tune a head on both eyes, or the image encoder with it.
+    """Fine-tune a classifier on both eyes: the head alone, or with the image encoder.
 
     The epoch is chosen on validation and the test split is scored once.
     """
@@ -236,7 +236,7 @@ def retrieve(
     out: Out = None,
     threads: Threads = 1,
 ) -> None:
-    """Score cross-modal retrieval between both eyes and the report, at the three levels.
+    """Score cross-modal retrieval for the left eye, the right eye and the patient.
 
     Recall stands beside its upper bound, chance and a null band.
     """
@@ -259,7 +259,7 @@ def zeroshot(
     pairs: Pairs,
     data: Data = Path("data"),
     labels: Labels = ODIR_LABELS,
-    language: Annotated[str, typer.Option(help="Of the prompts: en or zh.")] = "en",
+    language: Annotated[str, typer.Option(help="Language of the prompts: en or zh.")] = "en",
     single: Annotated[
         str,
         typer.Option(
@@ -272,7 +272,7 @@ def zeroshot(
             help="Patients per class of the few-shot adapters, separated by commas. Empty: none."
         ),
     ] = "1,5,10",
-    seed: Annotated[int, typer.Option(min=0, help="Of the shots.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the few-shot patients.")] = 42,
     out: Out = None,
     threads: Threads = 1,
 ) -> None:

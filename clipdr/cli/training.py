@@ -64,7 +64,7 @@ def curve(
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Train on all source domains of a run but one, and score that one at every evaluation."""
+    """Leave one source domain out of training and score it, for the selection rule loso."""
     limit_threads(threads)
     from clipdr.artifacts.files import write_text
     from clipdr.training import model_selection
@@ -83,13 +83,18 @@ def select(
     rules: Annotated[str, typer.Option(help="loso, oracle or both, separated by a comma.")],
     domains: Annotated[str, typer.Option(help="Domains of the study, separated by commas.")],
     inner: Annotated[
-        list[Path] | None, typer.Option(help="Curves of the left-out source domains, for loso.")
+        list[Path] | None,
+        typer.Option(
+            help="CSV files of `clipdr curve`, one per left-out source domain (rule loso)."
+        ),
     ] = None,
     data: Data = Path("data"),
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Select among the checkpoints of a run by further rules, and predict: selected.parquet.
+    """Select a checkpoint by the rules loso or oracle, and predict: selected.parquet.
+
+    loso: leave one source domain out. oracle: uses grades of the test images, as a bound.
 
     The rule oracle uses the test grades: it is an upper bound, not a result.
     """
@@ -129,7 +134,7 @@ def search(
     threads: Threads = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Search learning rate and one parameter of a method on source validation.
+    """Tune the learning rate and one parameter of a method on source validation images.
 
     The file holds every trial and the best one.
     """

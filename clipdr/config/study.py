@@ -102,7 +102,7 @@ class Study(StudyFile):
 
     @cached_property
     def figure_names(self) -> list[str]:
-        """Figures of all methods, and those of which the study runs at least one method."""
+        """Names of the figures that show all methods, or at least one method of the study."""
         return [
             name
             for name, methods in self.figures.items()

@@ -137,7 +137,7 @@ class Rows:
     def balanced(
         slots: np.ndarray, groups: Sequence[np.ndarray], seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows at some slots of an endless list that is balanced over groups.
+        """Return the rows at given slots of a sampling order in which groups are balanced.
 
         Of each len(groups) consecutive slots, every group has one.
 

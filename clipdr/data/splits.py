@@ -83,7 +83,7 @@ def lodo_crossval(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFra
 
 
 def within(manifest: pd.DataFrame, held_out: str) -> dict[str, pd.DataFrame]:
-    """Split inside the tested domain, as an upper reference.
+    """Split one domain into training, validation and test images: an in-domain reference.
 
     Training uses the domain's own train files, the test its crossval files. Validation is one of
     FOLDS folds of the train files, by patient and stratified by grade. Of the folds, the first with

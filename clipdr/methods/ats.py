@@ -127,7 +127,7 @@ class Ats(Erm):
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """Move the teacher towards the student and copy the statistics of batch normalisation."""
+        """Update the teacher as a moving average of the student; copy its BatchNorm statistics."""
         self.warm.fill_(step >= self.first)
         tau = min(self.tau, 1 - 1 / (step + 1))
         for teacher, student in ((self.teacher_image, self.image), (self.teacher_head, self.head)):

@@ -72,7 +72,7 @@ def lite0_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict without running code.
+    """Read a state dict without executing pickled code.
 
     Args:
         path: A .safetensors file, or a .pt, .pth or .bin file, which is read by torch's

@@ -133,8 +133,8 @@ class TrainingState:
         sums = {name: float(total) for name, total in self._sums.items()}
         if not all(map(math.isfinite, sums.values())):
             raise DataError(
-                f"training: the loss is not finite between steps {step - self._steps} and {step} "
-                f"(sums {sums}). {self.advice}."
+                f"training: the loss became NaN or infinite between steps "
+                f"{step - self._steps} and {step} (summed losses {sums}). {self.advice}."
             )
 
     def improves(self, rule: str, score: float) -> bool:

@@ -17,10 +17,10 @@ PANELS = {
     "Evaluation": ["score", "collect", "compare", "verify"],
     "Report": ["table", "figure", "track", "data-report", "report"],
     "Trained models": ["cam"],
-    "Sister systems": ["pretrain", "multimodal"],
+    "Other systems": ["pretrain", "multimodal"],
 }
 COMMANDS = [
-    [command] for panel, names in PANELS.items() for command in names if panel != "Sister systems"
+    [command] for panel, names in PANELS.items() for command in names if panel != "Other systems"
 ]
 COMMANDS += [
     ["pretrain", name] for name in ("pairs", "train", "export", "retrieve", "probe", "report")

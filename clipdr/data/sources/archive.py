@@ -163,7 +163,9 @@ def _select(
             selected.append(member._replace(path=path))
     both = next((path for key, path in paths.items() if key in folders), None)
     if both is not None:
-        raise RefusedArchiveError(f"{name}: refused. {both!r} is both a file and a folder.")
+        raise RefusedArchiveError(
+            f"{name}: {both!r} is both a file and a folder. Download it again from the publisher."
+        )
     if not selected:
         patterns = f" ({keep[0]} ...)" if keep else ""
         raise RefusedArchiveError(

@@ -77,7 +77,7 @@ def open_archive(volumes: list[Path], folder: Path) -> Generator[ZipReader | Tar
         )
     if not form or (form != "zip" and len(volumes) > 1):
         raise RefusedArchiveError(
-            f"{name}: no zip or tar archive. If it was downloaded, delete it and download it again."
+            f"{name}: not a zip or tar archive. Delete it and download it again."
         )
     with ExitStack() as stack:
         if form == "zip":

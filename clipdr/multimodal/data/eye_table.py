@@ -93,8 +93,9 @@ def make_table(rows: pd.DataFrame, dataset: str, version: str, where: str | Path
     unknown = [name for name in rows if name not in COLUMNS]
     if unknown:
         raise DataError(
-            f"{where}: column {unknown[0]!r} is not classified. "
-            "State in eye_table.COLUMNS whether a classifier may read it."
+            f"{where}: column {unknown[0]!r} is unknown. "
+            "Add it to COLUMNS of clipdr/multimodal/data/eye_table.py, with whether a model may "
+            "read it."
         )
     eyes = pd.DataFrame(index=range(len(rows)))
     rows = rows.reset_index(drop=True).assign(dataset=dataset, version=version)

@@ -111,7 +111,11 @@ def rerank(
 
 
 def both_directions(score: np.ndarray) -> dict[str, np.ndarray]:
-    """Score matrix per direction, rows: queries. `score`: (N, N), rows: texts."""
+    """Return the score matrix of each direction, with queries as rows.
+
+    Args:
+        score: (N, N), rows are texts and columns images.
+    """
     return dict(zip(DIRECTIONS, (score, score.T), strict=True))
 
 

@@ -86,7 +86,7 @@ def collect(
 
 
 def read_rows(folders: Sequence[Path | str], name: str) -> list[dict[str, Any]]:
-    """Read the rows of a CSV of every model folder that has it; the column `model` is added."""
+    """Read one CSV from each model folder that has it, and add the column `model`."""
     rows = []
     for folder in map(Path, folders):
         path = folder / name

@@ -42,14 +42,20 @@ WRITTEN = {  # tables that are files of their own and stand in the report of a s
     "retrieval": Layout(
         ("model", "mode", "direction", "text"),
         "Retrieval",
-        "Retrieval of every unimodal mode.",
+        "Retrieval of every mode that encodes image and text separately.",
         (PERCENT, BOUND),
     ),
     "leaky": Layout(
-        ("status", "mode", "direction"), "Protocol", "LEAKY: the fused protocol, no retrieval."
+        ("status", "mode", "direction"),
+        "Protocol",
+        "LEAKY: the fused protocol. These numbers do not measure retrieval.",
     ),
-    "icdr": Layout(("method",), "Method", "ICDR grades of every run and control.", (PERCENT,)),
-    "sdrg": Layout(("method",), "Method", "SDRG grades of every run and control.", (PERCENT,)),
+    "icdr": Layout(
+        ("method",), "Method", "Scores on the ICDR scale of every run and control.", (PERCENT,)
+    ),
+    "sdrg": Layout(
+        ("method",), "Method", "Scores on the SDRG scale of every run and control.", (PERCENT,)
+    ),
 }
 LAYOUTS = WRITTEN | {
     "checks": Layout(
@@ -157,7 +163,7 @@ def write(
 
 
 def write_section(results: Path, content: Content) -> None:
-    """Write the tables and section.json; images stay in report.html."""
+    """Write the tables and section.json. Only report.html shows images."""
     names = [name for name in WRITTEN if content.rows[name]]
     for name in names:
         layout, rows = LAYOUTS[name], content.rows[name]

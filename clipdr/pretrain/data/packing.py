@@ -35,7 +35,7 @@ def pack(
     for dataset, part in table.groupby("dataset", sort=True):
         if not re.fullmatch(r"\w+", dataset):
             raise DataError(
-                f"patients table: dataset {dataset!r} cannot name a file. "
+                f"patients table: dataset {dataset!r} cannot be used in a file name. "
                 "Use letters, digits and _ only."
             )
         files = [

@@ -33,7 +33,7 @@ STANDARD = str.maketrans("-_", "+/")  # the released code writes URL-safe base64
 def read_splits(
     folder: str | Path, out: str | Path, dataset: str, language: str = "zh"
 ) -> pd.DataFrame:
-    """Read all splits of a folder and print the ids that only one file of a split has.
+    """Read all splits of a release; print each id that only one file of a split holds.
 
     Args:
         folder: Folder with {split}_imgs.tsv and {split}_texts.jsonl; a split may be missing.
@@ -56,7 +56,9 @@ def read_splits(
                 print(f"{split}: {entry} has no counterpart and was left out")
     if not tables:
         files = ", ".join(f"{split}_imgs.tsv" for split in SPLITS)
-        raise DataError(f"{folder}: none of {files} is there. Give the folder of the release.")
+        raise DataError(
+            f"{folder}: found none of {files}. Give the folder of the RET-CLIP release."
+        )
     return pd.concat(tables, ignore_index=True)
 
 

@@ -134,7 +134,7 @@ def parameter_groups(network: BothEyes, protocol: Protocol) -> list[dict[str, An
 
 
 def flip_upside_down(batch: Patients, share: float, key: tuple[int, ...]) -> Patients:
-    """Flip both eyes of a random share of the patients vertically; the key decides which."""
+    """Flip both eyes of randomly chosen patients vertically; `key` seeds the choice."""
     chosen = torch.from_numpy(np.random.default_rng(key).random(len(batch.image)) < share)[
         :, None, None, None, None
     ]

@@ -1,8 +1,7 @@
 """Cross-modal retrieval of a pre-training run at three levels, and a few examples of it.
 
-Input: embeddings of `clipdr.pretrain.run.embed`. Output: rows of retrieval.csv, and examples.json.
-    The examples name images
-and hold no pixels, so that the file may be shared.
+Input: embeddings of `clipdr.pretrain.run.embed`. Output: rows of retrieval.csv, and
+examples.json. The examples name images and hold no pixels, so that the file may be shared.
 """
 
 from __future__ import annotations

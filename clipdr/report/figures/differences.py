@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TITLE = "Paired differences"
 CAPTION = (
-    "Paired differences (points of 100) from the reference method on shared resamples of "
+    "Paired differences (percentage points) from the reference method on shared resamples of "
     "patients, with 95 % intervals."
 )
 SECTION = "comparisons"

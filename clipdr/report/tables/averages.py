@@ -96,8 +96,8 @@ def averages_table(
     spans = set(rows.loc[rows["held_out"] != AVERAGE, "held_out"])
     if spans - set(domains):
         raise DataError(
-            f"table {name}: averages span {', '.join(sorted(spans - set(domains)))} too. "
-            "Score the domains of the table only."
+            f"table {name}: the averages also include {', '.join(sorted(spans - set(domains)))}. "
+            "Average over the domains of this table only."
         )
     indexed = rows.set_index(["method", "held_out", "metric"])
     cells = pd.concat(
