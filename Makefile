@@ -1,9 +1,11 @@
-# Needs GNU make and a Python >= 3.11 with pip. Everything else goes into .venv, at the versions of requirements.lock.
+# Needs GNU make and a Python >= 3.11 with pip. Everything else goes into .venv, at the versions of
+# requirements.lock.
 PYTHON ?= python3
 PORT ?= 5000
 WORKERS ?= 2
 VENV := .venv
-# A copy of what was installed: pip runs again only when the content of pyproject.toml or requirements.lock differs.
+# A copy of what was installed: pip runs again only when the content of pyproject.toml or
+# requirements.lock differs.
 STAMP := $(VENV)/installed.txt
 SOURCES := pyproject.toml requirements.lock
 EXTRAS := workflow,tracking,search,dev
@@ -51,7 +53,7 @@ ui: install ## open the runs in MLflow at http://127.0.0.1:5000 (another port: P
 	mlflow ui --backend-store-uri sqlite:///results/mlflow.db --artifacts-destination results/mlartifacts \
 	  --host 127.0.0.1 --port $(PORT) --workers 1
 
-pull: install ## fetch data and results that another clone pushed, verify them, and leave nothing to run (docs/dvc.md)
+pull: install ## fetch and verify data and results that another clone pushed (docs/dvc.md)
 	dvc pull
 	python -m clipdr verify
 	snakemake --touch --cores 1 --quiet all
