@@ -48,13 +48,13 @@ def help_of(*arguments):
 def test_help_shows_every_command_in_its_panel():
     text = help_of()
     panels = re.split(r"╭─ ([A-Z][a-z ]+) ─+╮", text)[1:]
-    shown = {
+    commands = {
         title: re.findall(r"^│ ([a-z-]+) ", body, re.M)
         for title, body in zip(panels[::2], panels[1::2], strict=True)
     }
-    del shown["Options"]
-    assert list(shown) == list(PANELS)
-    assert {title: set(names) for title, names in shown.items()} == {
+    del commands["Options"]
+    assert list(commands) == list(PANELS)
+    assert {title: set(names) for title, names in commands.items()} == {
         title: set(names) for title, names in PANELS.items()
     }
 

@@ -158,9 +158,9 @@ def test_image_weighs_the_same_alone_and_in_every_pool(manifest):
         manifest, ["SIM_APTOS", "SIM_IDRID"], protocol="esdg", held_out="all_but_SIM_RLDR"
     )
     draws = score(pool, manifest, 50).draws
-    place = list(MEASURES).index("accuracy")
+    index = list(MEASURES).index("accuracy")
     whole, *alone = (
-        draws[f"last/{domain}"][place] for domain in ("pooled", "SIM_APTOS", "SIM_IDRID")
+        draws[f"last/{domain}"][index] for domain in ("pooled", "SIM_APTOS", "SIM_IDRID")
     )
     np.testing.assert_allclose(whole, np.average(alone, axis=0, weights=[120, 80]), atol=1e-12)
 

@@ -322,14 +322,14 @@ def test_points_are_fixed_on_validation_alone():
         grade=grade, selection="last", split="val"
     )
     frame.loc[200:, "split"] = "test"
-    found = points(frame)
-    assert found == {"last": fit(grade[:200], probability[:200])}
+    fitted = points(frame)
+    assert fitted == {"last": fit(grade[:200], probability[:200])}
     noise = frame.copy()
     noise.loc[200:, "grade"] = np.random.default_rng(1).integers(0, 5, 200)
     noise.loc[200:, [f"p{k}" for k in range(5)]] = np.random.default_rng(2).dirichlet(
         np.ones(5), 200
     )
-    assert points(noise) == found
+    assert points(noise) == fitted
 
 
 def test_cumulative_probabilities_and_events_equal_values_by_hand():

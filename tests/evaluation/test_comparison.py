@@ -29,9 +29,9 @@ def study(methods=METHODS, seeds=(0, 1), resamples=400, undefined=()):
                 rng = np.random.default_rng((seed, METHODS.index(method), len(held_out)))
                 value = 0.7 + EDGE[method] + 0.001 * rng.normal(size=len(MEASURES))
                 resampled = value[:, None] + shift + rng.normal(0, 0.005, shift.shape)
-                for place, metric in enumerate(MEASURES):
+                for index, metric in enumerate(MEASURES):
                     if (method, metric) in undefined:
-                        value[place], resampled[place] = np.nan, np.nan
+                        value[index], resampled[index] = np.nan, np.nan
                 draws["dg", method, held_out, seed] = {f"source_val/{held_out}": resampled}
                 run = {
                     "protocol": "dg",
@@ -57,13 +57,13 @@ def study(methods=METHODS, seeds=(0, 1), resamples=400, undefined=()):
 
 
 @pytest.fixture(scope="module")
-def made():
+def study_and_table():
     scores, draws = study()
     return scores, draws, compare(scores, draws, "clip_dr")
 
 
-def test_comparison_has_the_expected_columns_and_rows(made):
-    table = made[2]
+def test_comparison_has_the_expected_columns_and_rows(study_and_table):
+    table = study_and_table[2]
     assert list(table.columns) == COMPARISONS
     assert set(table["method"]) == {"erm", "coop"}
     assert set(table["reference"]) == {"clip_dr"}
@@ -74,8 +74,8 @@ def test_comparison_has_the_expected_columns_and_rows(made):
     assert set(table["n_seeds"]) == set(table["n_seeds_reference"]) == {2}
 
 
-def test_difference_is_that_of_two_cells_of_the_tables(made):
-    scores, draws, table = made
+def test_difference_is_that_of_two_cells_of_the_tables(study_and_table):
+    scores, draws, table = study_and_table
     cells = average(scores, draws).set_index(["held_out", "method", "metric"])["mean"]
     for row in table.itertuples():
         expected = (
@@ -84,14 +84,14 @@ def test_difference_is_that_of_two_cells_of_the_tables(made):
         assert row.difference == pytest.approx(expected, abs=1e-15)
 
 
-def test_interval_and_p_come_from_averages_of_shared_draws(made):
-    _, draws, table = made
+def test_interval_and_p_come_from_averages_of_shared_draws(study_and_table):
+    _, draws, table = study_and_table
     table = table.set_index(["held_out", "method", "metric"])
-    place = MEASURES.index("qwk")
+    index = MEASURES.index("qwk")
 
     def mean(method, domains):
         return np.mean(
-            [draws["dg", method, d, s][f"source_val/{d}"][place] for d in domains for s in (0, 1)],
+            [draws["dg", method, d, s][f"source_val/{d}"][index] for d in domains for s in (0, 1)],
             axis=0,
         )
 
@@ -108,9 +108,9 @@ def test_interval_and_p_come_from_averages_of_shared_draws(made):
     )
 
 
-def test_shared_draws_make_the_interval_narrow(made):
-    """The twin: the same methods with draws of their own patients cannot be told apart."""
-    scores, draws, table = made
+def test_shared_draws_make_the_interval_narrow(study_and_table):
+    """Control: the same scores with separately permuted draws have wide intervals."""
+    scores, draws, table = study_and_table
     rng = np.random.default_rng(9)
     torn = {
         run: {key: rng.permuted(one, axis=1) for key, one in parts.items()}
@@ -120,8 +120,8 @@ def test_shared_draws_make_the_interval_narrow(made):
     assert ((table["high"] - table["low"]) < 0.6 * (wide["high"] - wide["low"])).all()
 
 
-def test_holm_is_over_the_methods_of_each_metric_and_domain(made):
-    for _, rows in made[2].groupby(["held_out", "metric"]):
+def test_holm_is_over_the_methods_of_each_metric_and_domain(study_and_table):
+    for _, rows in study_and_table[2].groupby(["held_out", "metric"]):
         np.testing.assert_array_equal(rows["p_holm"], holm(rows["p"]))
         assert (rows["p_holm"] >= rows["p"]).all()
 

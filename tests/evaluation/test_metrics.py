@@ -220,7 +220,7 @@ def test_batches_and_row_order_do_not_matter(batch):
     } == whole
     for name, metric in METRICS.items():
         assert metric(grade[rows], probability[rows])[0] == pytest.approx(whole[name], abs=1e-12)
-    if batch == 64:  # the twin that a test of averaging over batches must catch
+    if batch == 64:  # control: the average over batches differs
         per_batch = np.nanmean(
             [METRICS["auc"](grade[piece], probability[piece])[0] for piece in pieces]
         )

@@ -29,12 +29,12 @@ def orders(values):
 def test_recall_and_rank_are_the_means_over_all_ways_to_break_ties(seed, k):
     score = matrix(seed)
     for query, values in enumerate(score):
-        places = [order.index(query) + 1 for order in orders(values)]
+        ranks = [order.index(query) + 1 for order in orders(values)]
         assert r.recall(score, k)[query] == pytest.approx(
-            np.mean([place <= k for place in places]), abs=1e-12
+            np.mean([rank <= k for rank in ranks]), abs=1e-12
         )
-        assert r.ranks(score)[query] == pytest.approx(np.mean(places), abs=1e-12)
-        assert r.pessimistic(score, k)[query] == (max(places) <= k)
+        assert r.ranks(score)[query] == pytest.approx(np.mean(ranks), abs=1e-12)
+        assert r.pessimistic(score, k)[query] == (max(ranks) <= k)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -95,7 +95,7 @@ def test_null_band_is_that_of_all_pairings():
 
 
 def test_recall_above_its_upper_bound_is_refused():
-    content = np.zeros(6, dtype=np.int64)  # all texts say the same, yet each finds its own image
+    content = np.zeros(6, dtype=np.int64)  # all texts are equal, yet each retrieves its own image
     with pytest.raises(DataError, match=r"R@1 1.0000 exceeds its upper bound 0.1667"):
         r.judge(np.eye(6), content, [str(i) for i in range(6)], resamples=10)
 
@@ -104,7 +104,7 @@ def test_misses_on_the_same_patient_are_counted():
     score = np.array([[1.0, 2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 3], [5, 0, 0, 1]])
     assert r.same_patient(score, ["a", "a", "b", "b"]) == pytest.approx(
         2 / 3
-    )  # queries 0 and 2 hit the other eye, query 3 a stranger
+    )  # queries 0 and 2 hit the other eye, query 3 another patient
     assert r.same_patient(score, ["", "", "", ""]) == 0
     assert np.isnan(r.same_patient(np.eye(3), ["a", "b", "c"]))
 

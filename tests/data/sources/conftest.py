@@ -53,9 +53,9 @@ def kept(originals, tmp_path):
 def small(originals, monkeypatch):
     """Every need counts the files of the synthetic datasets."""
     for name, domain in list(REAL.items()):
-        found = catalog.state(name, originals).counts
-        assert all(count for _, count in found), name  # the patterns fit the layouts
-        needs = tuple(dataclasses.replace(need, count=count) for need, count in found)
+        counted = catalog.state(name, originals).counts
+        assert all(count for _, count in counted), name  # the patterns fit the layouts
+        needs = tuple(dataclasses.replace(need, count=count) for need, count in counted)
         monkeypatch.setitem(REAL, name, dataclasses.replace(domain, needs=needs))
 
 

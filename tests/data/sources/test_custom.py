@@ -87,10 +87,10 @@ def test_draw_splits_image_without_patient_counts_as_one():
 def test_read_table_without_splits_prints_a_note(folder, capsys):
     rows = "".join(f"{image},{number}\n" for number, image in enumerate(IMAGES))
     reading = custom.read(write(folder, f"image,grade\n{rows}"), "MYCLINIC")
-    said = capsys.readouterr().out
-    assert said.startswith("MYCLINIC: ")
-    assert "0 of 4 images were assigned" in said
-    assert "4 images name no patient" in said
+    printed = capsys.readouterr().out
+    assert printed.startswith("MYCLINIC: ")
+    assert "0 of 4 images were assigned" in printed
+    assert "4 images name no patient" in printed
     assert reading.records["split"].tolist() == ["train"] * 4
 
 
@@ -201,12 +201,12 @@ def test_tutorial_commands_run(tmp_path):
                 command.split(), cwd=tmp_path, capture_output=True, text=True, env=environment()
             )
             assert done.returncode == 0, done.stdout + done.stderr
-            said = done.stdout + done.stderr
+            output = done.stdout + done.stderr
             if "prepare" in command:
-                assert "MYCLINIC: 40 images prepared, 0 rejected" in said
-    assert "MYCLINIC" in said
-    assert "prepare" in said
-    assert "train" in said
+                assert "MYCLINIC: 40 images prepared, 0 rejected" in output
+    assert "MYCLINIC" in output
+    assert "prepare" in output
+    assert "train" in output
     manifest = read_manifest(tmp_path / "data/manifests/MYCLINIC.csv")
     assert manifest.groupby("patient")["split"].nunique().eq(1).all()
     assert set(manifest["split"]) == {"train", "val"}

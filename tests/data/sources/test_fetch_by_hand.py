@@ -18,10 +18,10 @@ def test_by_hand_empty_folder_prints_the_steps(tmp_path, capsys):
     with pytest.raises(DataError, match=r"FGADR is not complete: .* is empty or missing") as error:
         fetch.fetch("FGADR", tmp_path / "raw")
     one_line(error)
-    said = capsys.readouterr().out
-    assert REAL["FGADR"].page in said
-    assert str(tmp_path / "raw" / "FGADR") in said
-    assert "(now: 0)" in said
+    printed = capsys.readouterr().out
+    assert REAL["FGADR"].page in printed
+    assert str(tmp_path / "raw" / "FGADR") in printed
+    assert "(now: 0)" in printed
     assert files(tmp_path / "raw") == {}
 
 

@@ -85,9 +85,9 @@ def test_fetch_publisher_gives_its_layout(published, originals, tmp_path, name, 
         if k not in left_out and not k.startswith("ultra-widefield")
     }
     assert files(raw / name) == expected
-    said = "".join(capfd.readouterr()) + "".join(p.read_text() for p in raw.glob("*.json"))
-    assert published not in said
-    assert "s1gned" not in said
+    printed = "".join(capfd.readouterr()) + "".join(p.read_text() for p in raw.glob("*.json"))
+    assert published not in printed
+    assert "s1gned" not in printed
 
 
 @pytest.mark.parametrize(
