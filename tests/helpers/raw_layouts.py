@@ -94,7 +94,7 @@ def build(domain, raw, count=12, seed=0, variant=0, layout="original"):
 
 
 def save(path, domain, number, side, grade, seed=0):
-    """Paint one eye into a file; the same numbers give the same bytes."""
+    """Render one eye into a file; the same numbers give the same bytes."""
     image = render(
         patients.eye(STYLE.get(domain, f"SIM_{domain}"), number, side, grade, seed), SIZE
     )[0]
@@ -117,9 +117,9 @@ def table(path, header, rows, newline="\n"):
     text(path, lines.getvalue())
 
 
-def extra(folder, place, domain):
+def extra(folder, path, domain):
     """Write an image that no split file names."""
-    save(folder / place, domain, 9000, "left", 0)
+    save(folder / path, domain, 9000, "left", 0)
 
 
 def grades(items, split=None):

@@ -37,13 +37,13 @@ def test_grad_cam_equals_its_formula():
     """dS_y/dA_c = w_yc / (h w), so the map is ReLU(sum_c w_yc A_c) / (h w)."""
     torch.manual_seed(0)
     model, image = Toy(), torch.rand(2, 3, 6, 6)
-    found = grad_cam.activation_maps(model, image, torch.tensor([1, 3]))
+    activation = grad_cam.activation_maps(model, image, torch.tensor([1, 3]))
     maps = model.image.trunk.layer4(image).detach()
     for index, grade in enumerate((1, 3)):
         expected = torch.relu(
             (model.head.weight[grade][:, None, None] * maps[index]).sum(0) / 36
         ).detach()
-        np.testing.assert_allclose(found[index], expected.numpy(), atol=1e-6)
+        np.testing.assert_allclose(activation[index], expected.numpy(), atol=1e-6)
 
 
 TOWERS = {
@@ -72,10 +72,10 @@ def test_every_kind_of_encoder_has_a_map(image):
     model.forward = lambda image: head(model.image(image))
     images = torch.rand(1, 3, side, side)
     before = model.eval()(images).detach()
-    found = grad_cam.activation_maps(model, images, torch.tensor([2]))
-    assert found.shape == (1, side, side)
-    assert found.min() >= 0
-    assert np.isfinite(found).all()
+    maps = grad_cam.activation_maps(model, images, torch.tensor([2]))
+    assert maps.shape == (1, side, side)
+    assert maps.min() >= 0
+    assert np.isfinite(maps).all()
     torch.testing.assert_close(model(images), before)
 
 

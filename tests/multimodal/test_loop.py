@@ -32,12 +32,12 @@ def test_interrupted_run_resumes_with_identical_results(packed, tmp_path, steps)
     model, datasets = built(packed, dropout=0.1)
     whole = loop.fit(model, datasets, 0)
     model, datasets = built(packed, dropout=0.1)
-    batch, seen = datasets["train"].batch, []
+    batch, trained_steps = datasets["train"].batch, []
 
     def cut(step, *arguments):
         if step == steps:
             raise CutError
-        seen.append(step)
+        trained_steps.append(step)
         return batch(step, *arguments)
 
     datasets["train"].batch = cut
@@ -46,7 +46,7 @@ def test_interrupted_run_resumes_with_identical_results(packed, tmp_path, steps)
     torch.manual_seed(99)
     again, datasets = built(packed, dropout=0.1)
     resumed = loop.fit(again, datasets, 0, tmp_path / "resume.pt", "a")
-    assert seen == list(range(steps))
+    assert trained_steps == list(range(steps))
     assert resumed.history.equals(whole.history)
     for rule, state in whole.states.items():
         assert all(
@@ -90,7 +90,7 @@ def test_two_processes_equal_one(packed, tmp_path):
     Every term is on. The rate is that of the full preset: AdamW divides by the size of a
     gradient, so that rounding of a tiny gradient moves a weight by the rate.
     """
-    found = []
+    results = []
     for count in (1, 2):
         out = str(tmp_path / f"{count}.pt")
         script = tmp_path / f"run{count}.py"
@@ -106,8 +106,8 @@ def test_two_processes_equal_one(packed, tmp_path):
             [sys.executable, *launcher, str(script)], capture_output=True, text=True, cwd=ROOT
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        found.append(torch.load(out, weights_only=True))
-    one, two = found
+        results.append(torch.load(out, weights_only=True))
+    one, two = results
     assert np.abs(np.subtract(one["losses"], two["losses"])).max() <= 1e-5
     assert set(one["first"]) == set(two["first"])
     for part in ("first", "weights"):

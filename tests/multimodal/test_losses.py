@@ -27,13 +27,13 @@ def gradients(model, batch, weights, on):
         update={"losses": Weights(**(dict.fromkeys(ALL, 0.0) | on))}
     )
     model.zero_grad(set_to_none=True)
-    found = losses.loss_terms(model, batch, weights, True)
-    losses.weighted_sum(found, model.setting.losses).backward()
+    terms = losses.loss_terms(model, batch, weights, True)
+    losses.weighted_sum(terms, model.setting.losses).backward()
     return {
         name
         for name, p in model.named_parameters()
         if p.grad is not None and p.grad.abs().sum() > 0
-    }, found
+    }, terms
 
 
 def test_each_loss_falls_alone_and_in_the_sum(packed):
@@ -66,8 +66,8 @@ def test_each_switch_removes_its_own_gradients_only(packed):
     every, _ = gradients(model, batch, weights, ALL)
     assert every == {name for name, p in model.named_parameters() if p.requires_grad}
     for term, own in OWN.items():
-        without, found = gradients(model, batch, weights, ALL | {term: 0.0})
-        assert term not in found, term
+        without, terms = gradients(model, batch, weights, ALL | {term: 0.0})
+        assert term not in terms, term
         assert every - without, term
         removed = every - without - {"image.mask"}
         assert all(name.startswith(own) for name in removed), term
@@ -113,9 +113,9 @@ def test_losses_equal_values_by_hand():
         weight, torch.tensor([(105 / 500) ** 0.5, (105 / 20) ** 0.5, 0, (105 / 5) ** 0.5, 0])
     )
     image = torch.rand(2, 3, 32, 32)
-    found = losses.normalised_patches(image, (2, 2))
-    assert found.shape == (2, 4, 768)
-    assert torch.allclose(found.mean(-1), torch.zeros(2, 4), atol=1e-5)
+    patches = losses.normalised_patches(image, (2, 2))
+    assert patches.shape == (2, 4, 768)
+    assert torch.allclose(patches.mean(-1), torch.zeros(2, 4), atol=1e-5)
     assert losses.hardest_negatives(
         torch.tensor([[0.0, 3, 1], [1, 2, 9], [0, 1, 2]]), torch.tensor([0, 0, 1])
     ).tolist() == [2, 2, 1]

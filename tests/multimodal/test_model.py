@@ -44,24 +44,24 @@ def test_heads_give_different_grades_where_the_scales_differ(packed):
     model.eval()
     with torch.no_grad():
         summary, _ = model.join(model.encode_image(batch.image), row=model.row(batch.row))
-        found = {name: logits.argmax(1) for name, logits in model.grades(summary).items()}
-    assert torch.equal(found["icdr"], icdr)
-    assert torch.equal(found["sdrg"], sdrg)
-    assert (found["icdr"] != found["sdrg"]).any()
+        predicted = {name: logits.argmax(1) for name, logits in model.grades(summary).items()}
+    assert torch.equal(predicted["icdr"], icdr)
+    assert torch.equal(predicted["sdrg"], sdrg)
+    assert (predicted["icdr"] != predicted["sdrg"]).any()
 
 
 def test_one_checkpoint_takes_any_subset_of_the_modalities(packed):
     model, datasets = built(packed, inputs="history", text="history")
-    found = {}
+    predicted = {}
     for name, without in {
         "image": ("row", "text"),
         "image + row": ("text",),
         "image + text + row": (),
     }.items():
-        found[name] = predict(model, datasets["test"], without=without)["icdr"]
-        assert np.isfinite(found[name]).all()
-    assert not np.array_equal(found["image"], found["image + row"])
-    assert not np.array_equal(found["image + row"], found["image + text + row"])
+        predicted[name] = predict(model, datasets["test"], without=without)["icdr"]
+        assert np.isfinite(predicted[name]).all()
+    assert not np.array_equal(predicted["image"], predicted["image + row"])
+    assert not np.array_equal(predicted["image + row"], predicted["image + text + row"])
     empty = datasets["test"].replaced(
         history=[()] * len(datasets["test"]), statements=[()] * len(datasets["test"])
     )
@@ -69,7 +69,7 @@ def test_one_checkpoint_takes_any_subset_of_the_modalities(packed):
     assert np.isfinite(embed(model, empty)["text"]).all()
     gone = np.ones(len(datasets["test"]), bool)
     same = predict(model, datasets["test"], absent={"row": gone, "text": gone})["icdr"]
-    assert np.array_equal(same, found["image"])
+    assert np.array_equal(same, predicted["image"])
 
 
 def test_inconsistent_settings_are_refused_and_leaky_ones_marked():

@@ -149,10 +149,10 @@ def test_pretraining_image_of_the_test_domain_stops_the_run(
 
 
 def test_export_lists_training_and_validation_but_no_test_images(trained, exported):
-    seen, table = ExportedFolder(exported).facts["seen"], trained[2]
+    lists, table = ExportedFolder(exported).facts["seen"], trained[2]
     keys = patients_table.patients(table)
-    assert set(seen["patients"]) == set(keys[(table["split"] != "test").to_numpy()])
-    assert len(seen["images"]) == int(
+    assert set(lists["patients"]) == set(keys[(table["split"] != "test").to_numpy()])
+    assert len(lists["images"]) == int(
         (table.loc[table["split"] != "test", ["left_image", "right_image"]] != "").to_numpy().sum()
     )
 

@@ -68,10 +68,10 @@ def test_commands_write_their_files(trained, tmp_path):
     assert text.startswith("**SYNTHETIC images: toy: retrieval")
     assert "patient, report to image" in text
     assert "not run" in (folder / "tables" / "probes_toy.md").read_text().lower()
-    shown = pd.read_csv(folder / "tables" / "probes_toy.csv").set_index(["method", "metric"])[
+    printed = pd.read_csv(folder / "tables" / "probes_toy.csv").set_index(["method", "metric"])[
         "value"
     ]
-    found = (
+    scores = (
         pd.read_csv(mine / "probes.csv")
         .fillna({"against": ""})
         .set_index(["network", "against", "metric"])["value"]
@@ -82,8 +82,8 @@ def test_commands_write_their_files(trained, tmp_path):
         for other in ("start", "random")
     ]
     for (network, against, label), metric in itertools.product(rows, report_tables.PROBED):
-        assert float(shown[label, metric]) == pytest.approx(
-            100 * found[network, against, metric], abs=1e-4
+        assert float(printed[label, metric]) == pytest.approx(
+            100 * scores[network, against, metric], abs=1e-4
         ), (label, metric)
     assert all(
         "SYNTHETIC" in (folder / "figures" / f"{name}.svg").read_text()

@@ -58,7 +58,7 @@ def three_steps(data, **changes):
     )
     if world > 1:
         model = torch.nn.parallel.DistributedDataParallel(model, broadcast_buffers=False)
-    scaler, found = torch.amp.GradScaler("cpu", enabled=False), {}
+    scaler, results = torch.amp.GradScaler("cpu", enabled=False), {}
     for step, (epoch, rows) in enumerate(plan(train.patient, settings.batch_size, 2, 0)[:3]):
         share = rows[rank * len(rows) // world : (rank + 1) * len(rows) // world]
         batch = train.batch(share, epoch, 0)
@@ -66,13 +66,13 @@ def three_steps(data, **changes):
             batch.member[0, :2] = False  # levels of different size on every rank
         losses, _ = train_step(model, inner, optimizer, scaler, batch, settings)
         if step == 0:
-            found = {
+            results = {
                 "loss": losses,
                 "gradient": {
                     name: parameter.grad.clone() for name, parameter in inner.named_parameters()
                 },
             }
-    return found | {
+    return results | {
         "weights": {
             name: parameter.detach().clone() for name, parameter in inner.named_parameters()
         }
@@ -104,10 +104,10 @@ def test_two_processes_equal_one_in_loss_gradients_and_weights(data, tmp_path, c
     assert done.returncode == 0, done.stderr[-3000:]
     two = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1)]
     first = plan_member_change(data, changes)
-    for found in two:
-        assert float((found["loss"] - first["loss"]).abs().max()) <= 1e-5
-        assert largest(found["gradient"], first["gradient"]) <= 1e-5
-        assert largest(found["weights"], first["weights"]) <= 1e-5
+    for result in two:
+        assert float((result["loss"] - first["loss"]).abs().max()) <= 1e-5
+        assert largest(result["gradient"], first["gradient"]) <= 1e-5
+        assert largest(result["weights"], first["weights"]) <= 1e-5
 
 
 def plan_member_change(data, changes):
@@ -155,12 +155,12 @@ def test_batch_of_left_eyes_has_finite_gradients(table, data, monocular):
     model, train, settings = model_and_visits(table, data, monocular=monocular)
     rows = np.flatnonzero(~train.present[:, 1].numpy())
     assert len(rows) > 1
-    losses, seen = backward(
+    losses, levels = backward(
         model, train.batch(rows), settings, torch.amp.GradScaler("cpu", enabled=False)
     )
     assert losses[1] == 0
     assert (losses[2] == 0) == (monocular == "skip")
-    assert "right" not in seen
+    assert "right" not in levels
     assert all(
         parameter.grad is not None and parameter.grad.isfinite().all()
         for parameter in model.parameters()

@@ -61,9 +61,9 @@ def test_eyes_of_each_side_pass_through_their_heads(table, data):
             "unknown": v @ (left + right).T,
         }
         for side, vector in expected.items():
-            found = model.eyes(image, side)
-            assert found.level == ("patient" if side == "unknown" else side)
-            assert torch.allclose(found.vector, F.normalize(vector, dim=-1), atol=1e-6)
+            aligned = model.eyes(image, side)
+            assert aligned.level == ("patient" if side == "unknown" else side)
+            assert torch.allclose(aligned.vector, F.normalize(vector, dim=-1), atol=1e-6)
     with pytest.raises(DataError, match="side"):
         model.eyes(image, "both")
     text = Aligned("patient", F.normalize(torch.randn(2, 16), dim=-1))
@@ -79,13 +79,13 @@ def test_loss_of_one_process_is_that_of_its_levels(targets):
     member = torch.ones(3, 6, dtype=torch.bool)
     member[0, 2:] = False
     content = torch.tensor([[0, 0, 1, 2, 3, 4]] * 3)
-    losses, seen = tripartite(z, u, torch.full((3,), 5.0), member, content, targets)
+    losses, levels = tripartite(z, u, torch.full((3,), 5.0), member, content, targets)
     assert losses[0] == pytest.approx(
         float(TARGETS[targets](z[0, :2], u[0, :2], 5.0, content[0, :2]))
     )
-    assert seen["left"]["n"] == 2
-    assert seen["left"]["floor"] == pytest.approx(np.log(2))
-    assert seen["patient"]["floor"] == floor(content[0])
+    assert levels["left"]["n"] == 2
+    assert levels["left"]["floor"] == pytest.approx(np.log(2))
+    assert levels["patient"]["floor"] == floor(content[0])
 
 
 def test_small_text_encoder_ignores_padding():

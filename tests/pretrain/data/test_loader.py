@@ -56,13 +56,13 @@ def test_mirror_swap_keeps_laterality(table, data):
     flipped = np.array([not torch.equal(batch.token[row], train.token[row]) for row in rows])
     assert 0 < flipped.sum() < len(rows)
     for row in rows:
-        shown = batch.image[row].flip(-1).flip(0) if flipped[row] else batch.image[row]
-        assert torch.allclose(shown, train.batch(rows[row : row + 1]).image[0], atol=1e-6)
+        unflipped = batch.image[row].flip(-1).flip(0) if flipped[row] else batch.image[row]
+        assert torch.allclose(unflipped, train.batch(rows[row : row + 1]).image[0], atol=1e-6)
 
 
 def test_no_training_image_is_mirrored_by_default(table, data):
     """`none` mirrors no image, `upstream` about half of them."""
-    shown = {}
+    flipped = {}
     for flip in ("none", "upstream"):
         _, train, _ = model_and_visits(table, data, flip=flip)
         rows = np.arange(len(train))
@@ -70,12 +70,12 @@ def test_no_training_image_is_mirrored_by_default(table, data):
             train.batch(rows, 0, 0).image[train.present],
             train.batch(rows).image[train.present],
         )
-        shown[flip] = [
+        flipped[flip] = [
             torch.allclose(one, other.flip(-1), atol=1e-6)
             for one, other in zip(image, plain, strict=True)
         ]
-    assert not any(shown["none"])
-    assert 0.3 < np.mean(shown["upstream"]) < 0.7
+    assert not any(flipped["none"])
+    assert 0.3 < np.mean(flipped["upstream"]) < 0.7
     assert PRESETS["paper"].flip == PRESETS["small"].flip == "none"
 
 
