@@ -126,12 +126,12 @@ def imports(file):
                 names.add(f"{whole}.py" if (ROOT / f"{whole}.py").is_file() else node.module)
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    found = set()
+    files = set()
     for name in names:
         path = name if name.endswith(".py") else f"{name.replace('.', '/')}.py"
         package = f"{path.removesuffix('.py')}/__init__.py"
-        found |= {one for one in (path, package) if one in FILES}
-    return sorted(found - {file})
+        files |= {one for one in (path, package) if one in FILES}
+    return sorted(files - {file})
 
 
 def below(module, names):

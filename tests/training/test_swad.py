@@ -48,11 +48,11 @@ def test_average_equals_the_mean_by_hand(seed):
     rng = np.random.default_rng(seed)
     steps = rng.integers(1, 4, 20).tolist()
     shape = rng.choice(["noise", "valley", "rising"])
-    place = np.arange(20)
+    segment = np.arange(20)
     losses = {
         "noise": rng.random(20),
-        "valley": 1 + 0.02 * (place - 7.0) ** 2,
-        "rising": 0.2 * place + 0.1,
+        "valley": 1 + 0.02 * (segment - 7.0) ** 2,
+        "rising": 0.2 * segment + 0.1,
     }[shape] + 0.05 * rng.random(20)
     weights = [torch.from_numpy(rng.normal(size=(2, 3))).float() for _ in range(sum(steps))]
     ours, inside = averaged(losses.tolist(), steps, weights)
@@ -144,10 +144,10 @@ def test_interrupted_run_resumes_with_identical_results(
 
 def test_averaged_weights_are_saved_and_predicted_with(settings, cached, manifests, tmp_path):
     """The weights after every step, averaged by hand over the steps that history.csv marks."""
-    seen, original = [], loop.State.add
+    weights, original = [], loop.State.add
 
     def recording(state, parts):
-        seen.append(loop.trained(state.method))
+        weights.append(loop.trained(state.method))
         original(state, parts)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -155,7 +155,9 @@ def test_averaged_weights_are_saved_and_predicted_with(settings, cached, manifes
         folder = train(settings(**RULES), cached, manifests, tmp_path / "run")
     history = pd.read_csv(folder / "history.csv")
     marked = [
-        step for step in range(len(seen)) if history.selected[history.step.searchsorted(step + 1)]
+        step
+        for step in range(len(weights))
+        if history.selected[history.step.searchsorted(step + 1)]
     ]
     saved = load_file(folder / "model.safetensors")
     for name in (
@@ -163,7 +165,9 @@ def test_averaged_weights_are_saved_and_predicted_with(settings, cached, manifes
         "image.trunk.bn1.running_mean" if "image.trunk.bn1.running_mean" in saved else "head.bias",
     ):
         assert torch.allclose(
-            saved[name], torch.stack([seen[step][name] for step in marked]).mean(0), atol=1e-5
+            saved[name],
+            torch.stack([weights[step][name] for step in marked]).mean(0),
+            atol=1e-5,
         )
     predictions = pd.read_parquet(folder / "predictions.parquet")
     assert set(predictions.selection) == {"swad", "last"}

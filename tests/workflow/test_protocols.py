@@ -211,10 +211,10 @@ def test_selection_table_has_every_rule_and_the_gap(finished):
 
 
 def test_variant_names_its_method_in_its_settings(finished):
-    said = json.loads(
+    settings = json.loads(
         (finished / "runs" / "dg" / "erm_class" / DOMAINS[0] / "0" / "settings.json").read_text()
     )
-    assert (said["method"], said["variant_of"], said["training"]["sampler"]) == (
+    assert (settings["method"], settings["variant_of"], settings["training"]["sampler"]) == (
         "erm_class",
         "erm",
         "class",

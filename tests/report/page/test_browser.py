@@ -92,12 +92,12 @@ def test_tables_sort_on_click(browser, report):
 @needs_browser
 def test_hover_and_keyboard_show_similarity_values(browser, report):
     browser.open(report)
-    shown = (
+    tip_text = (
         "document.getElementById('tip').hidden ? null : document.getElementById('tip').textContent"
     )
-    assert browser.js(shown) is None
+    assert browser.js(tip_text) is None
     browser.mouse("#similarity [data-held-out]:not([hidden]) td:nth-of-type(2)")
-    label = browser.js(shown)
+    label = browser.js(tip_text)
     assert re.search(
         r"true grade 0 \(no DR\), text of grade 1 \(mild NPDR\): "
         r"mean cosine -?\d\.\d{3}; n = 24 images",
@@ -107,12 +107,12 @@ def test_hover_and_keyboard_show_similarity_values(browser, report):
         "document.querySelector('#similarity [data-held-out]:not([hidden]) td[tabindex=\"0\"]')"
         ".focus()"
     )
-    assert "text of grade 0" in browser.js(shown)
+    assert "text of grade 0" in browser.js(tip_text)
     browser.key("ArrowRight", 39)
     browser.key("ArrowDown", 40)
-    assert "true grade 1 (mild NPDR), text of grade 1" in browser.js(shown)
+    assert "true grade 1 (mild NPDR), text of grade 1" in browser.js(tip_text)
     browser.key("Escape", 27)
-    assert browser.js(shown) is None
+    assert browser.js(tip_text) is None
 
 
 @needs_browser
@@ -185,8 +185,8 @@ def test_print_cuts_and_folds_nothing(printed):
         == []
     )
     gone = "(one) => one.getBoundingClientRect().height < 5"
-    shown = "[data-held-out], details.more, table, figure img, .gallery > li"
-    assert printed.js(f"[...document.querySelectorAll('{shown}')].filter({gone}).length") == 0
+    elements = "[data-held-out], details.more, table, figure img, .gallery > li"
+    assert printed.js(f"[...document.querySelectorAll('{elements}')].filter({gone}).length") == 0
     assert printed.js("document.querySelectorAll('details:not([open])').length") == 0
     screen = "nav, .control, .screen, #scheme, #tip"
     assert printed.js(f"[...document.querySelectorAll('{screen}')].every({gone})")

@@ -104,9 +104,17 @@ def test_gallery_holds_the_worst_errors(study):
     assert list(worst) == ["dg"]
     assert list(worst["dg"]) == list(NAMES)
     for name, rows in worst["dg"].items():
-        known = pd.read_parquet(root / "results/runs/dg/clip_dr" / name / "0/predictions.parquet")
-        known = known[(known["split"] == "test") & (known["selection"] == "source_val")]
-        error = (known["expected_grade"] - known["grade"]).abs().sort_values(ascending=False)
+        predictions = pd.read_parquet(
+            root / "results/runs/dg/clip_dr" / name / "0/predictions.parquet"
+        )
+        predictions = predictions[
+            (predictions["split"] == "test") & (predictions["selection"] == "source_val")
+        ]
+        error = (
+            (predictions["expected_grade"] - predictions["grade"])
+            .abs()
+            .sort_values(ascending=False)
+        )
         np.testing.assert_allclose([abs(row["expected"] - row["grade"]) for row in rows], error[:3])
 
 
@@ -167,9 +175,9 @@ def test_cells_and_intervals_are_those_of_the_tables(study):
     view = views.of_table(table.read(root / "results" / "tables" / "dg_auc.json"))
     tidy = pd.read_csv(root / "results" / "tables" / "dg_auc.csv")
     assert [row[0].text for row in view.body] == list(METHODS)
-    shown = [cell for row in view.body for cell in row[1:]]
-    assert [cell.text for cell in shown] == [f"{value:.1f}" for value in tidy["value"]]
-    for cell, low, high in zip(shown, tidy["low"], tidy["high"], strict=True):
+    cells = [cell for row in view.body for cell in row[1:]]
+    assert [cell.text for cell in cells] == [f"{value:.1f}" for value in tidy["value"]]
+    for cell, low, high in zip(cells, tidy["low"], tidy["high"], strict=True):
         assert cell.small == ("" if pd.isna(low) else f"{low:.1f} to {high:.1f}")
     assert [row[0].text for row in view.body if row[-1].mark == "best"] == ["clip_dr"]
 
@@ -180,18 +188,18 @@ def test_checklists_name_known_sections_and_facts(report, study):
     finished = study_facts.Study(
         root / "results", root / "data", parts, manifests(root), list(NAMES), "clip_dr"
     )
-    known = study_facts.of_study(finished)
-    assert {fact.section for fact in known.values()} <= {"summary", *layout.SECTIONS}
-    made = {
-        *known,
+    facts = study_facts.of_study(finished)
+    assert {fact.section for fact in facts.values()} <= {"summary", *layout.SECTIONS}
+    names = {
+        *facts,
         "failures",
         "explanation",
         "deviations",
         "licences",
         "cameras",
     }  # the last two: real domains
-    assert {name for item in (*checklist.TRIPOD, *checklist.CLAIM) for name in item.facts} <= made
-    assert not [fact.text for fact in known.values() if re.search(r"\bnan\b|None|\{|\}", fact.text)]
+    assert {name for item in (*checklist.TRIPOD, *checklist.CLAIM) for name in item.facts} <= names
+    assert not [fact.text for fact in facts.values() if re.search(r"\bnan\b|None|\{|\}", fact.text)]
     assert "author must fill" in Outline(report).text
     assert (
         Outline(report).text.count(

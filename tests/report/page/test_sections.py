@@ -34,9 +34,9 @@ def probes(tmp_path):
     )
     write_table(Table("recall", cells, "Recall@1 (%).", (), "Encoder"), folder / "tables")
     for name in ("curve", "faces"):
-        drawing = Figure(figsize=(2, 2))
-        drawing.subplots().plot([0, 1], [0, 1])
-        style.write(drawing, name, folder / "figures")
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().plot([0, 1], [0, 1])
+        style.write(figure, name, folder / "figures")
     texts = {
         "curve": ("curve of recall", "Recall (%) by rank, n = 120."),
         "faces": ("images found", "Four images."),

@@ -45,15 +45,15 @@ def test_score_without_interval_is_noted():
 
 def test_columns_without_intervals_need_no_note():
     """Neither p values and printed intervals nor the column of an ablation have one."""
-    made = comparison(compared(), ["erm", "coop", "clip_dr"], DOMAINS, protocol="dg", metric="auc")
-    assert NO_INTERVAL not in of_table(made).notes
-    made = TABLES["ablation"](averages(), METHODS, DOMAINS)
-    assert NO_INTERVAL not in of_table(made).notes
+    table = comparison(compared(), ["erm", "coop", "clip_dr"], DOMAINS, protocol="dg", metric="auc")
+    assert NO_INTERVAL not in of_table(table).notes
+    table = TABLES["ablation"](averages(), METHODS, DOMAINS)
+    assert NO_INTERVAL not in of_table(table).notes
 
 
 def test_interval_column_is_sorted_by_its_lower_end():
-    made = comparison(compared(), ["erm", "coop", "clip_dr"], DOMAINS, protocol="dg", metric="auc")
-    assert of_table(made).body[0][2] == Cell("-3.0 to +1.0", number=-3.0)
+    table = comparison(compared(), ["erm", "coop", "clip_dr"], DOMAINS, protocol="dg", metric="auc")
+    assert of_table(table).body[0][2] == Cell("-3.0 to +1.0", number=-3.0)
 
 
 def test_cell_never_prints_a_negative_zero():
@@ -63,6 +63,6 @@ def test_cell_never_prints_a_negative_zero():
 
 
 def test_table_of_plain_cells_has_no_counts():
-    made = Table.of("x", [{"method": "a", "column": "b", "text": "3", "value": 3.0}], "Caption.")
-    assert of_table(made).foot == []
-    assert of_table(made).body == [[Cell("a"), Cell("3", number=3.0)]]
+    table = Table.of("x", [{"method": "a", "column": "b", "text": "3", "value": 3.0}], "Caption.")
+    assert of_table(table).foot == []
+    assert of_table(table).body == [[Cell("a"), Cell("3", number=3.0)]]
