@@ -57,11 +57,11 @@ def figure(
     from clipdr.report.figures import catalog, style
     from clipdr.report.tables import notes
 
-    module, shown = catalog.module(name), axes(runs)
+    module, shown_axes = catalog.module(name), axes(runs)
     inputs = catalog.FigureInputs(runs, results, data, data / "features" / backbone)
-    plotted = module.plot(module.read(inputs), **shown)
+    plotted = module.plot(module.read(inputs), **shown_axes)
     if module.USES_METHODS:
-        style.add_caution(plotted, notes.remarks(runs).caution(**shown))
+        style.add_caution(plotted, notes.remarks(runs).caution(**shown_axes))
     style.write(plotted, name, results / "figures")
     names = [f"figures/{name}{suffix}" for suffix in style.FORMATS]
     receipt = results / "receipts" / "figures" / f"{name}.json"
