@@ -26,6 +26,7 @@ AVOID = {  # pattern -> what to write
 }
 WORDS = re.compile(rf"\b({'|'.join(AVOID)})\b", re.IGNORECASE)
 CODE = [*sorted((ROOT / "clipdr").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TEXTS = [
     *sorted((ROOT / "workflow").rglob("*.smk")),
     *sorted((ROOT / "workflow").rglob("*.yaml")),
@@ -44,12 +45,24 @@ TEXTS = [
 ]
 
 
-def prose(path: Path):
-    """Yield (line, text) of comments and of strings with a space: docstrings, messages, help."""
-    source = path.read_text()
+def comments(source: str):
+    """Yield (line, text) of comments."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
+
+
+def docstrings(source: str):
+    """Yield (line, text) of docstrings."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield node.body[0].lineno, text
+
+
+def strings(source: str):
+    """Yield (line, text) of strings with a space: docstrings, messages, help."""
     for node in ast.walk(ast.parse(source)):
         text = node.value if isinstance(node, ast.Constant) else None
         # the templates of CLIP's prompts, with "{}", are data
@@ -67,7 +80,25 @@ def findings(path, texts):
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_comments_and_strings_use_the_words_of_the_glossary(path):
-    assert not list(findings(path, prose(path)))
+    source = path.read_text()
+    assert not list(findings(path, [*comments(source), *strings(source)]))
+
+
+def test_comments_and_docstrings_of_tests_use_the_words_of_the_glossary():
+    """Other strings of tests are data."""
+    for path in TESTS:
+        source = path.read_text()
+        assert not list(findings(path, [*comments(source), *docstrings(source)]))
+
+
+def test_names_of_tests_are_short_and_without_an_article():
+    """Names are test_<thing>_<condition>_<result> in words of the glossary."""
+    for path in TESTS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert len(node.name) <= 70, f"{path}: {node.name}"
+                assert not re.match(r"test_(a|an|the)_", node.name), f"{path}: {node.name}"
+                assert not WORDS.search(node.name.replace("_", " ")), f"{path}: {node.name}"
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.relative_to(ROOT).as_posix())
