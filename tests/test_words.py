@@ -4,7 +4,6 @@ import ast
 import io
 import re
 import tokenize
-from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
