@@ -122,7 +122,7 @@ def test_average_over_fewer_domains_is_x():
 
 
 def test_average_over_more_domains_is_refused():
-    with pytest.raises(DataError, match="SIM_IDRID too"):
+    with pytest.raises(DataError, match="averages also include SIM_IDRID"):
         TABLES["dg"](averages(), METHODS, ["SIM_APTOS"])
 
 
