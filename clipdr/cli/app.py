@@ -1,9 +1,10 @@
 """The application: groups of commands, shared options, and the end of a command on bad input."""
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,6 +99,25 @@ def guarded(application: typer.Typer) -> None:
     except DataError as error:
         print(f"{application.info.name}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def json_object(text: str, option: str) -> dict[str, Any]:
+    """Parse the value of an option as a JSON object.
+
+    Args:
+        text: Value on the command line.
+        option: Name of the option, for the message.
+
+    Raises:
+        DataError: If the text is not a JSON object.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{option}: not JSON ({error}). Give an object, in quotes.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{option}: {text!r} is not a JSON object. Write {{...}}, in quotes.")
+    return content
 
 
 def limit_threads(count: int) -> None:

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from clipdr.artifacts import receipts
-from clipdr.cli.app import Data, Domain, Processes, RawFolder, Threads, app, limit_threads
+from clipdr.cli.app import (
+    Data,
+    Domain,
+    Processes,
+    RawFolder,
+    Threads,
+    app,
+    json_object,
+    limit_threads,
+)
 from clipdr.data.domains import DOMAINS
 
 command = partial(app.command, rich_help_panel="Data")
@@ -172,8 +181,8 @@ def features(
     limit_threads(threads)
     from clipdr.training.feature_cache import cache_features
 
-    cache_features(json.loads(backbone), side, domain, data)
-    folder = data / "features" / json.loads(backbone)["name"]
+    cache_features(json_object(backbone, "--backbone"), side, domain, data)
+    folder = data / "features" / json_object(backbone, "--backbone")["name"]
     receipts.write(
         folder / f"{domain}.receipt.json", f"features {domain}", folder, [f"{domain}.npy"]
     )
@@ -193,8 +202,8 @@ def prompts(
     limit_threads(threads)
     from clipdr.training.feature_cache import cache_prompts
 
-    cache_prompts(json.loads(backbone), side, data)
-    folder = data / "features" / json.loads(backbone)["name"]
+    cache_prompts(json_object(backbone, "--backbone"), side, data)
+    folder = data / "features" / json_object(backbone, "--backbone")["name"]
     receipts.write(folder / "prompts.receipt.json", "prompts", folder, ["prompts.npz"])
 
 

@@ -1,12 +1,11 @@
 """Commands of the multimodal system. Heavy imports stand inside each command."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipdr.cli.app import Processes, Threads, limit_threads, multimodal_app
+from clipdr.cli.app import Processes, Threads, json_object, limit_threads, multimodal_app
 
 Folder = Annotated[Path, typer.Argument(help="Model folder: RESULTS/models/NAME/SEED.")]
 Folders = Annotated[list[Path], typer.Argument(help="Model folders: RESULTS/models/NAME/SEED.")]
@@ -118,7 +117,7 @@ def train(
     from clipdr.multimodal.settings import make_settings
     from clipdr.training import distributed
 
-    setting = make_settings(json.loads(settings), preset)
+    setting = make_settings(json_object(settings, "--settings"), preset)
     with distributed.process_group(device) as process_device:
         run.train(folder, setting, int(folder.name), data, name, process_device)
 

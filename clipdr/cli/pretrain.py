@@ -4,15 +4,13 @@ A command reads its arguments, calls one function and writes the result. Heavy i
 the commands, so that `--help` is fast.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clipdr import DataError
 from clipdr.artifacts import receipts
-from clipdr.cli.app import Threads, limit_threads, pretrain_app
+from clipdr.cli.app import Threads, json_object, limit_threads, pretrain_app
 
 Data = Annotated[Path, typer.Option(help="Folder with manifests/ and store/ of the images.")]
 Pairs = Annotated[Path, typer.Option(help="Patients table that `pairs` wrote.")]
@@ -108,10 +106,7 @@ def train(
     """
     from clipdr.pretrain.settings import rules
 
-    try:
-        changes = json.loads(settings)
-    except ValueError as error:
-        raise DataError(f"--settings: not JSON ({error}). Correct the quotes.") from None
+    changes = json_object(settings, "--settings")
     chosen = rules(preset, changes)
     limit_threads(threads)
     from clipdr.pretrain import run

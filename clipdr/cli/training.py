@@ -9,7 +9,7 @@ import typer
 
 from clipdr.artifacts import receipts
 from clipdr.artifacts.run_folder import RunFolder
-from clipdr.cli.app import Data, Keep, Threads, app, limit_threads
+from clipdr.cli.app import Data, Keep, Threads, app, json_object, limit_threads
 
 command = partial(app.command, rich_help_panel="Training")
 
@@ -41,7 +41,7 @@ def train(
     from clipdr.training import run
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
-    key = (json.loads(settings), *RunFolder(folder).key)
+    key = (json_object(settings, "--settings"), *RunFolder(folder).key)
     run.train(*key, manifests=manifests, data=data, folder=folder, keep=keep, device=device)
 
 
@@ -72,7 +72,13 @@ def curve(
     _, method, _, seed = RunFolder(path.parent).key
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     history = model_selection.curve(
-        json.loads(settings), method, path.stem, seed, manifests=manifests, data=data, device=device
+        json_object(settings, "--settings"),
+        method,
+        path.stem,
+        seed,
+        manifests=manifests,
+        data=data,
+        device=device,
     )
     write_text(path, history.to_csv(index=False) if len(history) else "step\n")
 
@@ -144,6 +150,12 @@ def search(
 
     manifests = [data / "manifests" / f"{domain}.csv" for domain in domains.split(",")]
     result = hparam_search.search(
-        json.loads(settings), path.stem, seed, trials, manifests=manifests, data=data, device=device
+        json_object(settings, "--settings"),
+        path.stem,
+        seed,
+        trials,
+        manifests=manifests,
+        data=data,
+        device=device,
     )
     write_text(path, json.dumps(result, indent=1) + "\n")

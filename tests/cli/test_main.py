@@ -102,6 +102,11 @@ def test_shell_completion_is_offered():
         (["table", "dg_auk", "results/runs/dg/erm/SIM_APTOS/0"], "dg_auk"),
         (["figure", "matrix", "results/runs/dg/erm/SIM_APTOS/0"], "similarity"),
         (["train", "run", "--settings", "{}", "--domains", "SIM_APTOS"], "PROTOCOL"),
+        (["train", "r/dg/erm/A/0", "--settings", "{x", "--domains", "A"], "--settings: not JSON"),
+        (["features", "A", "--side", "64", "--backbone", "[]"], "--backbone: '[]' is not a JSON"),
+        (["search", "r/erm.json", "--settings", "{", "--domains", "A"], "--settings: not JSON"),
+        (["pretrain", "train", "r/0", "--pairs", "a/b", "--settings", "["], "--settings: not JSON"),
+        (["multimodal", "train", "r/m/0", "--settings", "3"], "--settings: '3' is not a JSON"),
         (["pretrain", "report", "results/none"], "pretrain"),
     ],
 )
