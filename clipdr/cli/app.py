@@ -95,7 +95,7 @@ def _options(
 def guarded(application: typer.Typer) -> None:
     """Run an application; bad input ends it with one line on stderr and exit status 2."""
     try:
-        application()
+        application(prog_name=application.info.name)
     except DataError as error:
         print(f"{application.info.name}: {error}", file=sys.stderr)
         sys.exit(2)

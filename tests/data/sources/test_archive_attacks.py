@@ -75,9 +75,9 @@ ATTACKS = {
     ),
     "not an archive": (
         lambda path: path.write_bytes(b"<html>log in first</html>"),
-        "no zip or tar archive",
+        "not a zip or tar archive",
     ),
-    "empty file": (lambda path: path.write_bytes(b""), "no zip or tar archive"),
+    "empty file": (lambda path: path.write_bytes(b""), "not a zip or tar archive"),
     "empty zip": (lambda path: make_zip(path, {}), "is wanted"),
     "truncated zip": (
         lambda path: path.write_bytes(make_zip(path).read_bytes()[:-300]),

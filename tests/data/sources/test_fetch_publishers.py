@@ -138,7 +138,7 @@ def test_fetch_older_kaggle_credentials_are_used(published, server, tmp_path, mo
 
 def test_fetch_login_page_is_not_kept(published, server, tmp_path):
     server.files["/storage/ddrdataset.zip"] = b"<html>please log in</html>"
-    with pytest.raises(DataError, match="no zip or tar archive"):
+    with pytest.raises(DataError, match="not a zip or tar archive"):
         fetch.fetch("DDR", tmp_path / "raw")
     assert files(tmp_path / "raw") == {}
 

@@ -32,7 +32,7 @@ def test_custom_dataset_absent_columns_are_missing_unknown_refused(tmp_path):
     assert (eyes["sdrg"] == -1).all()
     assert label_files.SOURCES["own"] is label_files.SOURCES["custom"]
     (tmp_path / "bad.csv").write_text("image,gender\na.jpg,1\n")
-    with pytest.raises(DataError, match="'gender' is not classified"):
+    with pytest.raises(DataError, match="'gender' is unknown"):
         label_files.custom(tmp_path / "bad.csv")
 
 
