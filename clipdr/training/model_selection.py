@@ -131,7 +131,7 @@ def select(
     data: Path,
     device: str = "auto",
 ) -> None:
-    """Predict with the weights that further rules choose.
+    """Predict with the checkpoints that the rules loso and oracle select.
 
     Writes selected.parquet and selected.json ({rule: step}) in the run folder. A method without
     steps has one set of weights, which every rule chooses.

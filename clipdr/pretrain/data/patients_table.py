@@ -210,7 +210,7 @@ def finish(
     allow_identifiers: bool = False,
     where: str = "patients table",
 ) -> pd.DataFrame:
-    """Check, clean and divide a table, as it is written.
+    """Check a patients table, clean its texts and split it by patient.
 
     Args:
         table: Table with the columns `NEEDED`.
